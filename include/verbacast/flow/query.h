@@ -1,0 +1,39 @@
+// A query: a question that a foreign thread (an HTTP handler) asks a stage, with a reply and a
+// bounded wait. Refcounted between asker and stage: an asker that gave up leaves an orphan, which
+// the stage answers into and drops.
+#pragma once
+
+#include <stdint.h>
+
+#include <verbacast/base/buffer.h>
+#include <verbacast/flow/item.h>
+#include <verbacast/flow/session.h>
+
+enum vc_query_kind {
+  VC_QUERY_SESSIONS,        // ledger: JSON array of the sessions it holds -> reply
+  VC_QUERY_TRANSCRIPT,      // ledger: JSON array of the finals of `slug` (records, as in docs/schemas)
+  VC_QUERY_ERASE,           // ledger: forget `slug`; status 409 while live
+  VC_QUERY_KICK_PUBLISHER,  // ingest: close the publisher of `slug`
+  VC_QUERY_KICK_VIEWERS,    // broadcast: close the viewers of `slug` (each worker its own)
+  VC_QUERY_VIEWERS,         // broadcast: JSON object slug -> {clients, queue_size, …}, one worker's
+  VC_QUERY_PUBLISHERS,      // ingest: JSON object slug -> {address, …}, one worker's
+};
+
+struct vc_query;
+
+// Asker's side. Returns NULL without memory.
+struct vc_query *vc_query_create(enum vc_query_kind kind, const char *slug);
+// Thread: the asker. Waits for the answer at most timeout_ms.
+// Returns: 0 answered, 1 not in time. In both cases the asker's reference must be given back.
+int vc_query_wait(struct vc_query *query, uint32_t timeout_ms);
+int vc_query_status(const struct vc_query *query);              // an HTTP status, after wait
+struct vc_buffer *vc_query_reply(const struct vc_query *query); // borrowed, may be NULL, after wait
+void vc_query_unref(struct vc_query *query);
+
+// Stage's side: what travels is the query's item.
+struct vc_item *vc_query_item(struct vc_query *query); // takes a new reference into the lane
+struct vc_query *vc_query_of(struct vc_item *item);
+enum vc_query_kind vc_query_kind(const struct vc_query *query);
+const char *vc_query_slug(const struct vc_query *query);
+// Takes the reply (may be NULL) and the lane's reference of the query: it is not to be touched again.
+void vc_query_answer(struct vc_query *query, int status, struct vc_buffer *reply);

@@ -1,0 +1,23 @@
+// A record: what must outlive the node. From the ledger to the journal, in the order of the ledger;
+// one for each final, one for each session's begin and end.
+#pragma once
+
+#include <stdint.h>
+
+#include <verbacast/base/buffer.h>
+#include <verbacast/flow/item.h>
+#include <verbacast/flow/session.h>
+
+enum vc_record_kind { VC_RECORD_FINAL, VC_RECORD_SESSION_STARTED, VC_RECORD_SESSION_ENDED };
+
+struct vc_record {
+  struct vc_item item;
+  enum vc_record_kind kind;
+  char slug[VC_SLUG_MAX + 1]; // the Kafka key
+  int64_t epoch;
+  uint64_t seq;               // FINAL
+  struct vc_buffer *value;    // the JSON of docs/schemas, one reference
+};
+
+struct vc_record *vc_record_create(enum vc_record_kind kind, const char *slug);
+void vc_record_destroy(struct vc_record **record);

@@ -1,0 +1,33 @@
+// One publishing of a slug on this node, as the stages know it: a refcounted block of what never
+// changes and of atomic figures for /metrics and /sessions. It is no state machine: each stage keeps
+// its own table of sessions, made by an `open` and ended by a `close` that travel with the sound.
+#pragma once
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define VC_SLUG_MAX 128 // bytes without the NUL; [A-Za-z0-9][A-Za-z0-9._-]{0,127}
+
+struct vc_session {
+  /* set before it is shared, then read-only */
+  uint64_t id;                  // counts up on this node, never reused
+  uint32_t hash;                // of the slug: worker = hash % n in every stage
+  char slug[VC_SLUG_MAX + 1];
+  int64_t started_unix_ms;
+  /* any thread, atomic (relaxed: figures only) */
+  _Atomic uint32_t n_refs;      // acquire/release: the last unref frees
+  _Atomic uint64_t n_audio_bytes;
+  _Atomic uint64_t n_chunks_sent;
+  _Atomic uint64_t n_partials;
+  _Atomic uint64_t n_finals;
+};
+
+// Returns: 1 when the slug is well formed, else 0.
+int vc_slug_is_valid(const char *slug, size_t size);
+uint32_t vc_slug_hash(const char *slug, size_t size);
+
+// Returns NULL without memory. The slug must be valid.
+struct vc_session *vc_session_create(const char *slug, uint64_t id, int64_t started_unix_ms);
+struct vc_session *vc_session_ref(struct vc_session *session);
+void vc_session_unref(struct vc_session *session);
