@@ -1,0 +1,305 @@
+"""Builds Verbacast in every configuration and runs every test; ends with "N passed, N failed".
+
+    tests/suite.py [--only PART ...] [--configurations NAME ...] [--build-folder FOLDER]
+
+PART is lint, unit or scenario (all of them when none is named). Every build has a folder of its own.
+A test that fails is run once more with nothing beside it: when it passes then, it counts as passed
+and is named as unsteady, loudly, before the closing line. What is skipped must be listed with its
+reason in tests/skips.txt; anything else that is skipped counts as failed.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+CONFIGURATIONS = {
+    "release": {"cc": "gcc", "options": ["-Dbuildtype=release"]},
+    "asan": {"cc": "gcc", "options": ["-Dbuildtype=debugoptimized", "-Db_sanitize=address,undefined"]},
+    "tsan": {"cc": "gcc", "options": ["-Dbuildtype=debugoptimized", "-Db_sanitize=thread"]},
+    "debug": {"cc": "gcc", "options": ["-Dbuildtype=debug"]},
+    "clang": {"cc": "clang", "options": ["-Dbuildtype=release"]},
+    "clang-asan": {"cc": "clang", "options": ["-Dbuildtype=debugoptimized", "-Db_sanitize=address,undefined"]},
+    "clang-tsan": {"cc": "clang", "options": ["-Dbuildtype=debugoptimized", "-Db_sanitize=thread"]},
+}
+SCENARIO_CONFIGURATIONS = ["release", "asan", "tsan"]
+SANITIZER_ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=0:abort_on_error=0:exitcode=99",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1:exitcode=99",
+    "TSAN_OPTIONS": "halt_on_error=0:exitcode=99:second_deadlock_stack=1",
+}
+
+
+class Tally:
+    def __init__(self):
+        self.passed = 0
+        self.failed = []
+        self.skipped = []
+        self.unsteady = []
+
+    def fail(self, name, text=""):
+        self.failed.append(name)
+        print(f"FAILED {name}", flush=True)
+        if text:
+            print("\n".join("    " + line for line in text.splitlines()[-60:]), flush=True)
+
+
+def say(text):
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
+def environment_of(configuration):
+    environment = dict(os.environ)
+    environment.update(SANITIZER_ENVIRONMENT)
+    environment["CMOCKA_MESSAGE_OUTPUT"] = "TAP"
+    environment["VC_CONFIGURATION"] = configuration
+    return environment
+
+
+def under(configuration, command):
+    """gcc 12's ThreadSanitizer dies where the kernel spreads mmap over more than 28 bits."""
+    return ["setarch", "-R", *command] if "tsan" in configuration else command
+
+
+def engine_folder(folder):
+    """The speech engine of PyPI, or "" where it cannot be had (then said loudly)."""
+    target = os.path.join(folder, "stt")
+    run = subprocess.run([os.path.join(ROOT, "deploy", "fetch-stt"), target], stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True)
+    if run.returncode == 0:
+        return target
+    print(run.stdout)
+    say("NOTE: the sherpa-onnx engine cannot be had: what needs it is skipped")
+    return ""
+
+
+def build(configuration, folder, stt_root, tally):
+    row = CONFIGURATIONS[configuration]
+    target = os.path.join(folder, configuration)
+    environment = dict(os.environ, CC=row["cc"])
+    log = []
+    if not os.path.exists(os.path.join(target, "build.ninja")):
+        shutil.rmtree(target, ignore_errors=True)
+        log.append(["meson", "setup", target, ROOT, "-Dwerror=true", f"-Dstt_root={stt_root}", *row["options"]])
+    log.append(["ninja", "-C", target, "-j", str(os.cpu_count() or 2)])
+    started = time.monotonic()
+    for command in log:
+        run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if run.returncode != 0:
+            tally.fail(f"build {configuration}", run.stdout)
+            return None
+    tally.passed += 1
+    say(f"built {configuration} in {time.monotonic() - started:.0f} s")
+    return target
+
+
+def read_junit(path):
+    """(passed, [failed or skipped case names], seen) of one meson testlog."""
+    failed = []
+    passed = 0
+    skipped = []
+    for suite in xml.etree.ElementTree.parse(path).getroot().iter("testsuite"):
+        for case in suite.iter("testcase"):
+            name = f"{suite.get('name')}: {case.get('name')}"
+            if case.find("failure") is not None or case.find("error") is not None:
+                failed.append(name)
+            elif case.find("skipped") is not None:
+                skipped.append(name)
+            else:
+                passed += 1
+    return passed, failed, skipped
+
+
+def meson_test(configuration, target, extra):
+    command = under(configuration, ["meson", "test", "-C", target, "--no-rebuild", "--print-errorlogs", *extra])
+    run = subprocess.run(command, env=environment_of(configuration), stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    return run, read_junit(os.path.join(target, "meson-logs", "testlog.junit.xml"))
+
+
+def failing_programs(output):
+    """meson's own lines: ` 3/90 verbacast:unit / room/name   FAIL   0.1s` with any bad word."""
+    pattern = re.compile(r"^\s*\d+/\d+ (?:(\S+):\S+ / )?(\S+)\s+(FAIL|ERROR|TIMEOUT|INTERRUPT)\b", re.M)
+    return sorted({match.group(2) for match in pattern.finditer(output)})
+
+
+def run_units(configuration, target, tally):
+    started = time.monotonic()
+    run, (passed, failed, skipped) = meson_test(configuration, target, ["--num-processes", str(os.cpu_count() or 2)])
+    programs = failing_programs(run.stdout)
+    tally.passed += passed
+    tally.skipped += [(f"{configuration} {name}", name.split(":")[0]) for name in skipped]
+    if run.returncode == 0 and not failed:
+        say(f"units of {configuration}: {passed} passed in {time.monotonic() - started:.0f} s")
+        return
+    if not programs or len(programs) > 6:
+        tally.fail(f"units of {configuration}: {failed or programs or 'meson test'}", run.stdout[-12000:])
+        return
+    print(run.stdout[-12000:])
+    for program in programs:
+        again, (n_passed, n_failed, _) = meson_test(configuration, target, ["--num-processes", "1", program])
+        if again.returncode == 0 and not n_failed:
+            tally.passed += n_passed
+            tally.unsteady.append(f"{configuration} {program}")
+        else:
+            tally.fail(f"{configuration} {program}", again.stdout[-12000:])
+
+
+def scenarios_for(configuration):
+    folder = os.path.join(ROOT, "tests", "scenario")
+    alone, beside = [], []
+    for name in sorted(os.listdir(folder)):
+        if not (name.startswith("test_") and name.endswith(".py")):
+            continue
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            head = file.read(2000)
+        if configuration != "release" and "(release only)" in head:
+            continue
+        (alone if "(runs alone)" in head else beside).append(name)
+    return alone, beside
+
+
+def run_scenario(configuration, target, stt_root, venv, name):
+    environment = environment_of(configuration)
+    environment.update(VC_BUILD=target, VC_STT_ENGINE=stt_root, VC_VENV=venv,
+                       PYTHONPATH=os.path.join(ROOT, "tests", "scenario"), PYTHONDONTWRITEBYTECODE="1")
+    command = under(configuration, ["/usr/bin/python3", os.path.join(ROOT, "tests", "scenario", name)])
+    try:
+        run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             stdin=subprocess.DEVNULL, timeout=600, cwd=ROOT)
+        output, status = run.stdout.decode("utf-8", "replace"), run.returncode
+    except subprocess.TimeoutExpired as late:
+        output, status = (late.stdout or b"").decode("utf-8", "replace") + "\nno end after 600 s", 1
+    rows = re.findall(r"^(ok|not ok|skip) - (.*)$", output, re.M)
+    if status == 0 and not rows:
+        output, status = output + "\nno test was run", 1
+    return status, rows, output
+
+
+def count_scenario(configuration, name, outcome, tally):
+    status, rows, output = outcome
+    tally.passed += sum(1 for kind, _ in rows if kind == "ok")
+    for kind, text in rows:
+        if kind == "skip":
+            tally.skipped.append((f"{configuration} {name}: {text}", f"{name}: {text}"))
+    bad = [text for kind, text in rows if kind == "not ok"]
+    if bad or status != 0:
+        tally.fail(f"{configuration} {name}: {', '.join(bad) or f'exit {status}'}", output)
+
+
+def run_scenarios(configuration, target, stt_root, venv, tally):
+    started = time.monotonic()
+    alone, beside = scenarios_for(configuration)
+    outcomes = {}
+    with concurrent.futures.ThreadPoolExecutor(max_workers=3) as pool:
+        waiting = {pool.submit(run_scenario, configuration, target, stt_root, venv, name): name for name in beside}
+        for future in concurrent.futures.as_completed(waiting):
+            outcomes[waiting[future]] = future.result()
+    for name in alone:
+        outcomes[name] = run_scenario(configuration, target, stt_root, venv, name)
+    for name, outcome in sorted(outcomes.items()):
+        if outcome[0] != 0:
+            say(f"{configuration} {name} failed; once more, with nothing beside it")
+            print("\n".join("    " + line for line in outcome[2].splitlines()[-60:]), flush=True)
+            outcome = run_scenario(configuration, target, stt_root, venv, name)
+            if outcome[0] == 0:
+                tally.unsteady.append(f"{configuration} {name}")
+        count_scenario(configuration, name, outcome, tally)
+    say(f"scenarios of {configuration}: {len(outcomes)} files in {time.monotonic() - started:.0f} s")
+
+
+def run_lints(folder, tally):
+    environment = dict(os.environ, VC_BUILD=os.path.join(folder, "release"))
+    for name in sorted(os.listdir(os.path.join(ROOT, "tests", "lint"))):
+        if not (name.startswith("lint_") and name.endswith(".py")):
+            continue
+        run = subprocess.run(["/usr/bin/python3", os.path.join(ROOT, "tests", "lint", name)], env=environment,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        if run.returncode == 0:
+            tally.passed += 1
+        else:
+            tally.fail(name, run.stdout)
+
+
+def make_venv(folder):
+    """PyPI packages that scenarios use; "" where they cannot be had."""
+    venv = os.path.join(folder, "venv")
+    python = os.path.join(venv, "bin", "python3")
+    if os.path.exists(os.path.join(venv, "complete")):
+        return venv
+    commands = [["/usr/bin/python3", "-m", "venv", venv],
+                [python, "-m", "pip", "install", "-q", "-r", os.path.join(ROOT, "tests", "requirements.txt")]]
+    for command in commands:
+        run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if run.returncode != 0:
+            print(run.stdout[-2000:])
+            say("NOTE: the packages of tests/requirements.txt cannot be had: what needs them is skipped")
+            return ""
+    with open(os.path.join(venv, "complete"), "w", encoding="utf-8"):
+        pass
+    return venv
+
+
+def allowed_skips():
+    allowed = []
+    with open(os.path.join(ROOT, "tests", "skips.txt"), encoding="utf-8") as file:
+        for line in file:
+            if line.strip() and not line.startswith("#"):
+                allowed.append(line.split(" | ")[0].strip())
+    return allowed
+
+
+def close(tally):
+    allowed = allowed_skips()
+    for shown, name in tally.skipped:
+        if not any(name.startswith(row) for row in allowed):
+            tally.fail(f"skipped without a row in tests/skips.txt: {shown}")
+    for shown, _ in tally.skipped:
+        print(f"SKIPPED {shown}")
+    for name in tally.unsteady:
+        print(f"UNSTEADY {name}: failed beside others, passed alone")
+    for name in tally.failed:
+        print(f"FAILED {name}")
+    print(f"{len(tally.skipped)} skipped, {len(tally.unsteady)} unsteady")
+    print(f"{tally.passed} passed, {len(tally.failed)} failed", flush=True)
+    return 1 if tally.failed or tally.passed == 0 else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description="builds every configuration and runs every test")
+    parser.add_argument("--only", action="append", choices=["lint", "unit", "scenario"])
+    parser.add_argument("--configurations", nargs="+", choices=sorted(CONFIGURATIONS), default=list(CONFIGURATIONS))
+    parser.add_argument("--build-folder", default=os.path.join(ROOT, "build-tests"))
+    arguments = parser.parse_args()
+    parts = arguments.only or ["lint", "unit", "scenario"]
+    folder = os.path.abspath(arguments.build_folder)
+    os.makedirs(folder, exist_ok=True)
+    tally = Tally()
+    stt_root = engine_folder(folder)
+    built = {}
+    for configuration in arguments.configurations:
+        target = build(configuration, folder, stt_root, tally)
+        if target:
+            built[configuration] = target
+    if "lint" in parts:
+        run_lints(folder, tally)
+    if "unit" in parts:
+        for configuration, target in built.items():
+            run_units(configuration, target, tally)
+    if "scenario" in parts:
+        venv = make_venv(folder)
+        for configuration in SCENARIO_CONFIGURATIONS:
+            if configuration in built:
+                run_scenarios(configuration, built[configuration], stt_root, venv, tally)
+    return close(tally)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
