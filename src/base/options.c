@@ -1,0 +1,671 @@
+#include <verbacast/base/options.h>
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define SECRET_MAX 16384
+#define FLAG_MAX 64
+
+struct vc_secret {
+  pthread_mutex_t mutex;
+  char *source;   // as configured: the text or @file
+  char *newest;   // guarded by the mutex; NULL: not set
+  char *previous; // the same
+};
+
+enum source { FROM_DEFAULT, FROM_ENVIRONMENT, FROM_FLAG };
+
+struct value {
+  const struct vc_option_group *group;
+  const struct vc_option *row;
+  enum source source;
+  char *text; // owned
+};
+
+struct vc_option_values {
+  size_t n_values;
+  struct value values[];
+};
+
+// --- secrets
+
+static int equals_in_constant_time(const char *a, const char *text, size_t size)
+{
+  size_t length = strlen(a);
+  unsigned char different = length != size;
+  for (size_t i = 0; i < size; i++) {
+    different |= (unsigned char)(text[i] ^ a[length > 0 ? i % length : 0]);
+  }
+  return !different;
+}
+
+int vc_secret_matches(const struct vc_secret *secret, const char *text, size_t size)
+{
+  if (secret == NULL) {
+    return 0;
+  }
+  pthread_mutex_t *mutex = &((struct vc_secret *)secret)->mutex;
+  pthread_mutex_lock(mutex);
+  int matches = 0;
+  if (secret->newest != NULL) {
+    matches |= equals_in_constant_time(secret->newest, text, size);
+  }
+  if (secret->previous != NULL) {
+    matches |= equals_in_constant_time(secret->previous, text, size);
+  }
+  pthread_mutex_unlock(mutex);
+  return matches;
+}
+
+int vc_secret_is_set(const struct vc_secret *secret)
+{
+  return secret != NULL && secret->source != NULL;
+}
+
+int vc_secret_copy(const struct vc_secret *secret, char *into, size_t size)
+{
+  if (!vc_secret_is_set(secret)) {
+    return 0;
+  }
+  pthread_mutex_t *mutex = &((struct vc_secret *)secret)->mutex;
+  pthread_mutex_lock(mutex);
+  size_t length = secret->newest != NULL ? strlen(secret->newest) : 0;
+  int result = -1;
+  if (length < size) {
+    memcpy(into, secret->newest != NULL ? secret->newest : "", length + 1);
+    result = (int)length;
+  }
+  pthread_mutex_unlock(mutex);
+  return result;
+}
+
+static char *read_secret_file(const char *path, const char *name, struct vc_error *error)
+{
+  FILE *file = fopen(path, "re");
+  if (file == NULL) {
+    vc_error_set(error, "%s: cannot read the secret's file '%s': %s", name, path, strerror(errno));
+    return NULL;
+  }
+  char *text = calloc(1, SECRET_MAX + 1);
+  size_t n = text != NULL ? fread(text, 1, SECRET_MAX + 1, file) : 0;
+  fclose(file);
+  if (text == NULL || n > SECRET_MAX || memchr(text, '\0', n) != NULL) {
+    free(text);
+    vc_error_set(error, "%s: the secret's file '%s' is longer than %d bytes or not a text", name,
+                 path, SECRET_MAX);
+    return NULL;
+  }
+  while (n > 0 && isspace((unsigned char)text[n - 1])) {
+    text[--n] = '\0';
+  }
+  return text;
+}
+
+// Reads the secret's source anew and puts it in force.
+static int secret_load(struct vc_secret *secret, const char *name, struct vc_error *error)
+{
+  char *text = secret->source[0] == '@' ? read_secret_file(secret->source + 1, name, error)
+                                        : strdup(secret->source);
+  if (text == NULL) {
+    return -1;
+  }
+  if (text[0] == '\0') {
+    free(text);
+    return vc_error_set(error, "%s: the secret is empty", name);
+  }
+  char *comma = strchr(text, ',');
+  char *previous = NULL;
+  if (comma != NULL) {
+    *comma = '\0';
+    previous = strdup(comma + 1);
+  }
+  pthread_mutex_lock(&secret->mutex);
+  char *old_newest = secret->newest, *old_previous = secret->previous;
+  secret->newest = text;
+  secret->previous = previous;
+  pthread_mutex_unlock(&secret->mutex);
+  free(old_newest);
+  free(old_previous);
+  return 0;
+}
+
+static void secret_destroy(struct vc_secret *secret)
+{
+  if (secret != NULL) {
+    pthread_mutex_destroy(&secret->mutex);
+    free(secret->source);
+    free(secret->newest);
+    free(secret->previous);
+    free(secret);
+  }
+}
+
+static struct vc_secret *secret_create(const char *source)
+{
+  struct vc_secret *secret = calloc(1, sizeof *secret);
+  if (secret == NULL) {
+    return NULL;
+  }
+  pthread_mutex_init(&secret->mutex, NULL);
+  if (source[0] != '\0') {
+    secret->source = strdup(source);
+    if (secret->source == NULL) {
+      secret_destroy(secret);
+      return NULL;
+    }
+  }
+  return secret;
+}
+
+// --- names
+
+static void print_flag(const char *name, char flag[static FLAG_MAX])
+{
+  size_t i = 0;
+  for (; name[i] != '\0' && i < FLAG_MAX - 1; i++) {
+    flag[i] = name[i] == '_' ? '-' : (char)tolower((unsigned char)name[i]);
+  }
+  flag[i] = '\0';
+}
+
+static size_t count_rows(const struct vc_option_set *set)
+{
+  size_t n = 0;
+  for (size_t g = 0; g < set->n_groups; g++) {
+    for (const struct vc_option *row = set->groups[g].rows; row->name != NULL; row++) {
+      n++;
+    }
+  }
+  return n;
+}
+
+static struct value *find_flag(struct vc_option_values *values, const char *flag, size_t size)
+{
+  for (size_t i = 0; i < values->n_values; i++) {
+    char own[FLAG_MAX];
+    print_flag(values->values[i].row->name, own);
+    if (strlen(own) == size && memcmp(own, flag, size) == 0) {
+      return &values->values[i];
+    }
+  }
+  return NULL;
+}
+
+// --- values
+
+static const struct {
+  const char *suffix;
+  int64_t factor;
+} byte_suffixes[] = {{"GiB", INT64_C(1) << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}};
+
+static void print_bytes(FILE *out, double value)
+{
+  int64_t bytes = (int64_t)value;
+  for (size_t i = 0; i < sizeof byte_suffixes / sizeof *byte_suffixes; i++) {
+    if (bytes > 0 && bytes % byte_suffixes[i].factor == 0) {
+      fprintf(out, "%lld %s", (long long)(bytes / byte_suffixes[i].factor),
+              byte_suffixes[i].suffix);
+      return;
+    }
+  }
+  fprintf(out, "%lld", (long long)bytes);
+}
+
+static void print_allowed(FILE *out, const struct vc_option *row)
+{
+  const char *unit = row->unit != NULL ? row->unit : "";
+  const char *space = row->unit != NULL ? " " : "";
+  switch (row->kind) {
+  case VC_OPTION_INTEGER:
+    fprintf(out, "%lld to %lld%s%s", (long long)row->min, (long long)row->max, space, unit);
+    break;
+  case VC_OPTION_BYTES:
+    print_bytes(out, row->min);
+    fputs(" to ", out);
+    print_bytes(out, row->max);
+    fputs(" (bytes, or with KiB, MiB, GiB)", out);
+    break;
+  case VC_OPTION_REAL:
+    fprintf(out, "%g to %g%s%s", row->min, row->max, space, unit);
+    break;
+  case VC_OPTION_SWITCH:
+    fputs("0 or 1", out);
+    break;
+  case VC_OPTION_CHOICE:
+    fprintf(out, "one of %s", row->choices);
+    break;
+  case VC_OPTION_TEXT:
+    fputs(row->unit != NULL ? row->unit : "text", out);
+    break;
+  case VC_OPTION_SECRET:
+    fputs("a text, or @file", out);
+    break;
+  }
+}
+
+static int refuse_value(const struct value *value, const char *why, struct vc_error *error)
+{
+  char flag[FLAG_MAX], *allowed = NULL;
+  size_t size = 0;
+  print_flag(value->row->name, flag);
+  FILE *out = open_memstream(&allowed, &size);
+  if (out != NULL) {
+    print_allowed(out, value->row);
+    fclose(out);
+  }
+  vc_error_set(error, "%s (--%s): '%.100s' %s; allowed: %s", value->row->name, flag, value->text,
+               why, allowed != NULL ? allowed : "see --help");
+  free(allowed);
+  return -1;
+}
+
+static int64_t factor_of(const char *suffix, int *is_known)
+{
+  *is_known = 1;
+  for (size_t i = 0; i < sizeof byte_suffixes / sizeof *byte_suffixes; i++) {
+    if (strcmp(suffix, byte_suffixes[i].suffix) == 0) {
+      return byte_suffixes[i].factor;
+    }
+  }
+  *is_known = suffix[0] == '\0';
+  return 1;
+}
+
+static int set_integer(const struct value *value, void *field, struct vc_error *error)
+{
+  char *end;
+  errno = 0;
+  long long number = strtoll(value->text, &end, 10);
+  if (end == value->text || isspace((unsigned char)value->text[0])) {
+    return refuse_value(value, "is not a whole number", error);
+  }
+  if (errno == ERANGE) {
+    return refuse_value(value, "is out of range", error);
+  }
+  if (value->row->kind == VC_OPTION_BYTES) {
+    while (*end == ' ') {
+      end++;
+    }
+    int is_known;
+    int64_t factor = factor_of(end, &is_known);
+    if (!is_known) {
+      return refuse_value(value, "is not a number of bytes", error);
+    }
+    if (number > INT64_MAX / factor || number < 0) {
+      return refuse_value(value, "is out of range", error);
+    }
+    number *= factor;
+  } else if (*end != '\0') {
+    return refuse_value(value, "is not a whole number", error);
+  }
+  if ((double)number < value->row->min || (double)number > value->row->max) {
+    return refuse_value(value, "is out of range", error);
+  }
+  *(int64_t *)field = number;
+  return 0;
+}
+
+static int set_real(const struct value *value, double *field, struct vc_error *error)
+{
+  char *end;
+  double number = strtod(value->text, &end);
+  if (end == value->text || *end != '\0' || isspace((unsigned char)value->text[0]) ||
+      !isfinite(number)) {
+    return refuse_value(value, "is not a number", error);
+  }
+  if (number < value->row->min || number > value->row->max) {
+    return refuse_value(value, "is out of range", error);
+  }
+  *field = number;
+  return 0;
+}
+
+static int set_choice(const struct value *value, int *field, struct vc_error *error)
+{
+  const char *at = value->row->choices;
+  for (int i = 0; *at != '\0'; i++) {
+    size_t n = strcspn(at, ",");
+    if (strlen(value->text) == n && memcmp(at, value->text, n) == 0) {
+      *field = i;
+      return 0;
+    }
+    at += n + (at[n] == ',');
+  }
+  return refuse_value(value, "is unknown", error);
+}
+
+static int set_switch(const struct value *value, int *field, struct vc_error *error)
+{
+  if (strcmp(value->text, "0") != 0 && strcmp(value->text, "1") != 0) {
+    return refuse_value(value, "is neither", error);
+  }
+  *field = value->text[0] == '1';
+  return 0;
+}
+
+static int set_text(const struct value *value, const char **field, struct vc_error *error)
+{
+  struct vc_error why;
+  if (value->row->check != NULL && value->row->check(value->text, &why) != 0) {
+    return refuse_value(value, why.text, error);
+  }
+  *field = value->text;
+  return 0;
+}
+
+static int set_secret(const struct value *value, struct vc_secret **field, struct vc_error *error)
+{
+  *field = secret_create(value->text);
+  if (*field == NULL) {
+    return vc_error_set(error, "%s: no memory", value->row->name);
+  }
+  return vc_secret_is_set(*field) ? secret_load(*field, value->row->name, error) : 0;
+}
+
+static void *field_of(const struct value *value)
+{
+  return (char *)value->group->target + value->row->offset;
+}
+
+static int set_field(const struct value *value, struct vc_error *error)
+{
+  void *field = field_of(value);
+  switch (value->row->kind) {
+  case VC_OPTION_INTEGER:
+  case VC_OPTION_BYTES:
+    return set_integer(value, field, error);
+  case VC_OPTION_REAL:
+    return set_real(value, field, error);
+  case VC_OPTION_SWITCH:
+    return set_switch(value, field, error);
+  case VC_OPTION_TEXT:
+    return set_text(value, field, error);
+  case VC_OPTION_CHOICE:
+    return set_choice(value, field, error);
+  case VC_OPTION_SECRET:
+    return set_secret(value, field, error);
+  }
+  return -1;
+}
+
+// --- collecting them
+
+static int give(struct value *value, const char *text, enum source source, struct vc_error *error)
+{
+  char *copy = strdup(text);
+  if (copy == NULL) {
+    return vc_error_set(error, "no memory for the options");
+  }
+  free(value->text);
+  value->text = copy;
+  value->source = source;
+  return 0;
+}
+
+static int take_defaults(struct vc_option_set *set, struct vc_error *error)
+{
+  size_t n = count_rows(set);
+  set->values = calloc(1, sizeof *set->values + n * sizeof set->values->values[0]);
+  if (set->values == NULL) {
+    return vc_error_set(error, "no memory for the options");
+  }
+  set->values->n_values = n;
+  struct value *value = set->values->values;
+  for (size_t g = 0; g < set->n_groups; g++) {
+    for (const struct vc_option *row = set->groups[g].rows; row->name != NULL; row++, value++) {
+      value->group = &set->groups[g];
+      value->row = row;
+      int is_text = row->kind == VC_OPTION_TEXT || row->kind == VC_OPTION_SECRET;
+      const char *initial = row->initial != NULL ? row->initial : is_text ? "" : "0";
+      if (give(value, initial, FROM_DEFAULT, error) != 0) {
+        return -1;
+      }
+    }
+  }
+  return 0;
+}
+
+static int take_environment(struct vc_option_set *set, char *const *environment,
+                            struct vc_error *error)
+{
+  for (; environment != NULL && *environment != NULL; environment++) {
+    const char *equals = strchr(*environment, '=');
+    size_t size = equals != NULL ? (size_t)(equals - *environment) : 0;
+    for (size_t i = 0; size > 0 && i < set->values->n_values; i++) {
+      struct value *value = &set->values->values[i];
+      if (strlen(value->row->name) == size && memcmp(value->row->name, *environment, size) == 0 &&
+          give(value, equals + 1, FROM_ENVIRONMENT, error) != 0) {
+        return -1;
+      }
+    }
+  }
+  return 0;
+}
+
+// The flag that shares the longest beginning with what was typed.
+static const char *nearest_flag(const struct vc_option_values *values, const char *typed,
+                                char flag[static FLAG_MAX])
+{
+  size_t best = 2;
+  const char *name = NULL;
+  for (size_t i = 0; i < values->n_values; i++) {
+    size_t same = 0;
+    print_flag(values->values[i].row->name, flag);
+    while (flag[same] != '\0' && flag[same] == typed[same]) {
+      same++;
+    }
+    if (same > best) {
+      best = same;
+      name = values->values[i].row->name;
+    }
+  }
+  if (name == NULL) {
+    return NULL;
+  }
+  print_flag(name, flag);
+  return flag;
+}
+
+static int refuse_flag(const struct vc_option_set *set, const char *argument,
+                       struct vc_error *error)
+{
+  char flag[FLAG_MAX];
+  if (strncmp(argument, "--", 2) != 0) {
+    return vc_error_set(error, "unexpected argument '%.100s': options begin with --, see --help",
+                        argument);
+  }
+  const char *nearest = nearest_flag(set->values, argument + 2, flag);
+  if (nearest != NULL) {
+    return vc_error_set(error, "unknown option '%.100s': did you mean --%s? See --help", argument,
+                        nearest);
+  }
+  return vc_error_set(error, "unknown option '%.100s': see --help for those there are", argument);
+}
+
+// Returns: how many of argv were used, or -1.
+static int take_flag(struct vc_option_set *set, int left, char **argv, struct vc_error *error)
+{
+  const char *argument = argv[0];
+  const char *equals = strchr(argument, '=');
+  size_t size = equals != NULL ? (size_t)(equals - argument) : strlen(argument);
+  struct value *value = size > 2 && strncmp(argument, "--", 2) == 0
+                            ? find_flag(set->values, argument + 2, size - 2)
+                            : NULL;
+  if (value == NULL) {
+    return refuse_flag(set, argument, error);
+  }
+  if (equals != NULL) {
+    return give(value, equals + 1, FROM_FLAG, error) == 0 ? 1 : -1;
+  }
+  if (value->row->kind == VC_OPTION_SWITCH &&
+      (left < 2 || (strcmp(argv[1], "0") != 0 && strcmp(argv[1], "1") != 0))) {
+    return give(value, "1", FROM_FLAG, error) == 0 ? 1 : -1;
+  }
+  if (left < 2) {
+    return vc_error_set(error, "%s (%s): a value is missing after it", value->row->name, argument);
+  }
+  return give(value, argv[1], FROM_FLAG, error) == 0 ? 2 : -1;
+}
+
+static const char *shown_default(const struct vc_option *row)
+{
+  return row->initial == NULL || row->initial[0] == '\0' ? NULL : row->initial;
+}
+
+static void print_help(const struct vc_option_set *set, FILE *out)
+{
+  fprintf(out, "Usage: %s [--OPTION VALUE]...\n%s\n", set->program, set->summary);
+  fprintf(out, "\nEvery option is an environment variable too; the flag wins.\n");
+  for (size_t g = 0; g < set->n_groups; g++) {
+    fprintf(out, "\n%s\n", set->groups[g].title);
+    for (const struct vc_option *row = set->groups[g].rows; row->name != NULL; row++) {
+      char flag[FLAG_MAX];
+      print_flag(row->name, flag);
+      fprintf(out, "  --%s  (%s)\n      %s\n      ", flag, row->name, row->help);
+      if (shown_default(row) != NULL) {
+        fprintf(out, "Default: %s%s%s. ", row->initial,
+                row->unit != NULL && row->kind != VC_OPTION_TEXT ? " " : "",
+                row->unit != NULL && row->kind != VC_OPTION_TEXT ? row->unit : "");
+      }
+      fputs("Allowed: ", out);
+      print_allowed(out, row);
+      fputs(".\n", out);
+    }
+  }
+  fprintf(out, "\n  --help           prints this\n  --version        prints the version\n"
+               "  --check-config   says what would run, and exits\n");
+}
+
+static enum vc_options_outcome take_arguments(struct vc_option_set *set, int argc, char **argv,
+                                              FILE *out, struct vc_error *error)
+{
+  enum vc_options_outcome outcome = VC_OPTIONS_RUN;
+  for (int i = 1; i < argc;) {
+    if (strcmp(argv[i], "--help") == 0) {
+      print_help(set, out);
+      return VC_OPTIONS_PRINTED;
+    }
+    if (strcmp(argv[i], "--version") == 0) {
+      fprintf(out, "%s %s\n", set->program, VC_VERSION);
+      return VC_OPTIONS_PRINTED;
+    }
+    if (strcmp(argv[i], "--check-config") == 0) {
+      outcome = VC_OPTIONS_CHECK;
+      i++;
+      continue;
+    }
+    int used = take_flag(set, argc - i, argv + i, error);
+    if (used < 0) {
+      return VC_OPTIONS_USAGE;
+    }
+    i += used;
+  }
+  return outcome;
+}
+
+enum vc_options_outcome vc_options_parse(struct vc_option_set *set, int argc, char **argv,
+                                         char *const *environment, FILE *out,
+                                         struct vc_error *error)
+{
+  if (take_defaults(set, error) != 0 || take_environment(set, environment, error) != 0) {
+    return VC_OPTIONS_USAGE;
+  }
+  enum vc_options_outcome outcome = take_arguments(set, argc, argv, out, error);
+  if (outcome == VC_OPTIONS_PRINTED || outcome == VC_OPTIONS_USAGE) {
+    return outcome;
+  }
+  for (size_t i = 0; i < set->values->n_values; i++) {
+    if (set_field(&set->values->values[i], error) != 0) {
+      return VC_OPTIONS_USAGE;
+    }
+  }
+  return outcome;
+}
+
+void vc_options_free(struct vc_option_set *set)
+{
+  if (set->values == NULL) {
+    return;
+  }
+  for (size_t i = 0; i < set->values->n_values; i++) {
+    struct value *value = &set->values->values[i];
+    if (value->row != NULL && value->row->kind == VC_OPTION_SECRET) {
+      struct vc_secret **field = field_of(value);
+      secret_destroy(*field);
+      *field = NULL;
+    }
+    free(value->text);
+  }
+  free(set->values);
+  set->values = NULL;
+}
+
+int vc_options_reload_secrets(struct vc_option_set *set, struct vc_error *error)
+{
+  int status = 0;
+  for (size_t i = 0; i < set->values->n_values; i++) {
+    struct value *value = &set->values->values[i];
+    if (value->row->kind == VC_OPTION_SECRET) {
+      struct vc_secret *secret = *(struct vc_secret **)field_of(value);
+      if (vc_secret_is_set(secret) && secret->source[0] == '@' &&
+          secret_load(secret, value->row->name, error) != 0) {
+        status = -1;
+      }
+    }
+  }
+  return status;
+}
+
+// A password in a URL is between the first ':' after "//" and the last '@' before the path.
+static void print_url(FILE *out, const char *text)
+{
+  const char *host = strstr(text, "://");
+  const char *end = host != NULL ? host + 3 + strcspn(host + 3, "/?#") : NULL;
+  const char *at = host != NULL ? memrchr(host + 3, '@', (size_t)(end - host - 3)) : NULL;
+  const char *colon = at != NULL ? memchr(host + 3, ':', (size_t)(at - host - 3)) : NULL;
+  if (colon == NULL) {
+    fputs(text, out);
+  } else {
+    fprintf(out, "%.*s:***%s", (int)(colon - text), text, at);
+  }
+}
+
+void vc_options_print_effective(const struct vc_option_set *set, FILE *out)
+{
+  static const char *const sources[] = {"default", "environment", "flag"};
+  for (size_t i = 0; i < set->values->n_values; i++) {
+    const struct value *value = &set->values->values[i];
+    fprintf(out, "%s=", value->row->name);
+    if (value->row->kind == VC_OPTION_SECRET) {
+      fputs(value->text[0] != '\0' ? "(set)" : "(not set)", out);
+    } else {
+      print_url(out, value->text);
+    }
+    fprintf(out, " (%s)\n", sources[value->source]);
+  }
+}
+
+void vc_options_print_markdown(const struct vc_option_set *set, FILE *out)
+{
+  fprintf(out, "## %s\n\n%s\n", set->program, set->summary);
+  for (size_t g = 0; g < set->n_groups; g++) {
+    fprintf(out, "\n### %s\n\n| environment | flag | default | allowed | meaning |\n"
+                 "| --- | --- | --- | --- | --- |\n",
+            set->groups[g].title);
+    for (const struct vc_option *row = set->groups[g].rows; row->name != NULL; row++) {
+      char flag[FLAG_MAX];
+      print_flag(row->name, flag);
+      const char *initial = shown_default(row);
+      fprintf(out, "| `%s` | `--%s` | %s%s%s | ", row->name, flag, initial != NULL ? "`" : "–",
+              initial != NULL ? initial : "", initial != NULL ? "`" : "");
+      print_allowed(out, row);
+      fprintf(out, " | %s |\n", row->help);
+    }
+  }
+}
