@@ -1,6 +1,6 @@
 // Lines are formatted by the caller into a slot of a ring that a short mutex guards; nobody holds
-// that mutex over a system call, so a caller never waits for the terminal, the pipe or the disk. The
-// writer takes lines out and writes them by itself.
+// that mutex over a system call, so a caller never waits for the terminal, the pipe or the disk.
+// The writer takes lines out and writes them by itself.
 #include <verbacast/base/log.h>
 
 #include <errno.h>
@@ -189,8 +189,8 @@ static size_t format_line(char *bytes, enum vc_log_level level, const struct vc_
       logger.is_json ? append_json : append_logfmt;
   print(&text, level, fields);
   if (text.used == text.size) {
-    struct vc_log_field too_long[] = {fields[0], VC_STR("left_out", "the line is too long"),
-                                      {.kind = VC_LOG_END}};
+    struct vc_log_field too_long[] = {
+        fields[0], VC_STR("left_out", "the line is too long"), {.kind = VC_LOG_END}};
     text.used = 0;
     print(&text, level, too_long);
   }

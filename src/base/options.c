@@ -655,8 +655,9 @@ void vc_options_print_markdown(const struct vc_option_set *set, FILE *out)
 {
   fprintf(out, "## %s\n\n%s\n", set->program, set->summary);
   for (size_t g = 0; g < set->n_groups; g++) {
-    fprintf(out, "\n### %s\n\n| environment | flag | default | allowed | meaning |\n"
-                 "| --- | --- | --- | --- | --- |\n",
+    fprintf(out,
+            "\n### %s\n\n| environment | flag | default | allowed | meaning |\n"
+            "| --- | --- | --- | --- | --- |\n",
             set->groups[g].title);
     for (const struct vc_option *row = set->groups[g].rows; row->name != NULL; row++) {
       char flag[FLAG_MAX];

@@ -25,10 +25,22 @@ struct vc_log_field {
   };
 };
 
-#define VC_EVENT(name) {.key = "event", .kind = VC_LOG_EVENT, .string = (name)}
-#define VC_STR(name, value) {.key = (name), .kind = VC_LOG_STRING, .string = (value)}
-#define VC_INT(name, value) {.key = (name), .kind = VC_LOG_INTEGER, .integer = (int64_t)(value)}
-#define VC_REAL(name, value) {.key = (name), .kind = VC_LOG_REAL, .real = (value)}
+#define VC_EVENT(name)                                                                             \
+  {                                                                                                \
+    .key = "event", .kind = VC_LOG_EVENT, .string = (name)                                         \
+  }
+#define VC_STR(name, value)                                                                        \
+  {                                                                                                \
+    .key = (name), .kind = VC_LOG_STRING, .string = (value)                                        \
+  }
+#define VC_INT(name, value)                                                                        \
+  {                                                                                                \
+    .key = (name), .kind = VC_LOG_INTEGER, .integer = (int64_t)(value)                             \
+  }
+#define VC_REAL(name, value)                                                                       \
+  {                                                                                                \
+    .key = (name), .kind = VC_LOG_REAL, .real = (value)                                            \
+  }
 
 // Thread: any. Never blocks. A NULL string is printed as nothing (logfmt `key=`, JSON null).
 #define vc_log(level, ...)                                                                         \
@@ -36,8 +48,8 @@ struct vc_log_field {
 void vc_log_write(enum vc_log_level level, const struct vc_log_field *fields);
 
 struct vc_log_settings {
-  int fd;           // where lines go, usually STDERR_FILENO
-  int is_json;      // 0 logfmt, 1 JSON
+  int fd;      // where lines go, usually STDERR_FILENO
+  int is_json; // 0 logfmt, 1 JSON
   enum vc_log_level level;
 };
 

@@ -17,15 +17,18 @@ enum vc_metric_kind {
 };
 
 struct vc_metric {
-  const char *name;       // as in JSON: "ws.fanout_ms"
+  const char *name; // as in JSON: "ws.fanout_ms"
   enum vc_metric_kind kind;
-  const char *unit;       // "ms", "bytes", "1", …
-  const char *help;       // one sentence, exact about what is measured
+  const char *unit; // "ms", "bytes", "1", …
+  const char *help; // one sentence, exact about what is measured
 };
-#define VC_METRIC_ROWS_END {.name = NULL}
+#define VC_METRIC_ROWS_END                                                                         \
+  {                                                                                                \
+    .name = NULL                                                                                   \
+  }
 
-struct vc_metrics;        // all tables of one program and their slots
-struct vc_slots;          // one writer's values of one table
+struct vc_metrics; // all tables of one program and their slots
+struct vc_slots;   // one writer's values of one table
 
 struct vc_metrics *vc_metrics_create(const struct vc_clock *clock);
 void vc_metrics_destroy(struct vc_metrics **metrics);
@@ -35,14 +38,15 @@ void vc_metrics_destroy(struct vc_metrics **metrics);
 // live as long as the metrics.
 struct vc_slots *vc_metrics_slots_create(struct vc_metrics *metrics, const struct vc_metric *rows);
 
-// Thread: the slots' writer. `index` is the row's position in its table. NULL slots are allowed.
+// `index` is the row's position in its table. NULL slots are allowed.
+// Thread: any for counters and gauges; one at a time, the slots' writer, for distributions.
 void vc_metric_add(struct vc_slots *slots, size_t index, uint64_t n);
 void vc_metric_set(struct vc_slots *slots, size_t index, int64_t value);
 void vc_metric_record(struct vc_slots *slots, size_t index, double value, uint64_t now_ns);
 
 struct vc_distribution {
-  uint64_t count;         // within the window
-  uint64_t count_total;   // since start
+  uint64_t count;                      // within the window
+  uint64_t count_total;                // since start
   double avg, min, max, p50, p95, p99; // NAN when count is 0
 };
 // Thread: any. Sums over all writers of the row called `name`. Returns: 0, or 1 no such metric.
@@ -53,7 +57,7 @@ int vc_metrics_distribution(struct vc_metrics *metrics, const char *name,
 // Walks all rows, each once, in the order of first registration.
 struct vc_metric_value {
   const struct vc_metric *row;
-  int64_t number;                        // counters and gauges
+  int64_t number; // counters and gauges
   struct vc_distribution distribution;
 };
 void vc_metrics_each(struct vc_metrics *metrics,

@@ -20,27 +20,30 @@ enum vc_option_kind {
 };
 
 struct vc_option {
-  const char *name;          // of the environment variable
+  const char *name; // of the environment variable
   enum vc_option_kind kind;
-  size_t offset;             // of the field in the target struct
-  const char *initial;       // default, as one would write it; NULL: "" or 0
-  const char *unit;          // "ms", "bytes", … or NULL
-  double min, max;           // INTEGER, BYTES, REAL
-  const char *choices;       // CHOICE: "auto,sherpa,pocketsphinx"
-  const char *help;          // one line
+  size_t offset;       // of the field in the target struct
+  const char *initial; // default, as one would write it; NULL: "" or 0
+  const char *unit;    // "ms", "bytes", … or NULL
+  double min, max;     // INTEGER, BYTES, REAL
+  const char *choices; // CHOICE: "auto,sherpa,pocketsphinx"
+  const char *help;    // one line
   int (*check)(const char *value, struct vc_error *error); // further demands on a TEXT, or NULL
 };
-#define VC_OPTION_ROWS_END {.name = NULL}
+#define VC_OPTION_ROWS_END                                                                         \
+  {                                                                                                \
+    .name = NULL                                                                                   \
+  }
 
 struct vc_option_group {
-  const char *title;              // heading in --help and the docs: "Ingest"
-  const struct vc_option *rows;   // ended by VC_OPTION_ROWS_END
-  void *target;                   // the struct that the offsets are of
+  const char *title;            // heading in --help and the docs: "Ingest"
+  const struct vc_option *rows; // ended by VC_OPTION_ROWS_END
+  void *target;                 // the struct that the offsets are of
 };
 
 struct vc_option_set {
-  const char *program;            // "verbacast"
-  const char *summary;            // one sentence for --help
+  const char *program; // "verbacast"
+  const char *summary; // one sentence for --help
   const struct vc_option_group *groups;
   size_t n_groups;
   struct vc_option_values *values; // set by vc_options_parse, freed by vc_options_free
@@ -56,10 +59,10 @@ int vc_secret_is_set(const struct vc_secret *secret);
 int vc_secret_copy(const struct vc_secret *secret, char *into, size_t size);
 
 enum vc_options_outcome {
-  VC_OPTIONS_RUN,      // go on
-  VC_OPTIONS_CHECK,    // --check-config was given: resolve, say what would run, exit 0 or 1
-  VC_OPTIONS_PRINTED,  // --help or --version was printed: exit 0
-  VC_OPTIONS_USAGE,    // error->text names the option, its value and what is allowed: exit 2
+  VC_OPTIONS_RUN,     // go on
+  VC_OPTIONS_CHECK,   // --check-config was given: resolve, say what would run, exit 0 or 1
+  VC_OPTIONS_PRINTED, // --help or --version was printed: exit 0
+  VC_OPTIONS_USAGE,   // error->text names the option, its value and what is allowed: exit 2
 };
 
 // Every program has --help, --version and --check-config without rows of their own.

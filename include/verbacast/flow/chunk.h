@@ -14,10 +14,11 @@ struct vc_chunk {
   struct vc_session *session;
   enum vc_turn turn;
   enum vc_close_reason reason;
-  uint64_t first_sample;  // DATA: position on the session's audio clock (counts from 0 over gaps too)
+  uint64_t
+      first_sample; // DATA: position on the session's audio clock (counts from 0 over gaps too)
   uint32_t n_samples;
-  uint64_t arrival_ns;    // of the packet that held its last sample (0: made silence)
-  struct vc_buffer *pcm;  // n_samples * 2 bytes
+  uint64_t arrival_ns;   // of the packet that held its last sample (0: made silence)
+  struct vc_buffer *pcm; // n_samples * 2 bytes
 };
 
 struct vc_chunk *vc_chunk_create(struct vc_session *session, enum vc_turn turn);

@@ -11,12 +11,12 @@
 #include <verbacast/wire/utterance.h>
 
 enum vc_message_kind {
-  VC_MESSAGE_HELLO,   // not numbered: seq is the last one given out
+  VC_MESSAGE_HELLO, // not numbered: seq is the last one given out
   VC_MESSAGE_PARTIAL,
   VC_MESSAGE_FINAL,
   VC_MESSAGE_RETRACT,
   VC_MESSAGE_STATUS,
-  VC_MESSAGE_GAP,     // made for one viewer
+  VC_MESSAGE_GAP, // made for one viewer
   VC_MESSAGE_END,
 };
 
@@ -26,9 +26,9 @@ struct vc_message {
   char slug[VC_SLUG_MAX + 1];
   int64_t epoch;
   uint64_t seq;
-  uint64_t prev_final;            // seq of the final, status or end before this message, 0: none
-  uint64_t utterance_hash;        // PARTIAL, FINAL, RETRACT: equal for equal utterance ids
-  uint64_t received_ns;           // of the result it came from, 0: none
+  uint64_t prev_final;     // seq of the final, status or end before this message, 0: none
+  uint64_t utterance_hash; // PARTIAL, FINAL, RETRACT: equal for equal utterance ids
+  uint64_t received_ns;    // of the result it came from, 0: none
   int64_t received_unix_us;
   char utterance_id[96];
   struct vc_utterance *utterance; // FINAL: owned, for transcript.*; else NULL

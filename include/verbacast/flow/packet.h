@@ -31,14 +31,14 @@ struct vc_packet {
   struct vc_item item;
   struct vc_session *session;
   enum vc_turn turn;
-  enum vc_codec codec;            // CONFIG, DATA
-  enum vc_close_reason reason;    // CLOSE
-  int is_discontinuity;           // DATA: packets were dropped before this one
-  uint32_t sample_rate_hint_hz;   // from the FLV tag, 0 unknown
+  enum vc_codec codec;          // CONFIG, DATA
+  enum vc_close_reason reason;  // CLOSE
+  int is_discontinuity;         // DATA: packets were dropped before this one
+  uint32_t sample_rate_hint_hz; // from the FLV tag, 0 unknown
   uint32_t channels_hint;
-  uint32_t timestamp_ms;          // as the publisher counts, wraps at 2^32
-  uint64_t arrival_ns;            // when the last byte of its message was read
-  struct vc_buffer *data;         // CONFIG, DATA
+  uint32_t timestamp_ms;  // as the publisher counts, wraps at 2^32
+  uint64_t arrival_ns;    // when the last byte of its message was read
+  struct vc_buffer *data; // CONFIG, DATA
 };
 
 // Takes a new reference of the session. Returns NULL without memory.

@@ -10,13 +10,13 @@
 #include <verbacast/flow/session.h>
 
 enum vc_query_kind {
-  VC_QUERY_SESSIONS,        // ledger: JSON array of the sessions it holds -> reply
-  VC_QUERY_TRANSCRIPT,      // ledger: JSON array of the finals of `slug` (records, as in docs/schemas)
-  VC_QUERY_ERASE,           // ledger: forget `slug`; status 409 while live
-  VC_QUERY_KICK_PUBLISHER,  // ingest: close the publisher of `slug`
-  VC_QUERY_KICK_VIEWERS,    // broadcast: close the viewers of `slug` (each worker its own)
-  VC_QUERY_VIEWERS,         // broadcast: JSON object slug -> {clients, queue_size, …}, one worker's
-  VC_QUERY_PUBLISHERS,      // ingest: JSON object slug -> {address, …}, one worker's
+  VC_QUERY_SESSIONS,   // ledger: JSON array of the sessions it holds -> reply
+  VC_QUERY_TRANSCRIPT, // ledger: JSON array of the finals of `slug` (records, as in docs/schemas)
+  VC_QUERY_ERASE,      // ledger: forget `slug`; status 409 while live
+  VC_QUERY_KICK_PUBLISHER, // ingest: close the publisher of `slug`
+  VC_QUERY_KICK_VIEWERS,   // broadcast: close the viewers of `slug` (each worker its own)
+  VC_QUERY_VIEWERS,    // broadcast: JSON object slug -> {clients, queue_size, …}, one worker's
+  VC_QUERY_PUBLISHERS, // ingest: JSON object slug -> {address, …}, one worker's
 };
 
 struct vc_query;
@@ -35,5 +35,6 @@ struct vc_item *vc_query_item(struct vc_query *query); // takes a new reference 
 struct vc_query *vc_query_of(struct vc_item *item);
 enum vc_query_kind vc_query_kind(const struct vc_query *query);
 const char *vc_query_slug(const struct vc_query *query);
-// Takes the reply (may be NULL) and the lane's reference of the query: it is not to be touched again.
+// Takes the reply (may be NULL) and the lane's reference of the query: it is not to be touched
+// again.
 void vc_query_answer(struct vc_query *query, int status, struct vc_buffer *reply);

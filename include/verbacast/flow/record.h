@@ -15,8 +15,8 @@ struct vc_record {
   enum vc_record_kind kind;
   char slug[VC_SLUG_MAX + 1]; // the Kafka key
   int64_t epoch;
-  uint64_t seq;               // FINAL
-  struct vc_buffer *value;    // the JSON of docs/schemas, one reference
+  uint64_t seq;            // FINAL
+  struct vc_buffer *value; // the JSON of docs/schemas, one reference
 };
 
 struct vc_record *vc_record_create(enum vc_record_kind kind, const char *slug);

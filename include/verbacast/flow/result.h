@@ -35,7 +35,7 @@ struct vc_result {
   enum vc_state state;            // STATE
   char reason[96];                // STATE: "" none
   enum vc_close_reason close_reason;
-  uint64_t received_ns;           // when its message was read off the STT's socket
+  uint64_t received_ns; // when its message was read off the STT's socket
   int64_t received_unix_us;
 };
 

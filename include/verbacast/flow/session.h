@@ -1,6 +1,7 @@
 // One publishing of a slug on this node, as the stages know it: a refcounted block of what never
-// changes and of atomic figures for /metrics and /sessions. It is no state machine: each stage keeps
-// its own table of sessions, made by an `open` and ended by a `close` that travel with the sound.
+// changes and of atomic figures for /metrics and /sessions. It is no state machine: each stage
+// keeps its own table of sessions, made by an `open` and ended by a `close` that travel with the
+// sound.
 #pragma once
 
 #include <stdatomic.h>
@@ -11,12 +12,12 @@
 
 struct vc_session {
   /* set before it is shared, then read-only */
-  uint64_t id;                  // counts up on this node, never reused
-  uint32_t hash;                // of the slug: worker = hash % n in every stage
+  uint64_t id;   // counts up on this node, never reused
+  uint32_t hash; // of the slug: worker = hash % n in every stage
   char slug[VC_SLUG_MAX + 1];
   int64_t started_unix_ms;
   /* any thread, atomic (relaxed: figures only) */
-  _Atomic uint32_t n_refs;      // acquire/release: the last unref frees
+  _Atomic uint32_t n_refs; // acquire/release: the last unref frees
   _Atomic uint64_t n_audio_bytes;
   _Atomic uint64_t n_chunks_sent;
   _Atomic uint64_t n_partials;

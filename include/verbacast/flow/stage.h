@@ -1,13 +1,13 @@
 // A stage: a pool of workers that do one kind of work. A worker is a thread with an inbox, an epoll
 // set and a state of its own; nothing of it is touched by another thread.
 //
-// The inbox is one bounded lane (base/lane.h) per putter and one eventfd. A put wakes only a sleeping
-// taker. `put` never blocks: when the lane is full the item is still the putter's, whose written
-// policy applies. Items of one putter arrive in order; between putters there is no order.
+// The inbox is one bounded lane (base/lane.h) per putter and one eventfd. A put wakes only a
+// sleeping taker. `put` never blocks: when the lane is full the item is still the putter's, whose
+// written policy applies. Items of one putter arrive in order; between putters there is no order.
 //
-// A worker's turn: take at most VC_STAGE_BATCH items and hand each to `handle`; serve what epoll has
-// ready; call `turned` (so that a room can send what a batch gathered in one go); call `tick` when it
-// is due, under load too.
+// A worker's turn: take at most VC_STAGE_BATCH items and hand each to `handle`; serve what epoll
+// has ready; call `turned` (so that a room can send what a batch gathered in one go); call `tick`
+// when it is due, under load too.
 #pragma once
 
 #include <stddef.h>
@@ -45,12 +45,12 @@ struct vc_stage_ops {
 
 struct vc_stage_settings {
   const struct vc_stage_ops *ops;
-  void *config;               // given to `enter`, lives as long as the stage
-  uint32_t n_workers;         // >= 1
-  uint32_t tick_ms;           // 0: no tick
-  size_t lane_capacity;       // items per lane
+  void *config;         // given to `enter`, lives as long as the stage
+  uint32_t n_workers;   // >= 1
+  uint32_t tick_ms;     // 0: no tick
+  size_t lane_capacity; // items per lane
   const struct vc_clock *clock;
-  struct vc_metrics *metrics; // may be NULL
+  struct vc_metrics *metrics;          // may be NULL
   const struct vc_metric *metric_rows; // the room's; each worker gets slots of its own; may be NULL
 };
 
@@ -70,6 +70,8 @@ void vc_stage_destroy(struct vc_stage **stage);
 
 uint32_t vc_stage_n_workers(const struct vc_stage *stage);
 const char *vc_stage_name(const struct vc_stage *stage);
+// Thread: any. Every worker begins a turn now (a test that turned the clock; a drain).
+void vc_stage_wake(struct vc_stage *stage);
 // Thread: any. Returns: the index of a worker that has not begun a turn for longer than silent_ms
 // although it should (a worker wakes at least once a second), or -1.
 int vc_stage_stuck_worker(const struct vc_stage *stage, uint32_t silent_ms);
@@ -78,7 +80,8 @@ int vc_stage_stuck_worker(const struct vc_stage *stage, uint32_t silent_ms);
 // by the thread that will use it or before that thread begins. Lives until the stage is destroyed.
 // Returns NULL without memory or when VC_STAGE_LANES_MAX are taken.
 struct vc_putter *vc_putter_create(struct vc_stage *stage);
-// Thread: the putter's only. Returns: 0 and the item has moved, 1 full and it is still the caller's.
+// Thread: the putter's only. Returns: 0 and the item has moved, 1 full and it is still the
+// caller's.
 int vc_putter_put(struct vc_putter *putter, uint32_t worker, struct vc_item *item);
 // The same behind a mutex, for threads that are not ours (HTTP handlers).
 struct vc_shared_putter;
@@ -90,13 +93,14 @@ int vc_shared_putter_put(struct vc_shared_putter *putter, uint32_t worker, struc
 void vc_worker_set_state(struct vc_worker *worker, void *state);
 void *vc_worker_state(const struct vc_worker *worker);
 uint32_t vc_worker_index(const struct vc_worker *worker);
-uint64_t vc_worker_now_ns(const struct vc_worker *worker); // read once a turn and before each handler
+uint64_t
+vc_worker_now_ns(const struct vc_worker *worker); // read once a turn and before each handler
 const struct vc_clock *vc_worker_clock(const struct vc_worker *worker);
 struct vc_slots *vc_worker_slots(const struct vc_worker *worker); // of the room's rows, may be NULL
 void vc_worker_assert_here(const struct vc_worker *worker);
 
-// Descriptors of a room. A watch is embedded in the room's own object; it may be unwatched and freed
-// inside any handler: events of the same batch that are for it are not delivered any more.
+// Descriptors of a room. A watch is embedded in the room's own object; it may be unwatched and
+// freed inside any handler: events of the same batch that are for it are not delivered any more.
 struct vc_watch {
   /* set by the room before vc_worker_watch */
   int fd;

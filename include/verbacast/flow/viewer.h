@@ -3,13 +3,13 @@
 // A session's viewers are spread over all broadcast workers. Every message of a session that has
 // viewers goes to every worker as a `live`; a viewer's join, its answers and the live messages come
 // to the worker through the ledger's one lane, so that history and live meet without a hole or a
-// double: what the ledger numbered before it answered a join is in the answer, what it numbers after
-// comes as `live` behind it on the same lane.
+// double: what the ledger numbered before it answered a join is in the answer, what it numbers
+// after comes as `live` behind it on the same lane.
 //
 // An answer holds at most VC_ANSWER_MAX references. `is_last` 0: more is to be had from the ledger,
-// ask by catch_up{from = position after this answer} once these are sent. Between such an answer and
-// the last one the viewer is not yet on the live ring; `live_from` of the last answer says from which
-// ring position (epoch, seq) on it takes the ring.
+// ask by catch_up{from = position after this answer} once these are sent. Between such an answer
+// and the last one the viewer is not yet on the live ring; `live_from` of the last answer says from
+// which ring position (epoch, seq) on it takes the ring.
 //
 // Full: a `live` that does not fit the lane is dropped for that worker and the session flagged: the
 // next `live` that fits has `is_after_loss` set and every viewer of that worker's ring catches up.
@@ -24,23 +24,23 @@
 #define VC_ANSWER_MAX 64
 
 struct vc_position {
-  int64_t epoch;  // 0: none
+  int64_t epoch; // 0: none
   uint64_t seq;
 };
 
 struct vc_live {
   struct vc_item item;
-  struct vc_message *message;   // one reference
+  struct vc_message *message; // one reference
   int is_after_loss;
-  uint64_t queued_ns;           // when the ledger put it: ws.session_broadcast_lag_ms
+  uint64_t queued_ns; // when the ledger put it: ws.session_broadcast_lag_ms
 };
 
 struct vc_join {
   struct vc_item item;
   char slug[VC_SLUG_MAX + 1];
-  uint32_t worker;              // of broadcast, where the answer goes
-  uint64_t viewer_id;           // unique on this node, never reused
-  struct vc_position since;     // epoch 0: none
+  uint32_t worker;          // of broadcast, where the answer goes
+  uint64_t viewer_id;       // unique on this node, never reused
+  struct vc_position since; // epoch 0: none
 };
 
 struct vc_catch_up {
@@ -48,7 +48,7 @@ struct vc_catch_up {
   char slug[VC_SLUG_MAX + 1];
   uint32_t worker;
   uint64_t viewer_id;
-  struct vc_position position;  // the last transcript, retract, status, end or gap it was given
+  struct vc_position position; // the last transcript, retract, status, end or gap it was given
 };
 
 struct vc_leave {
@@ -74,5 +74,3 @@ struct vc_join *vc_join_create(const char *slug);
 struct vc_catch_up *vc_catch_up_create(const char *slug);
 struct vc_leave *vc_leave_create(const char *slug);
 struct vc_answer *vc_answer_create(const char *slug);
-// Any of the nouns of flow/, with all that it owns.
-void vc_item_destroy(struct vc_item *item);

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 struct vc_word {
-  const char *text;  // without leading space
+  const char *text; // without leading space
   double start_s, end_s;
   double confidence; // NAN: unknown
 };
@@ -20,7 +20,7 @@ struct vc_utterance {
   double confidence;     // NAN unknown
   int channel;
   int is_final;
-  int is_approximate;    // word times were spread, not heard
+  int is_approximate; // word times were spread, not heard
   const struct vc_word *words;
   size_t n_words;
 };
