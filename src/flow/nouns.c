@@ -116,7 +116,7 @@ void vc_message_unref(struct vc_message *message)
 {
   if (message != NULL &&
       atomic_fetch_sub_explicit(&message->n_refs, 1, memory_order_acq_rel) == 1) {
-    vc_utterance_destroy(&message->utterance);
+    vc_buffer_unref(message->record);
     vc_buffer_unref(message->frame);
     free(message);
   }

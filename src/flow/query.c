@@ -20,6 +20,8 @@ struct vc_query {
   int is_answered;
   int status;
   struct vc_buffer *reply;
+  /* the stage's until it answers, then read-only */
+  int is_incomplete;
 };
 
 struct vc_query *vc_query_create(enum vc_query_kind kind, const char *slug)
@@ -73,6 +75,16 @@ int vc_query_status(const struct vc_query *query)
 struct vc_buffer *vc_query_reply(const struct vc_query *query)
 {
   return query->reply;
+}
+
+int vc_query_is_complete(const struct vc_query *query)
+{
+  return !query->is_incomplete;
+}
+
+void vc_query_mark_incomplete(struct vc_query *query)
+{
+  query->is_incomplete = 1;
 }
 
 void vc_query_unref(struct vc_query *query)

@@ -8,7 +8,6 @@
 #include <verbacast/base/buffer.h>
 #include <verbacast/flow/item.h>
 #include <verbacast/flow/session.h>
-#include <verbacast/wire/utterance.h>
 
 enum vc_message_kind {
   VC_MESSAGE_HELLO, // not numbered: seq is the last one given out
@@ -16,7 +15,7 @@ enum vc_message_kind {
   VC_MESSAGE_FINAL,
   VC_MESSAGE_RETRACT,
   VC_MESSAGE_STATUS,
-  VC_MESSAGE_GAP, // made for one viewer
+  VC_MESSAGE_GAP, // made for one viewer; epoch and seq are the position it moves the viewer to
   VC_MESSAGE_END,
 };
 
@@ -31,9 +30,9 @@ struct vc_message {
   uint64_t received_ns;    // of the result it came from, 0: none
   int64_t received_unix_us;
   char utterance_id[96];
-  struct vc_utterance *utterance; // FINAL: owned, for transcript.*; else NULL
-  struct vc_buffer *frame;        // a whole unmasked WebSocket text frame
-  uint32_t json_offset;           // of the JSON text within the frame
+  struct vc_buffer *record; // FINAL: its JSON of docs/schemas, for transcript.*; else NULL
+  struct vc_buffer *frame;  // a whole unmasked WebSocket text frame
+  uint32_t json_offset;     // of the JSON text within the frame
 };
 
 struct vc_message *vc_message_create(enum vc_message_kind kind, const char *slug);

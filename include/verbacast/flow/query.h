@@ -28,6 +28,8 @@ struct vc_query *vc_query_create(enum vc_query_kind kind, const char *slug);
 int vc_query_wait(struct vc_query *query, uint32_t timeout_ms);
 int vc_query_status(const struct vc_query *query);              // an HTTP status, after wait
 struct vc_buffer *vc_query_reply(const struct vc_query *query); // borrowed, may be NULL, after wait
+// 0 when the stage said that its reply has holes (finals that history let go), else 1; after wait.
+int vc_query_is_complete(const struct vc_query *query);
 void vc_query_unref(struct vc_query *query);
 
 // Stage's side: what travels is the query's item.
@@ -35,6 +37,8 @@ struct vc_item *vc_query_item(struct vc_query *query); // takes a new reference 
 struct vc_query *vc_query_of(struct vc_item *item);
 enum vc_query_kind vc_query_kind(const struct vc_query *query);
 const char *vc_query_slug(const struct vc_query *query);
+// Before the answer: the reply is not all there ever was.
+void vc_query_mark_incomplete(struct vc_query *query);
 // Takes the reply (may be NULL) and the lane's reference of the query: it is not to be touched
 // again.
 void vc_query_answer(struct vc_query *query, int status, struct vc_buffer *reply);

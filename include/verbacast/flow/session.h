@@ -20,8 +20,8 @@ struct vc_session {
   _Atomic uint32_t n_refs; // acquire/release: the last unref frees
   _Atomic uint64_t n_audio_bytes;
   _Atomic uint64_t n_chunks_sent;
-  _Atomic uint64_t n_partials;
-  _Atomic uint64_t n_finals;
+  _Atomic uint64_t n_partials; // shown; counted by the ledger
+  _Atomic uint64_t n_finals;   // likewise
 };
 
 // Returns: 1 when the slug is well formed, else 0.

@@ -7,13 +7,26 @@
 // after comes as `live` behind it on the same lane.
 //
 // An answer holds at most VC_ANSWER_MAX references. `is_last` 0: more is to be had from the ledger,
-// ask by catch_up{from = position after this answer} once these are sent. Between such an answer
-// and the last one the viewer is not yet on the live ring; `live_from` of the last answer says from
-// which ring position (epoch, seq) on it takes the ring.
+// ask by catch_up{position after this answer} once these are sent. Between such an answer and the
+// last one the viewer is not yet on the live ring; from the last answer on it takes the ring from
+// `live_from` on: whatever the ring holds before it was in the answer.
 //
-// Full: a `live` that does not fit the lane is dropped for that worker and the session flagged: the
-// next `live` that fits has `is_after_loss` set and every viewer of that worker's ring catches up.
-// Answers wait in the ledger in a list of at most MAX_VIEWERS.
+// A viewer's position is the (epoch, seq) of the last message it was given that is no HELLO; a GAP
+// message carries in `epoch` and `seq` the position it moves to. After a last answer the position
+// is at least {live_from.epoch, live_from.seq - 1}, also for a viewer that was given a hello only
+// (nobody has published: epoch 0, seq 0, a position before every epoch). Messages of an answer
+// stand in the order of their numbers, so that a position never goes back: finals, statuses,
+// retracts and ends that are later than the position and, at their numbers, the open partials as
+// they are now. Where the epoch changes within an answer a HELLO of the new one stands between.
+//
+// One request of a viewer is under way at a time. A leave is the last that is said of a viewer, and
+// not said after an answer that is_refused; an answer to a viewer that has left is to be dropped.
+//
+// A new epoch comes live as a HELLO. Full: a `live` that does not fit the lane is dropped for that
+// worker and the session flagged: the next `live` that fits (if none follows, the newest one again)
+// has `is_after_loss` set and every viewer of that worker's ring catches up from its position.
+// A request whose answer does not fit waits in the ledger in a list of at most MAX_VIEWERS, and is
+// answered as of the moment when there is room.
 #pragma once
 
 #include <stdint.h>
@@ -48,7 +61,7 @@ struct vc_catch_up {
   char slug[VC_SLUG_MAX + 1];
   uint32_t worker;
   uint64_t viewer_id;
-  struct vc_position position; // the last transcript, retract, status, end or gap it was given
+  struct vc_position position;
 };
 
 struct vc_leave {
