@@ -1,0 +1,285 @@
+#include <verbacast/wire/gladia.h>
+
+#include <verbacast/wire/json.h>
+#include <verbacast/wire/text.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TIME_MAX_S 1e7
+
+const char vc_gladia_stop_recording[] = "{\"type\":\"stop_recording\"}";
+const char vc_gladia_keep_alive[] = "{\"type\":\"audio_chunk\",\"data\":{\"chunk\":\"\"}}";
+
+char *vc_gladia_print_init(const struct vc_gladia_init *init)
+{
+  struct vc_text text = {0};
+  vc_text_format(&text,
+                 "{\"encoding\":\"wav/pcm\",\"bit_depth\":16,\"sample_rate\":16000,\"channels\":1,"
+                 "\"model\":\"solaria-1\",\"endpointing\":%.3f,"
+                 "\"maximum_duration_without_endpointing\":%.3f",
+                 init->endpointing_s, init->max_utterance_s);
+  if (init->session != NULL) {
+    vc_text_add(&text, ",\"custom_metadata\":{\"session\":");
+    vc_text_json_string(&text, init->session);
+    vc_text_add(&text, "}");
+  }
+  vc_text_add(&text, ",\"language_config\":{\"languages\":[");
+  for (size_t i = 0; i < init->n_languages; i++) {
+    vc_text_add(&text, i > 0 ? "," : "");
+    vc_text_json_string(&text, init->languages[i]);
+  }
+  // code_switching with an empty list makes the provider guess per utterance among all languages.
+  vc_text_format(&text, "],\"code_switching\":%s}", init->n_languages > 1 ? "true" : "false");
+  vc_text_add(&text, ",\"messages_config\":{\"receive_partial_transcripts\":true,"
+                     "\"receive_final_transcripts\":true,\"receive_speech_events\":true,"
+                     "\"receive_pre_processing_events\":false,"
+                     "\"receive_realtime_processing_events\":false,"
+                     "\"receive_post_processing_events\":false,\"receive_acknowledgments\":true,"
+                     "\"receive_errors\":true,\"receive_lifecycle_events\":true}}");
+  if (text.has_failed) {
+    vc_text_fini(&text);
+    return NULL;
+  }
+  return text.at;
+}
+
+static int copy_member(const json_t *object, const char *key, char *into, size_t size)
+{
+  const char *text = vc_json_string(object, key, "");
+  size_t length = strlen(text);
+  if (length == 0 || length >= size) {
+    return -1;
+  }
+  memcpy(into, text, length + 1);
+  return 0;
+}
+
+int vc_gladia_parse_init_answer(const char *text, size_t size, struct vc_gladia_session *session,
+                                const char **why)
+{
+  json_t *answer = vc_json_parse(text, size, why);
+  if (answer == NULL) {
+    return -1;
+  }
+  int status = 0;
+  if (copy_member(answer, "id", session->id, sizeof session->id) != 0 ||
+      copy_member(answer, "url", session->url, sizeof session->url) != 0) {
+    *why = "the answer has no usable id and url";
+    status = -1;
+  }
+  json_decref(answer);
+  return status;
+}
+
+// A time that is to be shown: finite, not negative, within reason.
+static double tidy_time(double time, double fallback)
+{
+  return isfinite(time) && time >= 0 && time < TIME_MAX_S ? time : fallback;
+}
+
+static double tidy_confidence(double confidence)
+{
+  return isfinite(confidence) && confidence >= 0 && confidence <= 1 ? confidence : NAN;
+}
+
+// A copy without blanks at the ends, cut at `most` bytes between characters.
+static char *trimmed(const char *text, size_t most)
+{
+  text += strspn(text, " \t\r\n");
+  size_t n = strlen(text);
+  while (n > 0 && strchr(" \t\r\n", text[n - 1]) != NULL) {
+    n--;
+  }
+  return strndup(text, vc_utf8_cut(text, n, most));
+}
+
+struct words {
+  struct vc_word *at;
+  size_t n;
+};
+
+static void words_fini(struct words *words)
+{
+  for (size_t i = 0; i < words->n; i++) {
+    free((char *)words->at[i].text);
+  }
+  free(words->at);
+}
+
+static int parse_words(const json_t *list, double start_s, double end_s, struct words *words)
+{
+  size_t n = json_array_size(list);
+  n = n < VC_GLADIA_WORDS_MAX ? n : VC_GLADIA_WORDS_MAX;
+  words->at = calloc(n > 0 ? n : 1, sizeof *words->at);
+  if (words->at == NULL) {
+    return -1;
+  }
+  double before = start_s;
+  for (size_t i = 0; i < n; i++) {
+    const json_t *word = json_array_get(list, i);
+    char *text = trimmed(vc_json_string(word, "word", ""), VC_GLADIA_TEXT_MAX);
+    if (text == NULL) {
+      return -1;
+    }
+    if (text[0] == '\0') {
+      free(text);
+      continue;
+    }
+    double start = tidy_time(vc_json_real(word, "start", before), before);
+    double end = tidy_time(vc_json_real(word, "end", end_s), start);
+    words->at[words->n++] =
+        (struct vc_word){.text = text,
+                         .start_s = start,
+                         .end_s = end < start ? start : end,
+                         .confidence = tidy_confidence(vc_json_real(word, "confidence", NAN))};
+    before = start;
+  }
+  return 0;
+}
+
+static int parse_speaker(const json_t *utterance, char *speaker, size_t size)
+{
+  const json_t *value = json_object_get(utterance, "speaker");
+  if (json_is_integer(value)) {
+    snprintf(speaker, size, "%lld", (long long)json_integer_value(value));
+    return 1;
+  }
+  if (json_is_string(value)) {
+    const char *text = json_string_value(value);
+    snprintf(speaker, size, "%.*s", (int)vc_utf8_cut(text, strlen(text), size - 1), text);
+    return 1;
+  }
+  return 0;
+}
+
+static int parse_transcript(const json_t *data, struct vc_gladia_message *message)
+{
+  const json_t *from = json_object_get(data, "utterance");
+  const char *id = vc_json_string(data, "id", "");
+  const json_t *is_final = json_object_get(data, "is_final");
+  if (!json_is_object(from) || id[0] == '\0' || strlen(id) > 63 || !json_is_boolean(is_final) ||
+      !json_is_string(json_object_get(from, "text"))) {
+    return 1;
+  }
+  char speaker[64];
+  double start = tidy_time(vc_json_real(from, "start", 0), 0);
+  double end = tidy_time(vc_json_real(from, "end", start), start);
+  struct vc_utterance utterance = {
+      .id = id,
+      .language = vc_json_string(from, "language", ""),
+      .speaker = parse_speaker(from, speaker, sizeof speaker) ? speaker : NULL,
+      .start_s = start,
+      .end_s = end < start ? start : end,
+      .confidence = tidy_confidence(vc_json_real(from, "confidence", NAN)),
+      .channel = (int)vc_json_integer(from, "channel", 0),
+      .is_final = json_is_true(is_final),
+      .is_approximate = vc_json_true(from, "approximate"),
+  };
+  if (utterance.channel < 0 || utterance.channel > 255 || strlen(utterance.language) > 31) {
+    return 1;
+  }
+  struct words words = {0};
+  char *text = trimmed(vc_json_string(from, "text", ""), VC_GLADIA_TEXT_MAX);
+  int status = -1;
+  if (text != NULL && parse_words(json_object_get(from, "words"), utterance.start_s,
+                                  utterance.end_s, &words) == 0) {
+    utterance.text = text;
+    utterance.words = words.at;
+    utterance.n_words = words.n;
+    message->utterance = vc_utterance_create(&utterance);
+    message->kind = VC_GLADIA_TRANSCRIPT;
+    status = message->utterance != NULL ? 0 : -1;
+  }
+  words_fini(&words);
+  free(text);
+  return status;
+}
+
+// `error` is {message} or {status_code, exception, message}.
+static void parse_error(const json_t *error, struct vc_gladia_message *message)
+{
+  const char *text = vc_json_string(error, "message", "no reason given");
+  snprintf(message->error_text, sizeof message->error_text, "%.*s",
+           (int)vc_utf8_cut(text, strlen(text), sizeof message->error_text - 1), text);
+  message->status_code = (int)vc_json_integer(error, "status_code", 0);
+}
+
+static int parse_audio_chunk(const json_t *root, const json_t *data,
+                             struct vc_gladia_message *message)
+{
+  if (!vc_json_true(root, "acknowledged")) {
+    message->kind = VC_GLADIA_AUDIO_REFUSED;
+    parse_error(json_object_get(root, "error"), message);
+    return 0;
+  }
+  const json_t *range = json_object_get(data, "byte_range");
+  const json_t *begin = json_array_get(range, 0), *end = json_array_get(range, 1);
+  if (!json_is_integer(begin) || !json_is_integer(end) || json_integer_value(begin) < 0 ||
+      json_integer_value(end) < json_integer_value(begin)) {
+    return 1;
+  }
+  message->kind = VC_GLADIA_AUDIO_ACK;
+  message->byte_begin = (uint64_t)json_integer_value(begin);
+  // Samples are two bytes: an odd end is the last byte itself.
+  message->byte_end = ((uint64_t)json_integer_value(end) + 1) / 2 * 2;
+  return 0;
+}
+
+static int parse_speech(const json_t *data, enum vc_gladia_kind kind,
+                        struct vc_gladia_message *message)
+{
+  message->kind = kind;
+  message->time_s = tidy_time(vc_json_real(data, "time", 0), 0);
+  return 0;
+}
+
+static int parse_plain(enum vc_gladia_kind kind, struct vc_gladia_message *message)
+{
+  message->kind = kind;
+  return 0;
+}
+
+static int parse_typed(const char *type, const json_t *root, struct vc_gladia_message *message)
+{
+  const json_t *data = json_object_get(root, "data");
+  if (strcmp(type, "transcript") == 0) {
+    return parse_transcript(data, message);
+  }
+  if (strcmp(type, "audio_chunk") == 0) {
+    return parse_audio_chunk(root, data, message);
+  }
+  if (strcmp(type, "speech_start") == 0) {
+    return parse_speech(data, VC_GLADIA_SPEECH_START, message);
+  }
+  if (strcmp(type, "speech_end") == 0) {
+    return parse_speech(data, VC_GLADIA_SPEECH_END, message);
+  }
+  if (strcmp(type, "stop_recording") == 0) {
+    return parse_plain(VC_GLADIA_STOP_ACK, message);
+  }
+  if (strcmp(type, "end_recording") == 0) {
+    return parse_plain(VC_GLADIA_END_RECORDING, message);
+  }
+  if (strcmp(type, "end_session") == 0) {
+    return parse_plain(VC_GLADIA_END_SESSION, message);
+  }
+  if (strcmp(type, "error") == 0) {
+    const json_t *error = json_object_get(root, "error");
+    parse_error(error != NULL ? error : data, message);
+    return parse_plain(VC_GLADIA_ERROR, message);
+  }
+  return parse_plain(VC_GLADIA_IGNORED, message);
+}
+
+int vc_gladia_parse(const char *text, size_t size, struct vc_gladia_message *message)
+{
+  *message = (struct vc_gladia_message){0};
+  json_t *root = vc_json_parse(text, size, NULL);
+  const char *type = vc_json_string(root, "type", NULL);
+  int status = type != NULL ? parse_typed(type, root, message) : 1;
+  json_decref(root);
+  return status;
+}

@@ -1,0 +1,352 @@
+#include <verbacast/wire/gladia_server.h>
+
+#include <verbacast/wire/json.h>
+
+#include <openssl/evp.h>
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+// --- the request
+
+struct reading {
+  const json_t *root;
+  char *why;
+  size_t why_size;
+  int has_failed;
+};
+
+__attribute__((format(printf, 2, 3))) static void refuse(struct reading *reading,
+                                                         const char *format, ...)
+{
+  if (!reading->has_failed) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(reading->why, reading->why_size, format, arguments);
+    va_end(arguments);
+    reading->has_failed = 1;
+  }
+}
+
+// A number that the request may give, within [min, max].
+static double number_of(struct reading *reading, const char *key, double fallback, double min,
+                        double max)
+{
+  const json_t *value = json_object_get(reading->root, key);
+  if (value == NULL || json_is_null(value)) {
+    return fallback;
+  }
+  if (!json_is_number(value)) {
+    refuse(reading, "%s must be a number from %g to %g", key, min, max);
+    return fallback;
+  }
+  double number = json_number_value(value);
+  if (!(number >= min && number <= max)) {
+    refuse(reading, "%s is %g; allowed: %g to %g", key, number, min, max);
+    return fallback;
+  }
+  return number;
+}
+
+static void check_audio(struct reading *reading, struct vc_gladia_request *request)
+{
+  const char *encoding = vc_json_string(reading->root, "encoding", "wav/pcm");
+  long long depth = vc_json_integer(reading->root, "bit_depth", 16);
+  long long rate = vc_json_integer(reading->root, "sample_rate", 16000);
+  long long channels = vc_json_integer(reading->root, "channels", 1);
+  if (strcmp(encoding, "wav/pcm") != 0) {
+    refuse(reading, "encoding is '%.40s'; this server takes wav/pcm", encoding);
+  }
+  if (depth != 16) {
+    refuse(reading, "bit_depth is %lld; this server takes 16", depth);
+  }
+  if (rate != 16000 && rate != 8000) {
+    refuse(reading, "sample_rate is %lld; this server takes 16000 or 8000", rate);
+  }
+  if (channels != 1) {
+    refuse(reading, "channels is %lld; this server takes 1", channels);
+  }
+  request->sample_rate_hz = (int)rate;
+}
+
+static void read_languages(struct reading *reading, struct vc_gladia_request *request)
+{
+  const json_t *list =
+      json_object_get(json_object_get(reading->root, "language_config"), "languages");
+  if (list == NULL || json_is_null(list)) {
+    return;
+  }
+  if (!json_is_array(list) || json_array_size(list) > VC_GLADIA_LANGUAGES_MAX) {
+    refuse(reading, "language_config.languages must be a list of at most %d codes",
+           VC_GLADIA_LANGUAGES_MAX);
+    return;
+  }
+  for (size_t i = 0; i < json_array_size(list); i++) {
+    const char *code = json_string_value(json_array_get(list, i));
+    if (code == NULL || strlen(code) < 2 || strlen(code) > 15) {
+      refuse(reading, "language_config.languages[%zu] must be a code such as \"en\"", i);
+      return;
+    }
+    snprintf(request->languages[request->n_languages++], sizeof request->languages[0], "%s", code);
+  }
+}
+
+static int wants(const json_t *config, const char *key, int fallback)
+{
+  const json_t *value = json_object_get(config, key);
+  return json_is_boolean(value) ? json_is_true(value) : fallback;
+}
+
+static void read_messages(const json_t *config, struct vc_gladia_request *request)
+{
+  request->wants_partials = wants(config, "receive_partial_transcripts", 0);
+  request->wants_finals = wants(config, "receive_final_transcripts", 1);
+  request->wants_speech = wants(config, "receive_speech_events", 1);
+  request->wants_acks = wants(config, "receive_acknowledgments", 1);
+  request->wants_lifecycle = wants(config, "receive_lifecycle_events", 1);
+  request->wants_post = wants(config, "receive_post_processing_events", 1);
+  request->wants_errors = wants(config, "receive_errors", 1);
+}
+
+static void read_metadata(struct reading *reading, struct vc_gladia_request *request)
+{
+  const json_t *metadata = json_object_get(reading->root, "custom_metadata");
+  if (metadata == NULL || json_is_null(metadata)) {
+    return;
+  }
+  request->metadata = vc_json_print(metadata);
+  if (!json_is_object(metadata) || request->metadata == NULL || strlen(request->metadata) > 4096) {
+    refuse(reading, "custom_metadata must be an object of at most 4096 bytes");
+  }
+}
+
+int vc_gladia_parse_request(const char *text, size_t size, struct vc_gladia_request *request,
+                            char *why, size_t why_size)
+{
+  *request = (struct vc_gladia_request){0};
+  const char *reason = NULL;
+  json_t *root = vc_json_parse(text, size, &reason);
+  struct reading reading = {.root = root, .why = why, .why_size = why_size};
+  if (!json_is_object(root)) {
+    refuse(&reading, "the body is %s", reason != NULL ? reason : "no JSON object");
+  } else {
+    check_audio(&reading, request);
+    request->endpointing_s = number_of(&reading, "endpointing", 0.05, 0.01, 10);
+    request->max_utterance_s =
+        number_of(&reading, "maximum_duration_without_endpointing", 5, 5, 60);
+    read_languages(&reading, request);
+    read_messages(json_object_get(root, "messages_config"), request);
+    read_metadata(&reading, request);
+  }
+  json_decref(root);
+  if (reading.has_failed) {
+    vc_gladia_request_fini(request);
+    return -1;
+  }
+  return 0;
+}
+
+void vc_gladia_request_fini(struct vc_gladia_request *request)
+{
+  free(request->metadata);
+  request->metadata = NULL;
+}
+
+// --- what a client says
+
+static int decode_base64(const char *text, struct vc_gladia_client_message *message)
+{
+  size_t n = strlen(text);
+  if (n % 4 != 0 || n > (size_t)1 << 22) {
+    return 1;
+  }
+  message->audio = malloc(n / 4 * 3 + 1);
+  if (message->audio == NULL) {
+    return -1;
+  }
+  int size = n > 0 ? EVP_DecodeBlock(message->audio, (const unsigned char *)text, (int)n) : 0;
+  if (size < 0) {
+    free(message->audio);
+    message->audio = NULL;
+    return 1;
+  }
+  size_t padding = n > 0 ? (text[n - 1] == '=') + (text[n - 2] == '=') : 0;
+  message->audio_size = (size_t)size - padding;
+  return 0;
+}
+
+static int parse_client(const json_t *root, struct vc_gladia_client_message *message,
+                        const char **why)
+{
+  const char *type = vc_json_string(root, "type", NULL);
+  if (type == NULL) {
+    *why = "the message is no JSON object with a type";
+    return 1;
+  }
+  if (strcmp(type, "stop_recording") == 0) {
+    message->kind = VC_GLADIA_CLIENT_STOP;
+    return 0;
+  }
+  if (strcmp(type, "audio_chunk") != 0) {
+    message->kind = VC_GLADIA_CLIENT_UNKNOWN;
+    return 0;
+  }
+  message->kind = VC_GLADIA_CLIENT_AUDIO;
+  const char *chunk = vc_json_string(json_object_get(root, "data"), "chunk", NULL);
+  int status = chunk != NULL ? decode_base64(chunk, message) : 1;
+  *why = "audio_chunk needs data.chunk in base64";
+  return status;
+}
+
+int vc_gladia_parse_client(const char *text, size_t size, struct vc_gladia_client_message *message,
+                           const char **why)
+{
+  *message = (struct vc_gladia_client_message){0};
+  json_t *root = vc_json_parse(text, size, why);
+  int status = root != NULL ? parse_client(root, message, why) : 1;
+  json_decref(root);
+  return status;
+}
+
+// --- what the server says
+
+void vc_gladia_print_time(struct vc_text *text, int64_t unix_ms)
+{
+  time_t seconds = (time_t)(unix_ms / 1000);
+  struct tm parts;
+  char scratch[32];
+  gmtime_r(&seconds, &parts);
+  strftime(scratch, sizeof scratch, "%Y-%m-%dT%H:%M:%S", &parts);
+  vc_text_format(text, "%s.%03dZ", scratch, (int)(unix_ms % 1000));
+}
+
+static void begin(struct vc_text *text, const struct vc_gladia_envelope *envelope, const char *type)
+{
+  vc_text_format(text, "{\"type\":\"%s\",\"session_id\":", type);
+  vc_text_json_string(text, envelope->session_id);
+  vc_text_add(text, ",\"created_at\":\"");
+  vc_gladia_print_time(text, envelope->created_at_ms);
+  vc_text_add(text, "\"");
+}
+
+void vc_gladia_print_init_answer(struct vc_text *text, const struct vc_gladia_envelope *envelope,
+                                 const char *url)
+{
+  vc_text_add(text, "{\"id\":");
+  vc_text_json_string(text, envelope->session_id);
+  vc_text_add(text, ",\"created_at\":\"");
+  vc_gladia_print_time(text, envelope->created_at_ms);
+  vc_text_add(text, "\",\"url\":");
+  vc_text_json_string(text, url);
+  vc_text_add(text, "}");
+}
+
+void vc_gladia_print_lifecycle(struct vc_text *text, const struct vc_gladia_envelope *envelope,
+                               const char *type)
+{
+  begin(text, envelope, type);
+  vc_text_add(text, "}");
+}
+
+void vc_gladia_print_ack(struct vc_text *text, const struct vc_gladia_envelope *envelope,
+                         uint64_t byte_begin, uint64_t byte_end, uint32_t bytes_per_s)
+{
+  begin(text, envelope, "audio_chunk");
+  vc_text_format(text,
+                 ",\"acknowledged\":true,\"error\":null,\"data\":{\"byte_range\":[%" PRIu64
+                 ",%" PRIu64 "],\"time_range\":[%.4f,%.4f]}}",
+                 byte_begin, byte_end, (double)byte_begin / bytes_per_s,
+                 (double)byte_end / bytes_per_s);
+}
+
+void vc_gladia_print_audio_error(struct vc_text *text, const struct vc_gladia_envelope *envelope,
+                                 const char *why)
+{
+  begin(text, envelope, "audio_chunk");
+  vc_text_add(text, ",\"acknowledged\":false,\"error\":{\"message\":");
+  vc_text_json_string(text, why);
+  vc_text_add(text, "},\"data\":null}");
+}
+
+void vc_gladia_print_speech(struct vc_text *text, const struct vc_gladia_envelope *envelope,
+                            const char *type, double time_s)
+{
+  begin(text, envelope, type);
+  vc_text_format(text, ",\"data\":{\"time\":%.3f,\"channel\":0}}", time_s);
+}
+
+void vc_gladia_print_utterance(struct vc_text *text, const struct vc_utterance *utterance)
+{
+  vc_text_format(text, "{\"start\":%.3f,\"end\":%.3f,\"confidence\":", utterance->start_s,
+                 utterance->end_s);
+  vc_text_json_number(text, utterance->confidence, 3);
+  vc_text_format(text, ",\"channel\":%d,\"language\":", utterance->channel);
+  vc_text_json_string(text, utterance->language[0] != '\0' ? utterance->language : NULL);
+  vc_text_add(text, ",\"text\":");
+  vc_text_json_string(text, utterance->text);
+  vc_text_add(text, ",\"words\":[");
+  for (size_t i = 0; i < utterance->n_words; i++) {
+    const struct vc_word *word = &utterance->words[i];
+    vc_text_add(text, i > 0 ? ",{\"word\":" : "{\"word\":");
+    vc_text_json_string(text, word->text);
+    vc_text_format(text, ",\"start\":%.3f,\"end\":%.3f,\"confidence\":", word->start_s,
+                   word->end_s);
+    vc_text_json_number(text, word->confidence, 3);
+    vc_text_add(text, "}");
+  }
+  vc_text_add(text, utterance->is_approximate ? "],\"approximate\":true}" : "]}");
+}
+
+void vc_gladia_print_transcript(struct vc_text *text, const struct vc_gladia_envelope *envelope,
+                                const struct vc_utterance *utterance)
+{
+  begin(text, envelope, "transcript");
+  vc_text_add(text, ",\"data\":{\"id\":");
+  vc_text_json_string(text, utterance->id);
+  vc_text_format(text, ",\"is_final\":%s,\"utterance\":", utterance->is_final ? "true" : "false");
+  vc_gladia_print_utterance(text, utterance);
+  vc_text_add(text, "}}");
+}
+
+void vc_gladia_print_stop_ack(struct vc_text *text, const struct vc_gladia_envelope *envelope,
+                              double duration_s, double left_s)
+{
+  begin(text, envelope, "stop_recording");
+  vc_text_format(text,
+                 ",\"acknowledged\":true,\"error\":null,\"data\":{\"recording_duration\":%.3f,"
+                 "\"recording_left_to_process\":%.3f}}",
+                 duration_s, left_s);
+}
+
+void vc_gladia_print_end_recording(struct vc_text *text, const struct vc_gladia_envelope *envelope,
+                                   double duration_s)
+{
+  begin(text, envelope, "end_recording");
+  vc_text_format(text, ",\"data\":{\"recording_duration\":%.3f}}", duration_s);
+}
+
+void vc_gladia_print_post_transcript(struct vc_text *text,
+                                     const struct vc_gladia_envelope *envelope,
+                                     const char *full_text, const char *utterances)
+{
+  begin(text, envelope, "post_transcript");
+  vc_text_add(text, ",\"data\":{\"full_transcript\":");
+  vc_text_json_string(text, full_text);
+  vc_text_add(text, ",\"utterances\":[");
+  vc_text_add(text, utterances);
+  vc_text_add(text, "]}}");
+}
+
+void vc_gladia_print_error(struct vc_text *text, const struct vc_gladia_envelope *envelope,
+                           int status_code, const char *why)
+{
+  begin(text, envelope, "error");
+  vc_text_format(text, ",\"error\":{\"status_code\":%d,\"message\":", status_code);
+  vc_text_json_string(text, why);
+  vc_text_add(text, "},\"data\":null}");
+}

@@ -1,0 +1,69 @@
+#include <verbacast/wire/json.h>
+
+#include <stdlib.h>
+
+// Brackets outside strings; a text that is no JSON is for jansson to refuse.
+static int is_too_deep(const char *text, size_t size)
+{
+  int depth = 0;
+  int in_string = 0;
+  for (size_t i = 0; i < size; i++) {
+    char c = text[i];
+    if (in_string) {
+      i += c == '\\';
+      in_string = c != '"';
+    } else if (c == '"') {
+      in_string = 1;
+    } else if (c == '[' || c == '{') {
+      if (++depth > VC_JSON_DEPTH_MAX) {
+        return 1;
+      }
+    } else if (c == ']' || c == '}') {
+      depth--;
+    }
+  }
+  return 0;
+}
+
+json_t *vc_json_parse(const char *text, size_t size, const char **why)
+{
+  const char *unused;
+  why = why != NULL ? why : &unused;
+  if (is_too_deep(text, size)) {
+    *why = "JSON nested deeper than 64";
+    return NULL;
+  }
+  json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+  if (value == NULL) {
+    *why = "not a JSON object or array";
+  }
+  return value;
+}
+
+char *vc_json_print(const json_t *value)
+{
+  return json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+}
+
+const char *vc_json_string(const json_t *object, const char *key, const char *fallback)
+{
+  const char *text = json_string_value(json_object_get(object, key));
+  return text != NULL ? text : fallback;
+}
+
+double vc_json_real(const json_t *object, const char *key, double fallback)
+{
+  const json_t *value = json_object_get(object, key);
+  return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
+long long vc_json_integer(const json_t *object, const char *key, long long fallback)
+{
+  const json_t *value = json_object_get(object, key);
+  return json_is_integer(value) ? json_integer_value(value) : fallback;
+}
+
+int vc_json_true(const json_t *object, const char *key)
+{
+  return json_is_true(json_object_get(object, key));
+}
