@@ -71,6 +71,7 @@ struct vc_worker {
 struct vc_stage {
   /* set before start, then read-only */
   struct vc_stage_settings settings;
+  void *config; // a copy of the room's
   char name[32];
   uint32_t n_workers;
   /* any thread, atomic */
@@ -290,7 +291,7 @@ static void *run_worker(void *context)
   this_worker = worker;
   read_clock(worker);
   atomic_store_explicit(&worker->turn_ns, worker->now_ns, memory_order_relaxed);
-  int status = ops->enter(worker, stage->settings.config, &error);
+  int status = ops->enter(worker, stage->config, &error);
   report_entered(stage, status, &error);
   if (status >= 0) {
     while (!atomic_load_explicit(&stage->is_stopping, memory_order_acquire)) {
@@ -371,6 +372,14 @@ int vc_stage_create(struct vc_stage **stage_out, const struct vc_stage_settings 
     return vc_error_set(error, "%s: no memory", settings->ops->name);
   }
   stage->settings = *settings;
+  stage->config = calloc(1, settings->config_size + 1);
+  if (stage->config == NULL) {
+    free(stage);
+    return vc_error_set(error, "%s: no memory", settings->ops->name);
+  }
+  if (settings->config_size > 0) {
+    memcpy(stage->config, settings->config, settings->config_size);
+  }
   snprintf(stage->name, sizeof stage->name, "%s", settings->ops->name);
   pthread_mutex_init(&stage->mutex, NULL);
   pthread_cond_init(&stage->entered, NULL);
@@ -469,6 +478,7 @@ void vc_stage_destroy(struct vc_stage **stage)
   }
   pthread_mutex_destroy(&(*stage)->mutex);
   pthread_cond_destroy(&(*stage)->entered);
+  free((*stage)->config);
   free(*stage);
   *stage = NULL;
 }

@@ -45,7 +45,8 @@ struct vc_stage_ops {
 
 struct vc_stage_settings {
   const struct vc_stage_ops *ops;
-  void *config;         // given to `enter`, lives as long as the stage
+  const void *config; // given to `enter`: a copy that lives as long as the stage
+  size_t config_size;
   uint32_t n_workers;   // >= 1
   uint32_t tick_ms;     // 0: no tick
   size_t lane_capacity; // items per lane

@@ -1,0 +1,598 @@
+#include <verbacast/decode.h>
+
+#include <verbacast/base/log.h>
+#include <verbacast/flow/chunk.h>
+#include <verbacast/flow/packet.h>
+
+#include <uthash.h>
+#include <utlist.h>
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "decoder.h"
+
+#define GAP_MIN_MS 100     // less is the jitter of the publisher's rounding
+#define AGREEMENT_MS 1000  // a new publisher's timestamps that go on agree with the clock
+#define LANE_CAPACITY 4096 // packets; a burst of a second of 100 sessions fits
+#define SAMPLES_PER_MS (VC_SAMPLE_RATE_HZ / 1000)
+
+const struct vc_option vc_decode_option_rows[] = {
+    {"PCM_CHUNK_SIZE_MS", VC_OPTION_INTEGER, offsetof(struct vc_decode_options, pcm_chunk_size_ms),
+     "50", "ms", 10, 200, .help = "Audio per chunk that is sent to the speech-to-text service."},
+    {"FLUSH_INTERVAL_MS", VC_OPTION_INTEGER, offsetof(struct vc_decode_options, flush_interval_ms),
+     "25", "ms", 1, 1000,
+     .help = "A remainder that has not grown for this long, or for 1.5 frames of the codec where "
+             "that is longer, goes out as a short chunk."},
+    {"DECODE_THREADS", VC_OPTION_INTEGER, offsetof(struct vc_decode_options, decode_threads), "0",
+     "threads", 0, 256, .help = "Decoding workers; 0: one for each core."},
+    VC_OPTION_ROWS_END,
+};
+
+enum {
+  FRAMES,
+  CORRUPT,
+  BAD_CONFIGS,
+  SILENCE_MS,
+  DROPPED_MS,
+  DROPPED_FRAMES,
+  SESSIONS,
+  CHUNK_LATENCY,
+};
+const struct vc_metric vc_decode_metrics[] = {
+    [FRAMES] = {"decode.frames_total", VC_METRIC_COUNTER, "frames", "Frames that were decoded."},
+    [CORRUPT] = {"decode.corrupt_frames_total", VC_METRIC_COUNTER, "frames",
+                 "Frames that could not be decoded and were passed over."},
+    [BAD_CONFIGS] = {"decode.bad_configs_total", VC_METRIC_COUNTER, "configs",
+                     "Codec configurations that libavcodec did not take."},
+    [SILENCE_MS] = {"decode.silence_ms_total", VC_METRIC_COUNTER, "ms",
+                    "Silence that was made for gaps in the publishers' timestamps."},
+    [DROPPED_MS] = {"decode.audio_dropped_ms_total", VC_METRIC_COUNTER, "ms",
+                    "Decoded audio dropped because the stt stage did not take it."},
+    [DROPPED_FRAMES] = {"decode.undecodable_total", VC_METRIC_COUNTER, "frames",
+                        "Frames dropped because no usable configuration came before them."},
+    [SESSIONS] = {"decode.sessions", VC_METRIC_GAUGE, "sessions", "Sessions being decoded."},
+    [CHUNK_LATENCY] = {"decode.chunk_latency_ms", VC_METRIC_DISTRIBUTION, "ms",
+                       "From the arrival of the last byte of a chunk's last packet to the chunk's "
+                       "being put to the stt lane."},
+    VC_METRIC_ROWS_END,
+};
+
+struct waiting {
+  struct vc_chunk *chunk;
+  struct waiting *prev, *next; // in session.waiting
+};
+
+struct session {
+  uint64_t id;
+  struct vc_session *session; // one reference
+  struct decoder *decoder;
+  struct vc_buffer *config; // what the decoder was opened with, or NULL
+  /* audio clock */
+  uint64_t position; // samples since the session began, given to the chunker
+  int has_base;
+  int is_back;      // the next packet is the first of a publisher that came back
+  uint32_t base_ms; // the publisher's timestamp of base_position
+  uint64_t base_position;
+  uint64_t last_arrival_ns;
+  /* the chunk that is being filled */
+  struct vc_buffer *remainder; // NULL: none
+  uint32_t n_remainder;        // samples
+  uint64_t remainder_arrival_ns;
+  uint64_t grown_ns;
+  struct session *prev, *next; // in worker_state.growing, while n_remainder > 0
+  /* chunks that the stt lane did not take */
+  struct waiting *waiting;
+  size_t n_waiting;
+  UT_hash_handle hh; // in worker_state.sessions
+};
+
+struct worker_state {
+  const struct vc_decode_options *options;
+  struct vc_putter *stt;
+  uint32_t n_stt;
+  struct session *sessions;
+  struct session *growing;   // the least recently grown first
+  struct pcm pcm;            // scratch
+  struct vc_buffer *silence; // one chunk of it, shared
+  size_t n_with_waiting;
+};
+
+static uint32_t chunk_samples(const struct worker_state *state)
+{
+  return (uint32_t)state->options->pcm_chunk_size_ms * SAMPLES_PER_MS;
+}
+
+// --- giving chunks away
+
+static void drop_oldest_sound(struct vc_worker *worker, struct session *session)
+{
+  struct waiting *waiting;
+  DL_FOREACH(session->waiting, waiting)
+  {
+    if (waiting->chunk->turn == VC_TURN_DATA) {
+      vc_metric_add(vc_worker_slots(worker), DROPPED_MS,
+                    waiting->chunk->n_samples / SAMPLES_PER_MS);
+      DL_DELETE(session->waiting, waiting);
+      session->n_waiting--;
+      vc_chunk_destroy(&waiting->chunk);
+      free(waiting);
+      return;
+    }
+  }
+}
+
+static int put_now(struct vc_worker *worker, struct vc_chunk *chunk)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  uint64_t arrival_ns = chunk->arrival_ns;
+  if (vc_putter_put(state->stt, chunk->session->hash % state->n_stt, &chunk->item) != 0) {
+    return 1;
+  }
+  if (arrival_ns != 0) {
+    uint64_t now = vc_clock_now_ns(vc_worker_clock(worker));
+    vc_metric_record(vc_worker_slots(worker), CHUNK_LATENCY,
+                     (double)(now - arrival_ns) / (double)VC_NS_PER_MS, now);
+  }
+  return 0;
+}
+
+// Takes the chunk (NULL: there was no memory for it, which was counted as dropped sound).
+static void give(struct vc_worker *worker, struct session *session, struct vc_chunk *chunk)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  if (session->waiting == NULL && put_now(worker, chunk) == 0) {
+    return;
+  }
+  struct waiting *waiting = calloc(1, sizeof *waiting);
+  if (waiting == NULL) {
+    vc_metric_add(vc_worker_slots(worker), DROPPED_MS, chunk->n_samples / SAMPLES_PER_MS);
+    vc_chunk_destroy(&chunk);
+    return;
+  }
+  state->n_with_waiting += session->waiting == NULL;
+  waiting->chunk = chunk;
+  DL_APPEND(session->waiting, waiting);
+  session->n_waiting++;
+  if (session->n_waiting > VC_DECODE_WAIT_MAX) {
+    drop_oldest_sound(worker, session);
+  }
+  vc_worker_wake_at(worker, vc_worker_now_ns(worker) + VC_NS_PER_MS);
+}
+
+static void session_destroy(struct vc_worker *worker, struct session *session);
+
+static void give_waiting(struct vc_worker *worker, struct session *session)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  int is_closed = 0;
+  while (session->waiting != NULL) {
+    struct waiting *first = session->waiting;
+    int is_close = first->chunk->turn == VC_TURN_CLOSE;
+    if (put_now(worker, first->chunk) != 0) {
+      return;
+    }
+    is_closed |= is_close;
+    DL_DELETE(session->waiting, first);
+    session->n_waiting--;
+    free(first);
+  }
+  state->n_with_waiting--;
+  if (is_closed) {
+    session_destroy(worker, session);
+  }
+}
+
+static void give_turn(struct vc_worker *worker, struct session *session,
+                      const struct vc_packet *packet)
+{
+  struct vc_chunk *chunk = vc_chunk_create(session->session, packet->turn);
+  if (chunk == NULL) {
+    vc_log(VC_LOG_ERROR, VC_EVENT("decode.no_memory"), VC_STR("slug", session->session->slug));
+    return;
+  }
+  chunk->reason = packet->reason;
+  chunk->first_sample = session->position;
+  give(worker, session, chunk);
+}
+
+// --- chunks
+
+static void flush_remainder(struct vc_worker *worker, struct session *session)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  if (session->n_remainder == 0) {
+    return;
+  }
+  DL_DELETE(state->growing, session);
+  struct vc_chunk *chunk = vc_chunk_create(session->session, VC_TURN_DATA);
+  if (chunk == NULL) {
+    vc_metric_add(vc_worker_slots(worker), DROPPED_MS, session->n_remainder / SAMPLES_PER_MS);
+    vc_buffer_unref(session->remainder);
+  } else {
+    chunk->first_sample = session->position - session->n_remainder;
+    chunk->n_samples = session->n_remainder;
+    chunk->arrival_ns = session->remainder_arrival_ns;
+    chunk->pcm = session->remainder;
+    chunk->pcm->size = session->n_remainder * 2;
+  }
+  session->remainder = NULL;
+  session->n_remainder = 0;
+  if (chunk != NULL) {
+    give(worker, session, chunk);
+  }
+}
+
+// Cuts samples into chunks; the rest stays as the remainder. Samples are little-endian as the
+// machine's are (checked at build time in meson.build).
+static void add_samples(struct vc_worker *worker, struct session *session, const int16_t *samples,
+                        size_t n, uint64_t arrival_ns)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  uint32_t whole = chunk_samples(state);
+  if (session->n_remainder > 0) {
+    DL_DELETE(state->growing, session);
+    DL_APPEND(state->growing, session);
+  }
+  while (n > 0) {
+    if (session->remainder == NULL) {
+      session->remainder = vc_buffer_create(whole * 2);
+      if (session->remainder == NULL) {
+        vc_metric_add(vc_worker_slots(worker), DROPPED_MS, n / SAMPLES_PER_MS);
+        session->position += n;
+        return;
+      }
+    }
+    uint32_t room = whole - session->n_remainder;
+    uint32_t taken = n < room ? (uint32_t)n : room;
+    memcpy(session->remainder->data + session->n_remainder * 2, samples, taken * 2);
+    if (session->n_remainder == 0) {
+      DL_APPEND(state->growing, session);
+    }
+    session->n_remainder += taken;
+    session->position += taken;
+    session->remainder_arrival_ns = arrival_ns;
+    session->grown_ns = vc_worker_now_ns(worker);
+    samples += taken;
+    n -= taken;
+    if (session->n_remainder == whole) {
+      flush_remainder(worker, session);
+    }
+  }
+}
+
+static void add_silence(struct vc_worker *worker, struct session *session, uint64_t n)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  uint32_t whole = chunk_samples(state);
+  vc_metric_add(vc_worker_slots(worker), SILENCE_MS, n / SAMPLES_PER_MS);
+  flush_remainder(worker, session);
+  while (n > 0) {
+    uint32_t taken = n < whole ? (uint32_t)n : whole;
+    struct vc_chunk *chunk = vc_chunk_create(session->session, VC_TURN_DATA);
+    if (chunk != NULL) {
+      chunk->first_sample = session->position;
+      chunk->n_samples = taken;
+      chunk->pcm = taken == whole ? vc_buffer_ref(state->silence)
+                                  : vc_buffer_copy(state->silence->data, taken * 2U);
+      if (chunk->pcm != NULL) {
+        give(worker, session, chunk);
+      } else {
+        vc_chunk_destroy(&chunk);
+      }
+    }
+    session->position += taken;
+    n -= taken;
+  }
+}
+
+// --- the audio clock
+
+static void set_base(struct session *session, const struct vc_packet *packet)
+{
+  session->has_base = 1;
+  session->base_ms = packet->timestamp_ms;
+  session->base_position = session->position;
+}
+
+// How much later than expected the packet's sound begins, by its publisher's clock.
+static int64_t gap_by_timestamp_ms(const struct session *session, const struct vc_packet *packet)
+{
+  uint64_t since_base_ms = (session->position - session->base_position) / SAMPLES_PER_MS;
+  int32_t since_base_publisher_ms = (int32_t)(packet->timestamp_ms - session->base_ms);
+  return (int64_t)since_base_publisher_ms - (int64_t)since_base_ms;
+}
+
+static void keep_clock(struct vc_worker *worker, struct session *session,
+                       const struct vc_packet *packet)
+{
+  if (!session->has_base) {
+    set_base(session, packet);
+    return;
+  }
+  int64_t gap_ms = gap_by_timestamp_ms(session, packet);
+  int is_back = session->is_back;
+  session->is_back = 0;
+  if (is_back) {
+    // Its timestamps may go on or begin anew: only those that agree with our clock are believed.
+    int64_t away_ms = (int64_t)((packet->arrival_ns - session->last_arrival_ns) / VC_NS_PER_MS);
+    int64_t difference_ms = gap_ms - away_ms;
+    gap_ms = difference_ms > -AGREEMENT_MS && difference_ms < AGREEMENT_MS ? gap_ms : away_ms;
+  }
+  int64_t most_ms = INT64_C(1000) * VC_DECODE_SILENCE_MAX_S;
+  if (gap_ms > GAP_MIN_MS) {
+    uint64_t silence_ms = (uint64_t)(gap_ms < most_ms ? gap_ms : most_ms);
+    add_silence(worker, session, silence_ms * SAMPLES_PER_MS);
+    set_base(session, packet);
+  } else if (is_back || gap_ms < -GAP_MIN_MS) {
+    set_base(session, packet);
+  }
+}
+
+// --- packets
+
+// What the resampler and the chunker hold goes out; nothing follows soon.
+static void flush_all(struct vc_worker *worker, struct session *session)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  state->pcm.n = 0;
+  if (decoder_flush(session->decoder, &state->pcm) == 0) {
+    add_samples(worker, session, state->pcm.samples, state->pcm.n, session->last_arrival_ns);
+  }
+  flush_remainder(worker, session);
+}
+
+static void use_config(struct vc_worker *worker, struct session *session,
+                       const struct vc_packet *packet)
+{
+  const struct vc_buffer *new = packet->data, *old = session->config;
+  if (old != NULL && decoder_is_open(session->decoder, packet->codec) &&
+      old->size == new->size &&memcmp(old->data, new->data, new->size) == 0) {
+    return; // publishers repeat it
+  }
+  flush_all(worker, session);
+  vc_buffer_unref(session->config);
+  session->config = NULL;
+  if (decoder_open(session->decoder, packet->codec, new->data, new->size) != 0) {
+    vc_metric_add(vc_worker_slots(worker), BAD_CONFIGS, 1);
+    vc_log(VC_LOG_WARN, VC_EVENT("decode.bad_config"), VC_STR("slug", session->session->slug),
+           VC_INT("codec", packet->codec), VC_INT("bytes", new->size));
+    return;
+  }
+  session->config = vc_buffer_ref(packet->data);
+}
+
+static void use_data(struct vc_worker *worker, struct session *session,
+                     const struct vc_packet *packet)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  int needs_no_config = packet->codec == VC_CODEC_MP3;
+  if (!decoder_is_open(session->decoder, packet->codec) &&
+      (!needs_no_config || decoder_open(session->decoder, packet->codec, NULL, 0) != 0)) {
+    vc_metric_add(vc_worker_slots(worker), DROPPED_FRAMES, 1);
+    return;
+  }
+  keep_clock(worker, session, packet);
+  session->last_arrival_ns = packet->arrival_ns;
+  state->pcm.n = 0;
+  int status =
+      decoder_decode(session->decoder, packet->data->data, packet->data->size, &state->pcm);
+  vc_metric_add(vc_worker_slots(worker), status == 0 ? FRAMES : CORRUPT, 1);
+  add_samples(worker, session, state->pcm.samples, state->pcm.n, packet->arrival_ns);
+}
+
+static struct session *session_create(struct vc_worker *worker, struct vc_session *of)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct session *session = calloc(1, sizeof *session);
+  if (session == NULL) {
+    return NULL;
+  }
+  session->decoder = decoder_create();
+  if (session->decoder == NULL) {
+    free(session);
+    return NULL;
+  }
+  session->id = of->id;
+  session->session = vc_session_ref(of);
+  HASH_ADD(hh, state->sessions, id, sizeof session->id, session);
+  vc_metric_add(vc_worker_slots(worker), SESSIONS, 1);
+  return session;
+}
+
+static void session_destroy(struct vc_worker *worker, struct session *session)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct waiting *waiting, *next;
+  if (session->n_remainder > 0) {
+    DL_DELETE(state->growing, session);
+  }
+  DL_FOREACH_SAFE(session->waiting, waiting, next)
+  {
+    DL_DELETE(session->waiting, waiting);
+    vc_chunk_destroy(&waiting->chunk);
+    free(waiting);
+  }
+  HASH_DEL(state->sessions, session);
+  vc_metric_add(vc_worker_slots(worker), SESSIONS, (uint64_t)-1);
+  decoder_destroy(&session->decoder);
+  vc_buffer_unref(session->config);
+  vc_buffer_unref(session->remainder);
+  vc_session_unref(session->session);
+  free(session);
+}
+
+static void handle_packet(struct vc_worker *worker, struct vc_packet *packet)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct session *session;
+  HASH_FIND(hh, state->sessions, &packet->session->id, sizeof packet->session->id, session);
+  if (session == NULL && packet->turn == VC_TURN_OPEN) {
+    session = session_create(worker, packet->session);
+    if (session == NULL) {
+      vc_log(VC_LOG_ERROR, VC_EVENT("decode.no_memory"), VC_STR("slug", packet->session->slug));
+    }
+  }
+  if (session == NULL) {
+    return; // opened without memory: what follows is nobody's
+  }
+  switch (packet->turn) {
+  case VC_TURN_OPEN:
+    give_turn(worker, session, packet);
+    break;
+  case VC_TURN_CONFIG:
+    use_config(worker, session, packet);
+    break;
+  case VC_TURN_DATA:
+    use_data(worker, session, packet);
+    break;
+  case VC_TURN_LOST:
+    flush_all(worker, session);
+    give_turn(worker, session, packet);
+    break;
+  case VC_TURN_BACK:
+    flush_all(worker, session);
+    session->is_back = session->has_base;
+    give_turn(worker, session, packet);
+    break;
+  case VC_TURN_CLOSE:
+    flush_all(worker, session);
+    give_turn(worker, session, packet);
+    if (session->waiting == NULL) {
+      session_destroy(worker, session);
+    }
+    break;
+  }
+}
+
+// --- the stage
+
+static uint64_t patience_ns(const struct worker_state *state, const struct session *session)
+{
+  uint64_t flush = (uint64_t)state->options->flush_interval_ms * VC_NS_PER_MS;
+  uint64_t frames = decoder_frame_ns(session->decoder) * 3 / 2;
+  return frames > flush ? frames : flush;
+}
+
+static void flush_idle_remainders(struct vc_worker *worker)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  uint64_t now = vc_worker_now_ns(worker);
+  uint64_t least = (uint64_t)state->options->flush_interval_ms * VC_NS_PER_MS;
+  struct session *session, *next;
+  DL_FOREACH_SAFE(state->growing, session, next)
+  {
+    if (session->grown_ns + least > now) {
+      break; // all behind it have grown later
+    }
+    if (session->grown_ns + patience_ns(state, session) <= now) {
+      flush_remainder(worker, session);
+    }
+  }
+}
+
+static void handle(struct vc_worker *worker, struct vc_item *item)
+{
+  if (item->kind == VC_ITEM_PACKET) {
+    handle_packet(worker, (struct vc_packet *)item);
+  }
+  vc_item_destroy(item);
+}
+
+static void turned(struct vc_worker *worker)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  if (state->growing != NULL) {
+    vc_worker_wake_at(worker, state->growing->grown_ns + patience_ns(state, state->growing));
+  }
+}
+
+static void tick(struct vc_worker *worker)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  flush_idle_remainders(worker);
+  if (state->n_with_waiting == 0) {
+    return;
+  }
+  struct session *session, *next;
+  HASH_ITER(hh, state->sessions, session, next)
+  {
+    if (session->waiting != NULL) {
+      give_waiting(worker, session);
+    }
+  }
+  if (state->n_with_waiting > 0) {
+    vc_worker_wake_at(worker, vc_worker_now_ns(worker) + VC_NS_PER_MS);
+  }
+}
+
+static int is_drained(struct vc_worker *worker)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  return state->n_with_waiting == 0;
+}
+
+static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
+{
+  const struct vc_decode_settings *settings = config;
+  struct worker_state *state = calloc(1, sizeof *state);
+  if (state == NULL) {
+    return vc_error_set(error, "no memory");
+  }
+  vc_worker_set_state(worker, state);
+  state->options = settings->options;
+  state->n_stt = vc_stage_n_workers(settings->stt);
+  state->stt = vc_putter_create(settings->stt);
+  state->silence = vc_buffer_create(chunk_samples(state) * 2);
+  if (state->stt == NULL || state->silence == NULL) {
+    vc_buffer_unref(state->silence);
+    free(state);
+    return vc_error_set(error, "no memory or no lane into the stt stage");
+  }
+  state->silence->size = state->silence->capacity;
+  memset(state->silence->data, 0, state->silence->size);
+  return 0;
+}
+
+static void leave(struct vc_worker *worker)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct session *session, *next;
+  HASH_ITER(hh, state->sessions, session, next)
+  {
+    session_destroy(worker, session);
+  }
+  pcm_fini(&state->pcm);
+  vc_buffer_unref(state->silence);
+  free(state);
+}
+
+static const struct vc_stage_ops ops = {
+    .name = "decode",
+    .enter = enter,
+    .handle = handle,
+    .turned = turned,
+    .tick = tick,
+    .is_drained = is_drained,
+    .leave = leave,
+};
+
+int vc_decode_create(struct vc_stage **stage, const struct vc_decode_settings *settings,
+                     struct vc_error *error)
+{
+  decoder_route_log();
+  return vc_stage_create(stage,
+                         &(struct vc_stage_settings){
+                             .ops = &ops,
+                             .config = settings,
+                             .config_size = sizeof *settings,
+                             .n_workers = settings->n_workers,
+                             .tick_ms = 0,
+                             .lane_capacity = LANE_CAPACITY,
+                             .clock = settings->clock,
+                             .metrics = settings->metrics,
+                             .metric_rows = vc_decode_metrics,
+                         },
+                         error);
+}
