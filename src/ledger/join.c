@@ -1,0 +1,383 @@
+// Those who come, come late, and go. An answer is a function of what the ledger holds and of the
+// viewer's position; one that does not fit the lane is thrown away and made again when there is
+// room, so that it is always as of the moment when it is put: live messages behind it are exactly
+// those that it does not hold.
+#include "ledger.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+// Where an answer reads on.
+struct cursor {
+  struct epoch *epoch; // NULL: nobody has published
+  uint64_t seq;
+  enum history_kinds kinds;
+};
+
+// --- building an answer. Each step returns 0, or -1 no memory.
+
+static int add(struct vc_answer *answer, struct vc_message *message) // takes it
+{
+  if (message == NULL) {
+    return -1;
+  }
+  assert(answer->n_messages < VC_ANSWER_MAX);
+  answer->messages[answer->n_messages++] = message;
+  return 0;
+}
+
+static int add_known_gap(struct ledger *ledger, const struct session *session,
+                         struct vc_answer *answer, struct cursor *cursor)
+{
+  uint64_t to = cursor->epoch->dropped_to;
+  struct vc_position after = {cursor->epoch->number, to};
+  if (add(answer, gap_create(ledger, session, after.epoch, cursor->seq + 1, to, after)) != 0) {
+    return -1;
+  }
+  cursor->seq = to;
+  return 0;
+}
+
+static struct vc_message *earlier_of(struct vc_message *a, struct vc_message *b)
+{
+  return a == NULL || (b != NULL && b->seq < a->seq) ? b : a;
+}
+
+// The open partial with the least number after `seq`, NULL: none.
+static struct vc_message *open_after(const struct session *session, uint64_t seq)
+{
+  struct vc_message *found = NULL;
+  for (size_t i = 0; session->live != NULL && i < session->live->n_open; i++) {
+    struct vc_message *message = session->live->open[i].message;
+    if (message != NULL && message->seq > seq) {
+      found = earlier_of(found, message);
+    }
+  }
+  return found;
+}
+
+static struct vc_message *next_of(const struct session *session, const struct cursor *cursor)
+{
+  struct vc_message *kept = history_after(&cursor->epoch->history, cursor->seq, cursor->kinds);
+  return cursor->epoch->next != NULL ? kept : earlier_of(kept, open_after(session, cursor->seq));
+}
+
+// Fills the answer from the cursor on, and says whether that was all.
+static int fill(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                struct cursor *cursor)
+{
+  while (cursor->epoch != NULL) {
+    size_t room = VC_ANSWER_MAX - answer->n_messages;
+    int is_gap = cursor->seq < cursor->epoch->dropped_to;
+    struct vc_message *next = is_gap ? NULL : next_of(session, cursor);
+    if (!is_gap && next == NULL && cursor->epoch->next == NULL) {
+      break;
+    }
+    int is_epoch_over = !is_gap && next == NULL;
+    // A hello is no position: it stands before something, never at the end of a part.
+    if (room < (is_epoch_over ? 2 : 1)) {
+      return 0;
+    }
+    if (is_epoch_over) {
+      *cursor = (struct cursor){.epoch = cursor->epoch->next, .kinds = cursor->kinds};
+      if (add(answer, hello_get(ledger, session, cursor->epoch)) != 0) {
+        return -1;
+      }
+    } else if (is_gap) {
+      if (add_known_gap(ledger, session, answer, cursor) != 0) {
+        return -1;
+      }
+    } else {
+      cursor->seq = next->seq;
+      add(answer, vc_message_ref(next));
+    }
+  }
+  answer->is_last = 1;
+  answer->live_from = cursor->epoch == NULL ? (struct vc_position){0, 1}
+                                            : (struct vc_position){cursor->epoch->number,
+                                                                   cursor->epoch->last_seq + 1};
+  return 0;
+}
+
+// --- where to begin
+
+static int is_held(const struct session *session, struct vc_position position)
+{
+  const struct epoch *epoch = session_find_epoch(session, position.epoch);
+  return epoch != NULL && position.seq <= epoch->last_seq;
+}
+
+static struct cursor newcomer_cursor(const struct ledger *ledger, const struct session *session)
+{
+  struct epoch *epoch = session_newest(session);
+  struct cursor cursor = {.epoch = epoch, .kinds = HISTORY_FINALS_ONLY};
+  if (epoch != NULL) {
+    cursor.seq = history_before_last_finals(
+        &epoch->history, (size_t)ledger->options.history_on_join, epoch->dropped_to);
+  }
+  return cursor;
+}
+
+static int add_unknown_gap(struct ledger *ledger, const struct session *session,
+                           struct vc_answer *answer, struct vc_position lost,
+                           const struct cursor *cursor)
+{
+  struct vc_position after = {0, 0};
+  if (cursor->epoch != NULL) {
+    after = (struct vc_position){cursor->epoch->number, cursor->seq};
+  }
+  return add(answer, gap_create(ledger, session, lost.epoch, lost.seq + 1, 0, after));
+}
+
+// A final overtook what is still open: that is said again, so that it stands behind all finals and
+// a viewer's position never goes back.
+static void bring_open_to_front(struct ledger *ledger, struct session *session)
+{
+  for (size_t i = 0; session->live != NULL && i < session->live->n_open; i++) {
+    struct open *open = &session->live->open[i];
+    if (open->message != NULL && open->message->seq < session_newest(session)->last_final) {
+      say_again(ledger, session, open);
+    }
+  }
+}
+
+// What is open and not after `seq`: shown before, unless the page is a new one.
+static void add_open_until(const struct session *session, struct vc_answer *answer, uint64_t seq)
+{
+  struct vc_message *open = open_after(session, 0);
+  while (open != NULL && open->seq <= seq) {
+    add(answer, vc_message_ref(open));
+    open = open_after(session, open->seq);
+  }
+}
+
+static int answer_join(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                       struct vc_position since)
+{
+  bring_open_to_front(ledger, session);
+  struct epoch *newest = session_newest(session);
+  if (add(answer, hello_get(ledger, session, newest)) != 0) {
+    return -1;
+  }
+  struct cursor cursor = {.epoch = session_find_epoch(session, since.epoch), .seq = since.seq};
+  if (!is_held(session, since)) {
+    cursor = newcomer_cursor(ledger, session);
+    if (since.epoch != 0 && add_unknown_gap(ledger, session, answer, since, &cursor) != 0) {
+      return -1;
+    }
+  }
+  if (cursor.epoch != NULL && cursor.epoch == newest) {
+    add_open_until(session, answer, cursor.seq);
+  }
+  return fill(ledger, session, answer, &cursor);
+}
+
+// A viewer that has waited since before the first epoch, or one whose position was forgotten: it is
+// given a hello of what follows, like whoever sees an epoch begin.
+static int answer_stranger(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                           struct vc_position position)
+{
+  struct cursor cursor = {.epoch = session->epochs};
+  if (position.epoch != 0 || session->has_lost_epochs) {
+    cursor = newcomer_cursor(ledger, session);
+    if (add_unknown_gap(ledger, session, answer, position, &cursor) != 0) {
+      return -1;
+    }
+  }
+  if (cursor.epoch != NULL && cursor.epoch->number != position.epoch &&
+      add(answer, hello_get(ledger, session, cursor.epoch)) != 0) {
+    return -1;
+  }
+  return fill(ledger, session, answer, &cursor);
+}
+
+static int answer_catch_up(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                           struct vc_position position)
+{
+  if (!is_held(session, position)) {
+    return answer_stranger(ledger, session, answer, position);
+  }
+  struct cursor cursor = {.epoch = session_find_epoch(session, position.epoch),
+                          .seq = position.seq};
+  return fill(ledger, session, answer, &cursor);
+}
+
+static uint64_t count_gaps(const struct vc_answer *answer)
+{
+  uint64_t n = 0;
+  for (size_t i = 0; i < answer->n_messages; i++) {
+    n += answer->messages[i]->kind == VC_MESSAGE_GAP;
+  }
+  return n;
+}
+
+// --- requests
+
+static const char *slug_of(const struct vc_item *item)
+{
+  return item->kind == VC_ITEM_JOIN ? ((const struct vc_join *)item)->slug
+                                    : ((const struct vc_catch_up *)item)->slug;
+}
+
+static uint32_t worker_of(const struct vc_item *item)
+{
+  return item->kind == VC_ITEM_JOIN ? ((const struct vc_join *)item)->worker
+                                    : ((const struct vc_catch_up *)item)->worker;
+}
+
+static int build(struct ledger *ledger, struct session *session, const struct vc_item *item,
+                 struct vc_answer *answer)
+{
+  if (item->kind == VC_ITEM_JOIN) {
+    const struct vc_join *join = (const struct vc_join *)item;
+    answer->viewer_id = join->viewer_id;
+    return answer_join(ledger, session, answer, join->since);
+  }
+  const struct vc_catch_up *catch_up = (const struct vc_catch_up *)item;
+  answer->viewer_id = catch_up->viewer_id;
+  return answer_catch_up(ledger, session, answer, catch_up->position);
+}
+
+static int put(struct ledger *ledger, uint32_t worker, struct vc_answer *answer)
+{
+  uint64_t n_gaps = count_gaps(answer);
+  if (vc_putter_put(ledger->broadcast, worker, &answer->item) != 0) {
+    vc_item_destroy(&answer->item);
+    return 1;
+  }
+  vc_metric_add(ledger->slots, GAPS, n_gaps);
+  return 0;
+}
+
+static int refuse(struct ledger *ledger, const struct vc_item *item)
+{
+  struct vc_answer *answer = vc_answer_create(slug_of(item));
+  if (answer == NULL) {
+    ledger_out_of_memory(ledger);
+    return 1;
+  }
+  answer->viewer_id = ((const struct vc_join *)item)->viewer_id;
+  answer->is_refused = 1;
+  answer->is_last = 1;
+  return put(ledger, worker_of(item), answer);
+}
+
+// Returns: 0 done, 1 no room or no memory now.
+static int try_to_answer(struct ledger *ledger, const struct vc_item *item, int is_refused)
+{
+  if (is_refused) {
+    return refuse(ledger, item);
+  }
+  struct session *session = session_find(ledger, slug_of(item));
+  if (session == NULL) {
+    return 0; // the viewer has left meanwhile
+  }
+  struct vc_answer *answer = vc_answer_create(session->slug);
+  if (answer == NULL) {
+    ledger_out_of_memory(ledger);
+    return 1;
+  }
+  if (build(ledger, session, item, answer) != 0) {
+    vc_item_destroy(&answer->item);
+    return 1;
+  }
+  return put(ledger, worker_of(item), answer);
+}
+
+static void wait_for_room(struct ledger *ledger, struct vc_item *item, int is_refused)
+{
+  struct request *request =
+      ledger->n_waiting < ledger->max_waiting ? malloc(sizeof *request) : NULL;
+  if (request == NULL) {
+    ledger_count(ledger, REQUESTS_LOST);
+    vc_item_destroy(item);
+    return;
+  }
+  *request = (struct request){.item = item, .is_refused = is_refused};
+  DL_APPEND(ledger->waiting[worker_of(item)], request);
+  ledger->n_waiting++;
+}
+
+// Takes the item.
+static void answer_or_wait(struct ledger *ledger, struct vc_item *item, int is_refused)
+{
+  if (ledger->waiting[worker_of(item)] == NULL && try_to_answer(ledger, item, is_refused) == 0) {
+    vc_item_destroy(item);
+  } else {
+    wait_for_room(ledger, item, is_refused);
+  }
+}
+
+static void remove_request(struct ledger *ledger, uint32_t worker, struct request *request)
+{
+  DL_DELETE(ledger->waiting[worker], request);
+  ledger->n_waiting--;
+  vc_item_destroy(request->item);
+  free(request);
+}
+
+void requests_retry(struct ledger *ledger)
+{
+  for (uint32_t i = 0; ledger->n_waiting > 0 && i < ledger->n_broadcast_workers; i++) {
+    struct request *request;
+    while ((request = ledger->waiting[i]) != NULL &&
+           try_to_answer(ledger, request->item, request->is_refused) == 0) {
+      remove_request(ledger, i, request);
+    }
+  }
+}
+
+void requests_fini(struct ledger *ledger)
+{
+  for (uint32_t i = 0; i < ledger->n_broadcast_workers; i++) {
+    while (ledger->waiting[i] != NULL) {
+      remove_request(ledger, i, ledger->waiting[i]);
+    }
+  }
+}
+
+// --- viewers
+
+void handle_join(struct ledger *ledger, struct vc_join *join)
+{
+  int is_full;
+  uint64_t n_left_out;
+  assert(join->worker < ledger->n_broadcast_workers);
+  struct session *session = session_get_for_viewer(ledger, join->slug, &is_full);
+  if (session != NULL) {
+    session->n_viewers++;
+    session->audience[join->worker].n_viewers++;
+    ledger->n_viewers++;
+    ledger_count(ledger, JOINS);
+  } else {
+    ledger_count(ledger, JOINS_REFUSED);
+    if (vc_log_limit_pass(&ledger->refused_limit, vc_worker_now_ns(ledger->worker), 10000,
+                          &n_left_out)) {
+      vc_log(VC_LOG_WARN, VC_EVENT("ledger.join_refused"), VC_STR("session", join->slug),
+             VC_STR("reason", is_full ? "MAX_SESSIONS" : "no memory"),
+             VC_INT("left_out", n_left_out));
+    }
+  }
+  answer_or_wait(ledger, &join->item, session == NULL);
+}
+
+void handle_catch_up(struct ledger *ledger, struct vc_catch_up *catch_up)
+{
+  assert(catch_up->worker < ledger->n_broadcast_workers);
+  ledger_count(ledger, CATCH_UPS);
+  answer_or_wait(ledger, &catch_up->item, 0);
+}
+
+void handle_leave(struct ledger *ledger, const struct vc_leave *leave)
+{
+  assert(leave->worker < ledger->n_broadcast_workers);
+  struct session *session = session_find(ledger, leave->slug);
+  if (session == NULL || session->audience[leave->worker].n_viewers == 0) {
+    ledger_count(ledger, STRAY_VIEWERS);
+    return;
+  }
+  session->n_viewers--;
+  session->audience[leave->worker].n_viewers--;
+  ledger->n_viewers--;
+  session_release(ledger, session);
+}
