@@ -35,11 +35,11 @@ struct vc_ledger_options {
   int64_t max_sessions;
 };
 // Rows whose offsets are of struct vc_ledger_options.
-extern const struct vc_option vc_ledger_options[];
+extern const struct vc_option vc_ledger_option_rows[];
 extern const struct vc_metric vc_ledger_metrics[];
 
 struct vc_ledger_settings {
-  struct vc_ledger_options options;
+  const struct vc_ledger_options *options; // lives as long as the stage
   uint32_t n_workers;   // 0: one; the bounds of all sessions together are shared out among them
   size_t lane_capacity; // of each putter, 0: 4096
   uint32_t max_viewers; // of the node
@@ -55,8 +55,8 @@ struct vc_ledger_settings {
   void *context;
 };
 
-// Makes the stage; it is started and stopped by the caller. `settings` and all that it points to
-// must live as long as the stage. When it drains it ends what is still live with "shutdown" and
+// Makes the stage; it is started and stopped by the caller. All that `settings` points to must
+// live as long as the stage. When it drains it ends what is still live with "shutdown" and
 // waits until the journal's and broadcast's lanes took everything.
 int vc_ledger_create(struct vc_stage **stage, const struct vc_ledger_settings *settings,
                      struct vc_error *error);

@@ -8,7 +8,7 @@
 #define TICK_MS 250
 #define LOG_INTERVAL_MS 10000
 
-const struct vc_option vc_ledger_options[] = {
+const struct vc_option vc_ledger_option_rows[] = {
     {"DEDUP_WINDOW", VC_OPTION_INTEGER, offsetof(struct vc_ledger_options, dedup_window),
      .initial = "1000", .unit = "utterances", .min = 1, .max = 1000000,
      .help = "utterance ids remembered per session"},
@@ -112,9 +112,9 @@ static int64_t share_of(int64_t whole, uint32_t n_workers)
 static void set_share(struct ledger *ledger, const struct vc_ledger_settings *settings)
 {
   uint32_t n = settings->n_workers > 0 ? settings->n_workers : 1;
-  ledger->options = settings->options;
-  ledger->options.max_sessions = share_of(settings->options.max_sessions, n);
-  ledger->options.history_max_bytes = share_of(settings->options.history_max_bytes, n);
+  ledger->options = *settings->options;
+  ledger->options.max_sessions = share_of(settings->options->max_sessions, n);
+  ledger->options.history_max_bytes = share_of(settings->options->history_max_bytes, n);
   ledger->max_waiting = settings->max_viewers; // all may be watching one session
 }
 
@@ -261,7 +261,8 @@ int vc_ledger_create(struct vc_stage **stage, const struct vc_ledger_settings *s
       stage,
       &(struct vc_stage_settings){
           .ops = &ops,
-          .config = (void *)settings, // only read
+          .config = settings,
+          .config_size = sizeof *settings,
           .n_workers = settings->n_workers > 0 ? settings->n_workers : 1,
           .tick_ms = TICK_MS,
           .lane_capacity = settings->lane_capacity > 0 ? settings->lane_capacity : LANE_CAPACITY,

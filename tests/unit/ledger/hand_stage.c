@@ -1,0 +1,231 @@
+#include "hand_stage.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <utlist.h>
+
+#define DRAIN_TURNS_MAX 1000
+
+struct entry {
+  struct entry *prev, *next; // in vc_worker.inbox
+  struct vc_item *item;
+};
+
+struct vc_worker {
+  struct vc_stage *stage;
+  uint32_t index;
+  void *state;
+  struct vc_slots *slots;
+  struct entry *inbox;
+  size_t n_items, capacity;
+  uint64_t next_tick_ns, wake_at_ns;
+};
+
+struct vc_putter {
+  struct vc_putter *next; // in vc_stage.putters
+  struct vc_stage *stage;
+};
+
+struct vc_stage {
+  struct vc_stage_settings settings;
+  struct vc_putter *putters;
+  int is_running;
+  void *config;
+  struct vc_worker workers[];
+};
+
+int vc_stage_create(struct vc_stage **stage_out, const struct vc_stage_settings *settings,
+                    struct vc_error *error)
+{
+  (void)error;
+  struct vc_stage *stage =
+      calloc(1, sizeof *stage + settings->n_workers * sizeof stage->workers[0]);
+  assert(stage != NULL);
+  stage->settings = *settings;
+  stage->config = malloc(settings->config_size + 1);
+  assert(stage->config != NULL);
+  if (settings->config_size > 0) {
+    memcpy(stage->config, settings->config, settings->config_size);
+  }
+  for (uint32_t i = 0; i < settings->n_workers; i++) {
+    struct vc_worker *worker = &stage->workers[i];
+    worker->stage = stage;
+    worker->index = i;
+    worker->capacity = HAND_UNBOUNDED;
+    if (settings->metrics != NULL && settings->metric_rows != NULL) {
+      worker->slots = vc_metrics_slots_create(settings->metrics, settings->metric_rows);
+    }
+  }
+  *stage_out = stage;
+  return 0;
+}
+
+int vc_stage_start(struct vc_stage *stage, struct vc_error *error)
+{
+  for (uint32_t i = 0; i < stage->settings.n_workers; i++) {
+    if (stage->settings.ops->enter(&stage->workers[i], stage->config, error) != 0) {
+      return -1;
+    }
+  }
+  stage->is_running = 1;
+  return 0;
+}
+
+static void turn(struct vc_worker *worker)
+{
+  const struct vc_stage_settings *settings = &worker->stage->settings;
+  struct vc_item *item;
+  while ((item = hand_take(worker->stage, worker->index)) != NULL) {
+    settings->ops->handle(worker, item);
+  }
+  if (settings->ops->turned != NULL) {
+    settings->ops->turned(worker);
+  }
+  uint64_t now = vc_clock_now_ns(settings->clock);
+  if (settings->ops->tick != NULL &&
+      (now >= worker->next_tick_ns || (worker->wake_at_ns != 0 && now >= worker->wake_at_ns))) {
+    worker->wake_at_ns = 0;
+    worker->next_tick_ns = now + settings->tick_ms * VC_NS_PER_MS;
+    settings->ops->tick(worker);
+  }
+}
+
+void hand_turn(struct vc_stage *stage)
+{
+  for (uint32_t i = 0; i < stage->settings.n_workers; i++) {
+    turn(&stage->workers[i]);
+  }
+}
+
+struct vc_item *hand_take(struct vc_stage *stage, uint32_t worker_index)
+{
+  struct vc_worker *worker = &stage->workers[worker_index];
+  struct entry *entry = worker->inbox;
+  if (entry == NULL) {
+    return NULL;
+  }
+  struct vc_item *item = entry->item;
+  DL_DELETE(worker->inbox, entry);
+  worker->n_items--;
+  free(entry);
+  return item;
+}
+
+size_t hand_count(struct vc_stage *stage, uint32_t worker)
+{
+  return stage->workers[worker].n_items;
+}
+
+void hand_set_capacity(struct vc_stage *stage, uint32_t worker, size_t capacity)
+{
+  stage->workers[worker].capacity = capacity;
+}
+
+static int drain(struct vc_worker *worker)
+{
+  const struct vc_stage_ops *ops = worker->stage->settings.ops;
+  turn(worker);
+  if (ops->drain != NULL) {
+    ops->drain(worker);
+  }
+  for (int i = 0; ops->is_drained != NULL && !ops->is_drained(worker); i++) {
+    if (i == DRAIN_TURNS_MAX) {
+      return 1;
+    }
+    turn(worker);
+  }
+  return 0;
+}
+
+int vc_stage_stop(struct vc_stage *stage, uint32_t timeout_ms)
+{
+  (void)timeout_ms;
+  int is_left = 0;
+  for (uint32_t i = 0; stage->is_running && i < stage->settings.n_workers; i++) {
+    is_left |= drain(&stage->workers[i]);
+    stage->settings.ops->leave(&stage->workers[i]);
+  }
+  stage->is_running = 0;
+  return is_left;
+}
+
+void vc_stage_destroy(struct vc_stage **stage)
+{
+  if (*stage == NULL) {
+    return;
+  }
+  for (uint32_t i = 0; i < (*stage)->settings.n_workers; i++) {
+    struct vc_item *item;
+    while ((item = hand_take(*stage, i)) != NULL) {
+      vc_item_destroy(item);
+    }
+  }
+  for (struct vc_putter *putter = (*stage)->putters; putter != NULL;) {
+    struct vc_putter *next = putter->next;
+    free(putter);
+    putter = next;
+  }
+  free((*stage)->config);
+  free(*stage);
+  *stage = NULL;
+}
+
+uint32_t vc_stage_n_workers(const struct vc_stage *stage)
+{
+  return stage->settings.n_workers;
+}
+
+struct vc_putter *vc_putter_create(struct vc_stage *stage)
+{
+  struct vc_putter *putter = calloc(1, sizeof *putter);
+  assert(putter != NULL);
+  putter->stage = stage;
+  putter->next = stage->putters;
+  stage->putters = putter;
+  return putter;
+}
+
+int vc_putter_put(struct vc_putter *putter, uint32_t worker_index, struct vc_item *item)
+{
+  assert(worker_index < putter->stage->settings.n_workers);
+  struct vc_worker *worker = &putter->stage->workers[worker_index];
+  if (worker->n_items >= worker->capacity) {
+    return 1;
+  }
+  struct entry *entry = calloc(1, sizeof *entry);
+  assert(entry != NULL);
+  entry->item = item;
+  DL_APPEND(worker->inbox, entry);
+  worker->n_items++;
+  return 0;
+}
+
+void vc_worker_set_state(struct vc_worker *worker, void *state)
+{
+  worker->state = state;
+}
+
+void *vc_worker_state(const struct vc_worker *worker)
+{
+  return worker->state;
+}
+
+uint64_t vc_worker_now_ns(const struct vc_worker *worker)
+{
+  return vc_clock_now_ns(worker->stage->settings.clock);
+}
+
+struct vc_slots *vc_worker_slots(const struct vc_worker *worker)
+{
+  return worker->slots;
+}
+
+void vc_worker_wake_at(struct vc_worker *worker, uint64_t at_ns)
+{
+  if (worker->wake_at_ns == 0 || at_ns < worker->wake_at_ns) {
+    worker->wake_at_ns = at_ns;
+  }
+}

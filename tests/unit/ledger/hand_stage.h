@@ -1,0 +1,16 @@
+// Stages that turn when a test says so: flow/stage.h without threads, in place of the real one, so
+// that a test decides which lane is full when, and every run is the same run. What the threads
+// themselves do is tested with flow.
+#pragma once
+
+#include <verbacast/flow/stage.h>
+
+#define HAND_UNBOUNDED SIZE_MAX
+
+// Handles what lies in the inboxes, then `turned`, then `tick` when it is due.
+void hand_turn(struct vc_stage *stage);
+// Takes the oldest item of a worker's inbox, NULL when empty.
+struct vc_item *hand_take(struct vc_stage *stage, uint32_t worker);
+size_t hand_count(struct vc_stage *stage, uint32_t worker);
+// How many items a worker's inbox holds from now on; HAND_UNBOUNDED at first.
+void hand_set_capacity(struct vc_stage *stage, uint32_t worker, size_t capacity);
