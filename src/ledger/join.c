@@ -62,6 +62,13 @@ static struct vc_message *next_of(const struct session *session, const struct cu
   return cursor->epoch->next != NULL ? kept : earlier_of(kept, open_after(session, cursor->seq));
 }
 
+static int has_just_greeted(const struct vc_answer *answer, const struct epoch *epoch)
+{
+  const struct vc_message *last =
+      answer->n_messages > 0 ? answer->messages[answer->n_messages - 1] : NULL;
+  return last != NULL && last->kind == VC_MESSAGE_HELLO && last->epoch == epoch->number;
+}
+
 // Fills the answer from the cursor on, and says whether that was all.
 static int fill(struct ledger *ledger, struct session *session, struct vc_answer *answer,
                 struct cursor *cursor)
@@ -80,7 +87,8 @@ static int fill(struct ledger *ledger, struct session *session, struct vc_answer
     }
     if (is_epoch_over) {
       *cursor = (struct cursor){.epoch = cursor->epoch->next, .kinds = cursor->kinds};
-      if (add(answer, hello_get(ledger, session, cursor->epoch)) != 0) {
+      if (!has_just_greeted(answer, cursor->epoch) &&
+          add(answer, hello_get(ledger, session, cursor->epoch)) != 0) {
         return -1;
       }
     } else if (is_gap) {

@@ -225,6 +225,7 @@ static void turned(struct vc_worker *worker)
 static void tick(struct vc_worker *worker)
 {
   sessions_expire(vc_worker_state(worker));
+  show_figures(vc_worker_state(worker));
 }
 
 static void drain(struct vc_worker *worker)
