@@ -362,6 +362,8 @@ static struct vc_worker *worker_create(struct vc_stage *stage, uint32_t index)
   return worker;
 }
 
+static const struct vc_stage_ops no_ops;
+
 int vc_stage_create(struct vc_stage **stage_out, const struct vc_stage_settings *settings,
                     struct vc_error *error)
 {
@@ -388,6 +390,7 @@ int vc_stage_create(struct vc_stage **stage_out, const struct vc_stage_settings 
     if (stage->workers[stage->n_workers] == NULL) {
       vc_error_set(error, "%s: no memory or descriptors for worker %u of %u", stage->name,
                    stage->n_workers + 1, settings->n_workers);
+      stage->settings.ops = &no_ops; // the config stays the caller's
       vc_stage_destroy(&stage);
       return -1;
     }
@@ -478,6 +481,9 @@ void vc_stage_destroy(struct vc_stage **stage)
   }
   pthread_mutex_destroy(&(*stage)->mutex);
   pthread_cond_destroy(&(*stage)->entered);
+  if ((*stage)->settings.ops->destroy_config != NULL) {
+    (*stage)->settings.ops->destroy_config((*stage)->config);
+  }
   free((*stage)->config);
   free(*stage);
   *stage = NULL;

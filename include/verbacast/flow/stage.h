@@ -41,6 +41,9 @@ struct vc_stage_ops {
   int (*is_drained)(struct vc_worker *worker);
   // Frees the state.
   void (*leave)(struct vc_worker *worker);
+  // Thread: the one that destroys the stage. Frees what the config points to; after everything
+  // else. May be NULL.
+  void (*destroy_config)(void *config);
 };
 
 struct vc_stage_settings {

@@ -1,0 +1,57 @@
+// ingest: RTMP publishers in, packets out.
+//
+// Takes TCP connections on RTMP_LISTEN; gives packets (flow/packet.h) to the decode stage, worker
+// by the session's hash. A connection lands on any worker; at `publish` it moves to the worker of
+// its slug, so that a take-over has one owner.
+//
+// Bounds: MAX_PUBLISHERS sessions, four times as many connections, MAX_CONNECTIONS_PER_ADDRESS (not
+// for loopback and TRUSTED_PROXIES); 10 s from accept to publish; INGEST_IDLE_TIMEOUT_MS of
+// silence; 1 MiB a message (video is counted off and never kept), 2 MiB unfinished and 64 KiB
+// unsent bytes a connection. What breaks a bound is refused or closed, logged once and counted.
+//
+// Full: while the decode lane is full packets wait in a list of the session; beyond
+// VC_INGEST_WAIT_MAX the oldest sound is dropped and counted, and the next packet says so. Turns
+// (open, close, …) are never dropped.
+#pragma once
+
+#include <verbacast/base/address.h>
+#include <verbacast/base/clock.h>
+#include <verbacast/base/error.h>
+#include <verbacast/base/metrics.h>
+#include <verbacast/base/options.h>
+#include <verbacast/flow/stage.h>
+
+#define VC_INGEST_WAIT_MAX 512 // packets: about 10 s of AAC
+
+struct vc_ingest_options {
+  const char *rtmp_listen;
+  int64_t session_resume_ms;
+  int64_t ingest_idle_timeout_ms;
+  int64_t max_publishers;
+  int64_t max_connections_per_address;
+  const char *trusted_proxies;
+  int64_t ingest_threads; // 0: by cores
+};
+extern const struct vc_option vc_ingest_option_rows[];
+extern const struct vc_metric vc_ingest_metrics[];
+
+struct vc_ingest_settings {
+  const struct vc_ingest_options *options; // lives as long as the stage
+  struct vc_stage *decode;                 // where packets go
+  uint32_t n_workers;
+  const struct vc_clock *clock;
+  struct vc_metrics *metrics; // may be NULL
+  // Thread: ingest workers. Returns: why new sessions are refused now (a constant), NULL: they are
+  // not. May be NULL.
+  const char *(*refusal)(void *context);
+  // Thread: ingest workers. Asks whether a publisher with this query ("token=…") may publish the
+  // slug. Returns: 0, or 1 and `why` (a constant). May be NULL: everybody may.
+  int (*authorize)(void *context, const char *slug, const char *query, const char **why);
+  void *context;
+};
+
+// Binds RTMP_LISTEN; publishers are taken from the stage's start on.
+int vc_ingest_create(struct vc_stage **stage, struct vc_address *bound,
+                     const struct vc_ingest_settings *settings, struct vc_error *error);
+// For --check-config and vc_ingest_create. Returns: 0, or -1 and the error.
+int vc_ingest_check(const struct vc_ingest_options *options, struct vc_error *error);

@@ -1,0 +1,96 @@
+#include "room.h"
+
+#include <stdlib.h>
+
+struct row {
+  struct vc_address address; // port 0
+  size_t n;
+  UT_hash_handle hh; // in limits.rows
+};
+
+struct limits {
+  size_t connections_max, per_address_max;
+  pthread_mutex_t mutex; // guards what follows
+  size_t n;
+  struct row *rows;
+};
+
+struct limits *limits_create(size_t connections_max, size_t per_address_max)
+{
+  struct limits *limits = calloc(1, sizeof *limits);
+  if (limits != NULL) {
+    limits->connections_max = connections_max;
+    limits->per_address_max = per_address_max;
+    pthread_mutex_init(&limits->mutex, NULL);
+  }
+  return limits;
+}
+
+void limits_destroy(struct limits **limits)
+{
+  if (*limits == NULL) {
+    return;
+  }
+  struct row *row, *next;
+  HASH_ITER(hh, (*limits)->rows, row, next)
+  {
+    HASH_DEL((*limits)->rows, row);
+    free(row);
+  }
+  pthread_mutex_destroy(&(*limits)->mutex);
+  free(*limits);
+  *limits = NULL;
+}
+
+static struct vc_address without_port(const struct vc_address *address)
+{
+  struct vc_address key = *address;
+  key.port = 0;
+  return key;
+}
+
+static struct row *find_row(struct limits *limits, const struct vc_address *key, int may_create)
+{
+  struct row *row;
+  HASH_FIND(hh, limits->rows, key, sizeof *key, row);
+  if (row == NULL && may_create) {
+    row = calloc(1, sizeof *row);
+    if (row != NULL) {
+      row->address = *key;
+      HASH_ADD(hh, limits->rows, address, sizeof row->address, row);
+    }
+  }
+  return row;
+}
+
+int limits_enter(struct limits *limits, const struct vc_address *address, int is_exempt)
+{
+  struct vc_address key = without_port(address);
+  int status = 0;
+  pthread_mutex_lock(&limits->mutex);
+  if (limits->n >= limits->connections_max) {
+    status = 2;
+  } else if (!is_exempt) {
+    struct row *row = find_row(limits, &key, 1);
+    status = row == NULL || row->n >= limits->per_address_max;
+    if (status == 0) {
+      row->n++;
+    }
+  }
+  limits->n += status == 0;
+  pthread_mutex_unlock(&limits->mutex);
+  return status;
+}
+
+void limits_leave(struct limits *limits, const struct vc_address *address, int is_exempt)
+{
+  struct vc_address key = without_port(address);
+  pthread_mutex_lock(&limits->mutex);
+  limits->n--;
+  struct row *row = is_exempt ? NULL : find_row(limits, &key, 0);
+  if (row != NULL && --row->n == 0) {
+    HASH_DEL(limits->rows, row);
+    free(row);
+  }
+  pthread_mutex_unlock(&limits->mutex);
+}

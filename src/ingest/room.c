@@ -1,0 +1,331 @@
+#include "room.h"
+
+#include <verbacast/base/log.h>
+#include <verbacast/flow/query.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define TICK_MS 250
+#define LANE_CAPACITY 1024 // moves and queries
+#define BACKLOG 4096
+#define ACCEPTS_PER_TURN 64
+#define CONNECTIONS_PER_PUBLISHER 4
+
+static int check_listen(const char *value, struct vc_error *error)
+{
+  struct vc_address address;
+  return vc_listen_parse(value, &address, error);
+}
+
+static int check_networks(const char *value, struct vc_error *error)
+{
+  struct vc_networks networks;
+  return vc_networks_parse(value, &networks, error);
+}
+
+#define FIELD(name) offsetof(struct vc_ingest_options, name)
+const struct vc_option vc_ingest_option_rows[] = {
+    {"RTMP_LISTEN", VC_OPTION_TEXT, FIELD(rtmp_listen), "127.0.0.1:1937", "HOST:PORT",
+     .check = check_listen, .help = "Where publishers connect: rtmp://HOST:PORT/live/{session}."},
+    {"SESSION_RESUME_MS", VC_OPTION_INTEGER, FIELD(session_resume_ms), "30000", "ms", 0, 3600000,
+     .help = "How long a session waits for a publisher that vanished."},
+    {"INGEST_IDLE_TIMEOUT_MS", VC_OPTION_INTEGER, FIELD(ingest_idle_timeout_ms), "15000", "ms", 100,
+     3600000, .help = "Silence on a publisher's connection until it is closed."},
+    {"MAX_PUBLISHERS", VC_OPTION_INTEGER, FIELD(max_publishers), "1000", "sessions", 1, 100000,
+     .help = "Sessions with a publisher, or waiting for one; more are refused."},
+    {"MAX_CONNECTIONS_PER_ADDRESS", VC_OPTION_INTEGER, FIELD(max_connections_per_address), "64",
+     "connections", 1, 1000000,
+     .help = "From one address, not counting loopback and TRUSTED_PROXIES; for publishers and for "
+             "viewers each."},
+    {"TRUSTED_PROXIES", VC_OPTION_TEXT, FIELD(trusted_proxies), "", "networks such as 10.0.0.0/8",
+     .check = check_networks,
+     .help = "From these, the client's address is X-Forwarded-For's last hop that is none of them; "
+             "for RTMP a PROXY v2 header is mandatory."},
+    {"INGEST_THREADS", VC_OPTION_INTEGER, FIELD(ingest_threads), "0", "threads", 0, 256,
+     .help = "Workers that read from publishers; 0: by cores."},
+    VC_OPTION_ROWS_END,
+};
+
+#define COUNTER(name, unit, help)                                                                  \
+  {                                                                                                \
+    name, VC_METRIC_COUNTER, unit, help                                                            \
+  }
+const struct vc_metric vc_ingest_metrics[] = {
+    [CONNECTIONS_TOTAL] =
+        COUNTER("ingest.connections_total", "connections", "Connections that publishers opened."),
+    [CONNECTIONS] = {"ingest.connections", VC_METRIC_GAUGE, "connections",
+                     "Connections of publishers that are open."},
+    [PUBLISHERS] = {"ingest.publishers", VC_METRIC_GAUGE, "sessions",
+                    "Sessions with a publisher, or waiting for one."},
+    [SESSIONS_TOTAL] = COUNTER("ingest.sessions_total", "sessions", "Sessions that began."),
+    [BYTES] = COUNTER("ingest.bytes_total", "bytes", "Bytes read from publishers."),
+    [PACKETS] = COUNTER("ingest.packets_total", "packets", "Audio messages that came."),
+    [DROPPED] = COUNTER("ingest.packets_dropped_total", "packets",
+                        "Audio messages dropped because the decode stage did not take them."),
+    [TAKEOVERS] = COUNTER("ingest.takeovers_total", "publishers",
+                          "Publishers that were replaced by another one of the same name."),
+    [FLAPS] = COUNTER("ingest.takeover_flaps_total", "publishers",
+                      "Publishers refused because they were replaced less than 10 s before."),
+    [REFUSED_ADDRESS] = COUNTER("ingest.address_refused_total", "connections",
+                                "Refused: too many connections from one address."),
+    [REFUSED_FULL] = COUNTER("ingest.full_refused_total", "connections",
+                             "Refused: too many connections or publishers."),
+    [REFUSED_APP] = COUNTER("ingest.app_refused_total", "connections",
+                            "Refused: an application other than live."),
+    [REFUSED_NAME] = COUNTER("ingest.name_refused_total", "connections",
+                             "Refused: a name that is empty, malformed or in use, or a wish to "
+                             "play."),
+    [REFUSED_TOKEN] = COUNTER("ingest.token_refused_total", "connections",
+                              "Refused: no token, or one that does not fit."),
+    [REFUSED_GATE] = COUNTER("ingest.gate_refused_total", "connections",
+                             "Refused: the node drains or its journal is full."),
+    [REFUSED_PROTOCOL] = COUNTER("ingest.protocol_errors_total", "connections",
+                                 "Connections closed for what they sent."),
+    [TIMEOUTS] = COUNTER("ingest.timeouts_total", "connections",
+                         "Connections closed because nothing came, or no publish in time."),
+    [LOST] = COUNTER("ingest.lost_total", "publishers",
+                     "Publishers that vanished without ending their stream."),
+    VC_METRIC_ROWS_END,
+};
+
+void refuse_log(const struct connection *connection, const char *why, const char *what)
+{
+  char address[VC_ADDRESS_TEXT_MAX];
+  vc_address_print(&connection->address, address);
+  vc_log(VC_LOG_WARN, VC_EVENT("ingest.refused"), VC_STR("address", address), VC_STR("why", why),
+         VC_STR("what", what));
+}
+
+static void accept_ready(struct vc_worker *worker, struct vc_watch *watch, uint32_t events)
+{
+  for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+    struct sockaddr_storage from;
+    socklen_t size = sizeof from;
+    int fd = accept4(watch->fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+      connection_accept(worker, fd, (struct sockaddr *)&from);
+    } else if (errno != EINTR && errno != ECONNABORTED) {
+      return; // EAGAIN; or no descriptors: the next turn tries again
+    }
+  }
+}
+
+// --- queries
+
+static void answer_publishers(struct vc_worker *worker, struct vc_query *query)
+{
+  static const char *const codecs[] = {"aac", "mp3", "opus"};
+  struct worker_state *state = vc_worker_state(worker);
+  char *text = NULL;
+  size_t size = 0;
+  FILE *out = open_memstream(&text, &size);
+  struct vc_buffer *reply = NULL;
+  if (out != NULL) {
+    int n = 0;
+    fputc('{', out);
+    for (struct session *session = state->sessions; session != NULL; session = session->hh.next) {
+      // A slug and an address need no escapes.
+      fprintf(out, "%s\"%s\":{\"address\":\"%s\",\"connected\":%s,\"codec\":\"%s\"}",
+              n++ > 0 ? "," : "", session->slug, session->address,
+              session->publisher != NULL ? "true" : "false", codecs[session->codec]);
+    }
+    fputc('}', out);
+    if (fclose(out) == 0) {
+      reply = vc_buffer_copy(text, size);
+    }
+    free(text);
+  }
+  vc_query_answer(query, reply != NULL ? 200 : 503, reply);
+}
+
+static void answer_kick(struct vc_worker *worker, struct vc_query *query)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct session *session;
+  HASH_FIND_STR(state->sessions, vc_query_slug(query), session);
+  if (session == NULL || session->is_closed) {
+    vc_query_answer(query, 404, NULL);
+    return;
+  }
+  struct connection *publisher = session->publisher;
+  session_end(worker, session, VC_CLOSE_KICKED);
+  if (publisher != NULL) {
+    command_say_status(publisher, "error", "NetStream.Publish.Denied", "Closed by the operator.");
+    connection_finish(worker, publisher);
+  }
+  vc_query_answer(query, 200, NULL);
+}
+
+static void handle(struct vc_worker *worker, struct vc_item *item)
+{
+  if (item->kind == VC_ITEM_OWNED) {
+    connection_take_move(worker, item);
+  } else if (item->kind == VC_ITEM_QUERY) {
+    struct vc_query *query = vc_query_of(item);
+    if (vc_query_kind(query) == VC_QUERY_KICK_PUBLISHER) {
+      answer_kick(worker, query);
+    } else {
+      answer_publishers(worker, query);
+    }
+  } else {
+    vc_item_destroy(item);
+  }
+}
+
+static void tick(struct vc_worker *worker)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct connection *connection, *next;
+  DL_FOREACH_SAFE(state->connections, connection, next)
+  {
+    connection_is_late(worker, connection);
+  }
+  session_tick(worker);
+}
+
+// Every session ends: that is what a drain says to the stages behind.
+static void drain(struct vc_worker *worker)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct session *session, *next;
+  state->is_draining = 1;
+  vc_worker_unwatch(worker, &state->listener);
+  state->listener.fd = -1;
+  HASH_ITER(hh, state->sessions, session, next)
+  {
+    if (session->is_closed) {
+      continue;
+    }
+    struct connection *publisher = session->publisher;
+    session_end(worker, session, VC_CLOSE_SHUTDOWN);
+    if (publisher != NULL) {
+      connection_finish(worker, publisher);
+    }
+  }
+}
+
+static int is_drained(struct vc_worker *worker)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  return state->n_with_waiting == 0;
+}
+
+static void room_destroy(struct room *room)
+{
+  if (room->listen_fd >= 0) {
+    close(room->listen_fd);
+  }
+  limits_destroy(&room->limits);
+  free(room);
+}
+
+static void leave(struct vc_worker *worker)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct connection *connection, *next;
+  DL_FOREACH_SAFE(state->connections, connection, next)
+  {
+    connection_close(worker, connection);
+  }
+  session_destroy_all(worker);
+  free(state->scratch);
+  free(state);
+}
+
+static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
+{
+  struct room *room = *(struct room **)config;
+  struct worker_state *state = calloc(1, sizeof *state);
+  if (state == NULL) {
+    return vc_error_set(error, "no memory");
+  }
+  vc_worker_set_state(worker, state);
+  state->room = room;
+  state->n_decode = vc_stage_n_workers(room->settings.decode);
+  state->n_ingest = vc_stage_n_workers(room->stage);
+  state->decode = vc_putter_create(room->settings.decode);
+  state->self = vc_putter_create(room->stage);
+  state->scratch = malloc(SCRATCH_SIZE);
+  state->listener = (struct vc_watch){.fd = room->listen_fd, .ready = accept_ready};
+  if (state->decode == NULL || state->self == NULL || state->scratch == NULL ||
+      vc_worker_watch(worker, &state->listener, EPOLLIN | EPOLLEXCLUSIVE) != 0) {
+    free(state->scratch);
+    free(state);
+    return vc_error_set(error, "no memory or no lane into the decode stage");
+  }
+  return 0;
+}
+
+static void destroy_config(void *config)
+{
+  room_destroy(*(struct room **)config);
+}
+
+static const struct vc_stage_ops ops = {
+    .name = "ingest",
+    .enter = enter,
+    .handle = handle,
+    .tick = tick,
+    .drain = drain,
+    .is_drained = is_drained,
+    .leave = leave,
+    .destroy_config = destroy_config,
+};
+
+int vc_ingest_check(const struct vc_ingest_options *options, struct vc_error *error)
+{
+  struct vc_address address;
+  struct vc_networks networks;
+  return vc_listen_parse(options->rtmp_listen, &address, error) != 0 ||
+                 vc_networks_parse(options->trusted_proxies, &networks, error) != 0
+             ? -1
+             : 0;
+}
+
+int vc_ingest_create(struct vc_stage **stage, struct vc_address *bound,
+                     const struct vc_ingest_settings *settings, struct vc_error *error)
+{
+  const struct vc_ingest_options *options = settings->options;
+  struct room *room = calloc(1, sizeof *room);
+  if (room == NULL) {
+    return vc_error_set(error, "ingest: no memory");
+  }
+  room->settings = *settings;
+  room->listen_fd = -1;
+  atomic_init(&room->next_session_id, 1);
+  room->limits = limits_create((size_t)options->max_publishers * CONNECTIONS_PER_PUBLISHER,
+                               (size_t)options->max_connections_per_address);
+  if (room->limits == NULL) {
+    vc_error_set(error, "ingest: no memory");
+  } else if (vc_networks_parse(options->trusted_proxies, &room->proxies, error) == 0) {
+    room->listen_fd = vc_listen(options->rtmp_listen, BACKLOG, bound, error);
+  }
+  if (room->listen_fd < 0) {
+    room_destroy(room);
+    return -1;
+  }
+  int status = vc_stage_create(stage,
+                               &(struct vc_stage_settings){
+                                   .ops = &ops,
+                                   .config = &room,
+                                   .config_size = sizeof(struct room *),
+                                   .n_workers = settings->n_workers,
+                                   .tick_ms = TICK_MS,
+                                   .lane_capacity = LANE_CAPACITY,
+                                   .clock = settings->clock,
+                                   .metrics = settings->metrics,
+                                   .metric_rows = vc_ingest_metrics,
+                               },
+                               error);
+  if (status != 0) {
+    room_destroy(room);
+    return -1;
+  }
+  room->stage = *stage;
+  return 0;
+}

@@ -1,0 +1,170 @@
+// What the files of the room share.
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <rtmp.h>
+#include <uthash.h>
+#include <utlist.h>
+
+#include <verbacast/flow/packet.h>
+#include <verbacast/ingest.h>
+
+#define SET_UP_TIMEOUT_MS 10000 // from accept to publish
+#define MESSAGE_MAX (1024 * 1024)
+#define UNFINISHED_MAX (2 * 1024 * 1024)
+#define UNSENT_MAX (64 * 1024)
+#define ACKNOWLEDGE_BYTES 5000 // LiveKit's egress gives up when nothing was acknowledged
+#define FLAP_MS 10000
+#define NAME_MAX_BYTES 1024 // of app, tcUrl, flashVer and stream name, with their queries
+
+enum metric {
+  CONNECTIONS_TOTAL,
+  CONNECTIONS,
+  PUBLISHERS,
+  SESSIONS_TOTAL,
+  BYTES,
+  PACKETS,
+  DROPPED,
+  TAKEOVERS,
+  FLAPS,
+  REFUSED_ADDRESS,
+  REFUSED_FULL,
+  REFUSED_APP,
+  REFUSED_NAME,
+  REFUSED_TOKEN,
+  REFUSED_GATE,
+  REFUSED_PROTOCOL,
+  TIMEOUTS,
+  LOST,
+};
+
+// Connections by address, shared by all workers; touched at accept and close only.
+struct limits;
+struct limits *limits_create(size_t connections_max, size_t per_address_max);
+void limits_destroy(struct limits **limits);
+// Returns: 0 counted in, 1 the address has too many, 2 all are too many.
+// `is_exempt`: not counted by address.
+int limits_enter(struct limits *limits, const struct vc_address *address, int is_exempt);
+void limits_leave(struct limits *limits, const struct vc_address *address, int is_exempt);
+
+struct room {
+  /* set before start, then read-only */
+  struct vc_ingest_settings settings;
+  struct vc_networks proxies;
+  int listen_fd;
+  struct vc_stage *stage;
+  struct limits *limits;
+  /* any thread, atomic */
+  _Atomic uint64_t next_session_id;
+  _Atomic int64_t n_publishers; // sessions with a publisher or waiting for one
+};
+
+struct worker_state {
+  struct room *room;
+  struct vc_watch listener;
+  struct vc_putter *decode;
+  struct vc_putter *self; // to the other ingest workers, by slug
+  uint32_t n_decode, n_ingest;
+  struct connection *connections; // all of this worker
+  struct session *sessions;       // by slug
+  size_t n_with_waiting;
+  int is_draining;
+  uint8_t *scratch; // what one read brings, SCRATCH_SIZE
+};
+#define SCRATCH_SIZE 65536
+
+enum connection_stage {
+  PROXY_HEADER, // waits for PROXY v2
+  HANDSHAKE_C1,
+  HANDSHAKE_C2,
+  COMMANDS, // connect, createStream, publish
+  PUBLISHING,
+  CLOSING, // what is unsent goes out, then close
+};
+
+struct connection {
+  struct vc_watch watch;
+  enum connection_stage stage;
+  struct vc_address address; // the client's, behind a proxy too
+  int is_counted, is_exempt;
+  uint64_t accepted_ns;
+  uint64_t heard_ns;                   // last bytes
+  uint64_t read_ns;                    // the read that is being parsed
+  uint64_t n_received, n_acknowledged; // bytes since the handshake
+  struct rtmp_bytes rest;              // read but not parsed: part of a handshake or a chunk header
+  struct rtmp_bytes unsent;
+  size_t sent_from; // of unsent
+  struct rtmp_reader reader;
+  int is_connected; // `connect` was answered
+  int is_moving;    // `publish` came: the slug's worker goes on
+  double publish_transaction;
+  uint32_t stream_id; // of the publish command
+  uint64_t identity;  // hash of host, flashVer, tcUrl and query: who comes back
+  char *slug, *query; // owned, from publish on
+  struct session *session;
+  struct connection *prev, *next; // in worker_state.connections
+};
+
+struct waiting {
+  struct vc_packet *packet;
+  struct waiting *prev, *next; // in session.waiting
+};
+
+struct session {
+  char slug[VC_SLUG_MAX + 1];
+  struct vc_session *session;
+  struct connection *publisher; // NULL: it vanished, the session waits
+  char address[VC_ADDRESS_TEXT_MAX];
+  uint64_t since_ns;          // when this publisher came
+  uint64_t lost_ns;           // when the last one vanished
+  uint64_t replaced_identity; // of the publisher that was replaced last
+  uint64_t replaced_ns;       // 0: never
+  enum vc_codec codec;        // of the last frame
+  int is_closed;              // only waits for its packets to go
+  int has_dropped;            // the next packet follows a hole
+  struct waiting *waiting;    // packets that the decode lane did not take
+  size_t n_waiting;
+  UT_hash_handle hh; // in worker_state.sessions
+};
+
+// --- connection.c
+int connection_accept(struct vc_worker *worker, int fd, const struct sockaddr *from);
+void connection_close(struct vc_worker *worker, struct connection *connection);
+// Sends what is unsent, then closes.
+void connection_finish(struct vc_worker *worker, struct connection *connection);
+// Writes what it can. The connection may be gone afterwards only through connection_close by its
+// caller. Returns: 0, or -1 the peer is gone or does not read.
+int connection_send(struct vc_worker *worker, struct connection *connection);
+// What came on the lane between workers. Takes it.
+void connection_take_move(struct vc_worker *worker, struct vc_item *item);
+void connection_destroy(struct room *room, struct connection *connection);
+// Returns: 1 when its time is over (logged and counted).
+int connection_is_late(struct vc_worker *worker, struct connection *connection);
+
+// --- command.c
+// Returns: 0 go on, 1 close when all is sent, -1 close now.
+int command_handle(struct vc_worker *worker, struct connection *connection,
+                   const struct rtmp_message *message);
+void command_say_status(struct connection *connection, const char *level, const char *code,
+                        const char *description);
+
+// --- session.c
+// The connection wants to publish its slug here. Returns: 0 it does, 1 it was refused (said).
+int session_publish(struct vc_worker *worker, struct connection *connection);
+void session_media(struct vc_worker *worker, struct connection *connection,
+                   const struct rtmp_message *message);
+// The publisher is gone: without a word (the session waits) or properly (it ends).
+void session_lose(struct vc_worker *worker, struct connection *connection);
+void session_end(struct vc_worker *worker, struct session *session, enum vc_close_reason reason);
+void session_tick(struct vc_worker *worker);
+void session_destroy_all(struct vc_worker *worker);
+
+// --- proxy.c: PROXY protocol, version 2
+// Returns: > 0 the header's length, 0 more bytes are needed, -1 no such header. `address` stays as
+// it is for LOCAL and unknown families.
+int proxy_parse(const uint8_t *bytes, size_t size, struct vc_address *address);
+
+// --- room.c
+void refuse_log(const struct connection *connection, const char *why, const char *what);
