@@ -26,16 +26,45 @@ static int add(struct vc_answer *answer, struct vc_message *message) // takes it
   return 0;
 }
 
-static int add_known_gap(struct ledger *ledger, const struct session *session,
-                         struct vc_answer *answer, struct cursor *cursor)
+// What is open and was last shown before `seq` is said again, so that it stands behind that.
+static void bring_open_behind(struct ledger *ledger, struct session *session, uint64_t seq)
 {
-  uint64_t to = cursor->epoch->dropped_to;
-  struct vc_position after = {cursor->epoch->number, to};
-  if (add(answer, gap_create(ledger, session, after.epoch, cursor->seq + 1, to, after)) != 0) {
+  for (size_t i = 0; session->live != NULL && i < session->live->n_open; i++) {
+    struct open *open = &session->live->open[i];
+    if (open->message != NULL && open->message->seq < seq) {
+      say_again(ledger, session, open);
+    }
+  }
+}
+
+static int has_greeted(const struct vc_answer *answer, const struct epoch *epoch)
+{
+  for (size_t i = 0; i < answer->n_messages; i++) {
+    if (answer->messages[i]->kind == VC_MESSAGE_HELLO &&
+        answer->messages[i]->epoch == epoch->number) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+// What history let go of an epoch. In the newest that may have been the last word on its state, or
+// a partial that is still open.
+static int add_known_gap(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                         struct cursor *cursor)
+{
+  struct epoch *epoch = cursor->epoch;
+  struct vc_position after = {epoch->number, epoch->dropped_to};
+  if (add(answer, gap_create(ledger, session, epoch->number, cursor->seq + 1, epoch->dropped_to,
+                             after)) != 0) {
     return -1;
   }
-  cursor->seq = to;
-  return 0;
+  cursor->seq = epoch->dropped_to;
+  if (epoch != session_newest(session)) {
+    return 0;
+  }
+  bring_open_behind(ledger, session, epoch->dropped_to);
+  return has_greeted(answer, epoch) ? 0 : add(answer, hello_get(ledger, session, epoch));
 }
 
 static struct vc_message *earlier_of(struct vc_message *a, struct vc_message *b)
@@ -62,6 +91,22 @@ static struct vc_message *next_of(const struct session *session, const struct cu
   return cursor->epoch->next != NULL ? kept : earlier_of(kept, open_after(session, cursor->seq));
 }
 
+enum step { STEP_NONE, STEP_GAP, STEP_MESSAGE, STEP_EPOCH };
+
+static enum step next_step(const struct session *session, const struct cursor *cursor,
+                           struct vc_message **message)
+{
+  const struct epoch *epoch = cursor->epoch;
+  if (epoch != NULL && cursor->seq < epoch->dropped_to) {
+    return STEP_GAP;
+  }
+  *message = epoch != NULL ? next_of(session, cursor) : NULL;
+  if (*message != NULL) {
+    return STEP_MESSAGE;
+  }
+  return epoch != NULL && epoch->next != NULL ? STEP_EPOCH : STEP_NONE;
+}
+
 static int has_just_greeted(const struct vc_answer *answer, const struct epoch *epoch)
 {
   const struct vc_message *last =
@@ -69,41 +114,52 @@ static int has_just_greeted(const struct vc_answer *answer, const struct epoch *
   return last != NULL && last->kind == VC_MESSAGE_HELLO && last->epoch == epoch->number;
 }
 
+static int add_epoch(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                     struct cursor *cursor)
+{
+  *cursor = (struct cursor){.epoch = cursor->epoch->next, .kinds = cursor->kinds};
+  return has_just_greeted(answer, cursor->epoch)
+             ? 0
+             : add(answer, hello_get(ledger, session, cursor->epoch));
+}
+
+static int add_step(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                    struct cursor *cursor, enum step step, struct vc_message *message)
+{
+  switch (step) {
+  case STEP_GAP:
+    return add_known_gap(ledger, session, answer, cursor);
+  case STEP_EPOCH:
+    return add_epoch(ledger, session, answer, cursor);
+  case STEP_MESSAGE:
+    cursor->seq = message->seq;
+    return add(answer, vc_message_ref(message));
+  case STEP_NONE:
+    break;
+  }
+  return 0;
+}
+
 // Fills the answer from the cursor on, and says whether that was all.
 static int fill(struct ledger *ledger, struct session *session, struct vc_answer *answer,
                 struct cursor *cursor)
 {
-  while (cursor->epoch != NULL) {
-    size_t room = VC_ANSWER_MAX - answer->n_messages;
-    int is_gap = cursor->seq < cursor->epoch->dropped_to;
-    struct vc_message *next = is_gap ? NULL : next_of(session, cursor);
-    if (!is_gap && next == NULL && cursor->epoch->next == NULL) {
-      break;
-    }
-    int is_epoch_over = !is_gap && next == NULL;
-    // A hello is no position: it stands before something, never at the end of a part.
-    if (room < (is_epoch_over ? 2 : 1)) {
+  struct vc_message *message;
+  enum step step;
+  while ((step = next_step(session, cursor, &message)) != STEP_NONE) {
+    // A hello is no position: the one of an epoch stands before something, never at the end of a
+    // part, or it would be said again; the one after a gap needs its place too.
+    if (VC_ANSWER_MAX - answer->n_messages < (step == STEP_MESSAGE ? 1 : 2)) {
       return 0;
     }
-    if (is_epoch_over) {
-      *cursor = (struct cursor){.epoch = cursor->epoch->next, .kinds = cursor->kinds};
-      if (!has_just_greeted(answer, cursor->epoch) &&
-          add(answer, hello_get(ledger, session, cursor->epoch)) != 0) {
-        return -1;
-      }
-    } else if (is_gap) {
-      if (add_known_gap(ledger, session, answer, cursor) != 0) {
-        return -1;
-      }
-    } else {
-      cursor->seq = next->seq;
-      add(answer, vc_message_ref(next));
+    if (add_step(ledger, session, answer, cursor, step, message) != 0) {
+      return -1;
     }
   }
+  const struct epoch *epoch = cursor->epoch;
   answer->is_last = 1;
-  answer->live_from = cursor->epoch == NULL ? (struct vc_position){0, 1}
-                                            : (struct vc_position){cursor->epoch->number,
-                                                                   cursor->epoch->last_seq + 1};
+  answer->live_from = epoch == NULL ? (struct vc_position){0, 1}
+                                    : (struct vc_position){epoch->number, epoch->last_seq + 1};
   return 0;
 }
 
@@ -137,18 +193,6 @@ static int add_unknown_gap(struct ledger *ledger, const struct session *session,
   return add(answer, gap_create(ledger, session, lost.epoch, lost.seq + 1, 0, after));
 }
 
-// A final overtook what is still open: that is said again, so that it stands behind all finals and
-// a viewer's position never goes back.
-static void bring_open_to_front(struct ledger *ledger, struct session *session)
-{
-  for (size_t i = 0; session->live != NULL && i < session->live->n_open; i++) {
-    struct open *open = &session->live->open[i];
-    if (open->message != NULL && open->message->seq < session_newest(session)->last_final) {
-      say_again(ledger, session, open);
-    }
-  }
-}
-
 // What is open and not after `seq`: shown before, unless the page is a new one.
 static void add_open_until(const struct session *session, struct vc_answer *answer, uint64_t seq)
 {
@@ -162,8 +206,10 @@ static void add_open_until(const struct session *session, struct vc_answer *answ
 static int answer_join(struct ledger *ledger, struct session *session, struct vc_answer *answer,
                        struct vc_position since)
 {
-  bring_open_to_front(ledger, session);
   struct epoch *newest = session_newest(session);
+  if (newest != NULL) { // so that a viewer's position never goes back behind a final
+    bring_open_behind(ledger, session, newest->last_final);
+  }
   if (add(answer, hello_get(ledger, session, newest)) != 0) {
     return -1;
   }

@@ -217,6 +217,24 @@ static void test_a_gap_moves_the_position(void **state)
   rig_destroy(rig);
 }
 
+static void test_after_a_gap_state_and_partials_are_told_again(void **state)
+{
+  (void)state;
+  struct rig *rig = rig_create(few_finals);
+  struct vc_session *session = rig_open(rig, "demo");
+  uint64_t viewer = rig_join(rig, "demo");
+  rig_partial(rig, session, "open", "still");
+  rig_state(rig, session, VC_STATE_STT_DOWN, "429");
+  say_finals(rig, session, 1, 4);
+  rig_skip(rig, 0);
+  rig_catch_up(rig, "demo", viewer, E0, 0);
+  rig_expect(rig, 0, "live partial e0#7 1-0-open still", "answer 1 last e0#8", "- gap e0 1-3",
+             "- hello e0#7 stt_down 429", "- final e0#4 1-0-2 x", "- final e0#5 1-0-3 x",
+             "- final e0#6 1-0-4 x", "- partial e0#7 1-0-open still", NULL);
+  vc_session_unref(session);
+  rig_destroy(rig);
+}
+
 // Reads on until the last answer. Returns: how many finals came, in order.
 static size_t read_all(struct rig *rig, const char *slug, uint64_t viewer, size_t *n_answers)
 {
@@ -472,6 +490,7 @@ int main(void)
       CASE(test_an_ended_session_can_be_read),
       cmocka_unit_test(test_what_history_let_go_is_a_gap),
       cmocka_unit_test(test_a_gap_moves_the_position),
+      cmocka_unit_test(test_after_a_gap_state_and_partials_are_told_again),
       CASE(test_much_is_given_in_parts),
       cmocka_unit_test(test_a_newcomer_may_get_many),
       CASE(test_no_part_ends_with_a_hello),
