@@ -10,7 +10,7 @@
 
 #include <verbacast/base/log.h>
 
-#define N_SEEDS 60
+#define N_SEEDS 25
 #define N_STEPS 1500
 #define N_SLUGS 3
 #define N_WORKERS 2
