@@ -210,9 +210,9 @@ void publishing_destroy(struct publishing **publishing);
 int say_begin(struct ledger *ledger, struct session *session, int64_t started_unix_ms);
 void say_partial(struct ledger *ledger, struct session *session, struct open *open,
                  const struct vc_result *heard);
-// `shown` has the id; its `utterance` is not used.
-void say_final(struct ledger *ledger, struct session *session, const struct open *shown,
-               const struct vc_utterance *utterance, const struct vc_result *heard);
+// `shown` has the id; its `utterance` is not used. Returns: 0, or -1 no memory.
+int say_final(struct ledger *ledger, struct session *session, const struct open *shown,
+              const struct vc_utterance *utterance, const struct vc_result *heard);
 void say_again(struct ledger *ledger, struct session *session, struct open *open);
 void say_retract(struct ledger *ledger, struct session *session, const struct open *open);
 void say_status(struct ledger *ledger, struct session *session, enum vc_state state,
@@ -235,6 +235,12 @@ void end_live_sessions(struct ledger *ledger);
 void live_send(struct ledger *ledger, struct session *session, struct vc_message *message);
 void live_retry(struct ledger *ledger);
 void live_forget(struct ledger *ledger, struct session *session);
+
+// --- answers.c
+
+// Fills the answer to a join or catch-up. Returns: 0, or -1 no memory.
+int answer_fill(struct ledger *ledger, struct session *session, const struct vc_item *item,
+                struct vc_answer *answer);
 
 // --- join.c
 

@@ -169,22 +169,23 @@ void say_again(struct ledger *ledger, struct session *session, struct open *open
   }
 }
 
-void say_final(struct ledger *ledger, struct session *session, const struct open *shown,
-               const struct vc_utterance *utterance, const struct vc_result *heard)
+int say_final(struct ledger *ledger, struct session *session, const struct open *shown,
+              const struct vc_utterance *utterance, const struct vc_result *heard)
 {
   struct vc_message *message = build_transcript(ledger, session, shown, utterance);
   if (message == NULL) {
-    return;
+    return -1;
   }
   set_received(message, heard);
   if (add_record(ledger, session, message, utterance) != 0) {
     give_up(ledger, message);
-    return;
+    return -1;
   }
   ledger_count(ledger, FINALS);
   record_final(ledger, session, message);
   say(ledger, session, message);
   vc_message_unref(message);
+  return 0;
 }
 
 // For what is printed in one line.

@@ -147,13 +147,15 @@ static void hear_final(struct ledger *ledger, struct session *session, const str
   if (utterance.end_s < utterance.start_s) {
     utterance.end_s = utterance.start_s;
   }
+  if (say_final(ledger, session, shown, &utterance, heard) != 0) {
+    return; // not shown: it may come again
+  }
   if (dedup_add(&session->live->dedup, shown->key) != 0) {
     ledger_out_of_memory(ledger); // shown now; shown again if it comes again
   }
   if (open != NULL) {
     close_open(session->live, open);
   }
-  say_final(ledger, session, shown, &utterance, heard);
   atomic_fetch_add_explicit(&session->live->session->n_finals, 1, memory_order_relaxed);
 }
 

@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GIVE_WAY_BYTES ((size_t)64 * 1024) // at least so much of a live session at a time
+#define GIVE_WAY_BYTES ((size_t)64 * 1024) // at most so much of a live session at a time
+#define SLACK 64                           // 1/64 of the bound is freed at once
 
 // --- epochs
 
@@ -121,22 +122,25 @@ static void expire(struct ledger *ledger, struct session *session)
   session_release(ledger, session);
 }
 
-static void shrink_live(struct ledger *ledger, struct session *session)
+static void shrink_live(struct ledger *ledger, struct session *session, size_t target)
 {
   size_t before = session->n_bytes;
   while (session->n_bytes > 0 && before - session->n_bytes < GIVE_WAY_BYTES &&
-         ledger->n_bytes > (size_t)ledger->options.history_max_bytes) {
+         ledger->n_bytes > target) {
     drop_oldest_final(ledger, session);
   }
 }
 
+// Frees a little more than it must, so that not every final has to look for the largest session.
 static void give_way(struct ledger *ledger)
 {
-  while (ledger->n_bytes > (size_t)ledger->options.history_max_bytes) {
+  size_t most = (size_t)ledger->options.history_max_bytes;
+  size_t target = ledger->n_bytes > most ? most - most / SLACK : most;
+  while (ledger->n_bytes > target) {
     if (ledger->ended != NULL) {
       expire(ledger, ledger->ended);
     } else {
-      shrink_live(ledger, largest(ledger));
+      shrink_live(ledger, largest(ledger), target);
     }
   }
 }

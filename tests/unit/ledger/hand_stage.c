@@ -9,6 +9,8 @@
 
 #define DRAIN_TURNS_MAX 1000
 
+int hand_is_turning;
+
 struct entry {
   struct entry *prev, *next; // in vc_worker.inbox
   struct vc_item *item;
@@ -95,9 +97,11 @@ static void turn(struct vc_worker *worker)
 
 void hand_turn(struct vc_stage *stage)
 {
+  hand_is_turning = 1;
   for (uint32_t i = 0; i < stage->settings.n_workers; i++) {
     turn(&stage->workers[i]);
   }
+  hand_is_turning = 0;
 }
 
 struct vc_item *hand_take(struct vc_stage *stage, uint32_t worker_index)
@@ -196,7 +200,9 @@ int vc_putter_put(struct vc_putter *putter, uint32_t worker_index, struct vc_ite
     return 1;
   }
   struct entry *entry = calloc(1, sizeof *entry);
-  assert(entry != NULL);
+  if (entry == NULL) {
+    return 1;
+  }
   entry->item = item;
   DL_APPEND(worker->inbox, entry);
   worker->n_items++;

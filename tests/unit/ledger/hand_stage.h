@@ -7,6 +7,8 @@
 
 #define HAND_UNBOUNDED SIZE_MAX
 
+// 1 while a stage turns: what it does then is the room's own doing.
+extern int hand_is_turning;
 // Handles what lies in the inboxes, then `turned`, then `tick` when it is due.
 void hand_turn(struct vc_stage *stage);
 // Takes the oldest item of a worker's inbox, NULL when empty.

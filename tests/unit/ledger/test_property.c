@@ -615,7 +615,7 @@ static void test_no_final_is_lost_or_doubled(void **state)
   (void)state;
   const char *one = getenv("VC_SEED"); // to look at one that failed
   for (uint64_t seed = one != NULL ? strtoull(one, NULL, 10) : 1; seed <= N_SEEDS; seed++) {
-    print_message("seed %llu\n", (unsigned long long)seed);
+    print_message("# seed %llu\n", (unsigned long long)seed);
     run(seed);
     if (one != NULL) {
       break;

@@ -1,0 +1,270 @@
+// What those who come late are told: a function of what the ledger holds and of the viewer's
+// position. Messages stand in the order of their numbers, so that a viewer may stop anywhere and
+// read on from there; that order holds over epochs and over what history let go.
+#include "ledger.h"
+
+#include <assert.h>
+
+// Where an answer reads on.
+struct cursor {
+  struct epoch *epoch; // NULL: nobody has published
+  uint64_t seq;
+  enum history_kinds kinds;
+};
+
+// --- building an answer. Each step returns 0, or -1 no memory.
+
+static int add(struct vc_answer *answer, struct vc_message *message) // takes it
+{
+  if (message == NULL) {
+    return -1;
+  }
+  assert(answer->n_messages < VC_ANSWER_MAX);
+  answer->messages[answer->n_messages++] = message;
+  return 0;
+}
+
+// What is open and was last shown before `seq` is said again, so that it stands behind that.
+static void bring_open_behind(struct ledger *ledger, struct session *session, uint64_t seq)
+{
+  for (size_t i = 0; session->live != NULL && i < session->live->n_open; i++) {
+    struct open *open = &session->live->open[i];
+    if (open->message != NULL && open->message->seq < seq) {
+      say_again(ledger, session, open);
+    }
+  }
+}
+
+static int has_greeted(const struct vc_answer *answer, const struct epoch *epoch)
+{
+  for (size_t i = 0; i < answer->n_messages; i++) {
+    if (answer->messages[i]->kind == VC_MESSAGE_HELLO &&
+        answer->messages[i]->epoch == epoch->number) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+// What history let go of an epoch. In the newest that may have been the last word on its state, or
+// a partial that is still open.
+static int add_known_gap(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                         struct cursor *cursor)
+{
+  struct epoch *epoch = cursor->epoch;
+  struct vc_position after = {epoch->number, epoch->dropped_to};
+  if (add(answer, gap_create(ledger, session, epoch->number, cursor->seq + 1, epoch->dropped_to,
+                             after)) != 0) {
+    return -1;
+  }
+  cursor->seq = epoch->dropped_to;
+  if (epoch != session_newest(session)) {
+    return 0;
+  }
+  bring_open_behind(ledger, session, epoch->dropped_to);
+  return has_greeted(answer, epoch) ? 0 : add(answer, hello_get(ledger, session, epoch));
+}
+
+static struct vc_message *earlier_of(struct vc_message *a, struct vc_message *b)
+{
+  return a == NULL || (b != NULL && b->seq < a->seq) ? b : a;
+}
+
+// The open partial with the least number after `seq`, NULL: none.
+static struct vc_message *open_after(const struct session *session, uint64_t seq)
+{
+  struct vc_message *found = NULL;
+  for (size_t i = 0; session->live != NULL && i < session->live->n_open; i++) {
+    struct vc_message *message = session->live->open[i].message;
+    if (message != NULL && message->seq > seq) {
+      found = earlier_of(found, message);
+    }
+  }
+  return found;
+}
+
+static struct vc_message *next_of(const struct session *session, const struct cursor *cursor)
+{
+  struct vc_message *kept = history_after(&cursor->epoch->history, cursor->seq, cursor->kinds);
+  return cursor->epoch->next != NULL ? kept : earlier_of(kept, open_after(session, cursor->seq));
+}
+
+enum step { STEP_NONE, STEP_GAP, STEP_MESSAGE, STEP_EPOCH };
+
+static enum step next_step(const struct session *session, const struct cursor *cursor,
+                           struct vc_message **message)
+{
+  const struct epoch *epoch = cursor->epoch;
+  if (epoch != NULL && cursor->seq < epoch->dropped_to) {
+    return STEP_GAP;
+  }
+  *message = epoch != NULL ? next_of(session, cursor) : NULL;
+  if (*message != NULL) {
+    return STEP_MESSAGE;
+  }
+  return epoch != NULL && epoch->next != NULL ? STEP_EPOCH : STEP_NONE;
+}
+
+static int has_just_greeted(const struct vc_answer *answer, const struct epoch *epoch)
+{
+  const struct vc_message *last =
+      answer->n_messages > 0 ? answer->messages[answer->n_messages - 1] : NULL;
+  return last != NULL && last->kind == VC_MESSAGE_HELLO && last->epoch == epoch->number;
+}
+
+static int add_epoch(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                     struct cursor *cursor)
+{
+  *cursor = (struct cursor){.epoch = cursor->epoch->next, .kinds = cursor->kinds};
+  return has_just_greeted(answer, cursor->epoch)
+             ? 0
+             : add(answer, hello_get(ledger, session, cursor->epoch));
+}
+
+static int add_step(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                    struct cursor *cursor, enum step step, struct vc_message *message)
+{
+  switch (step) {
+  case STEP_GAP:
+    return add_known_gap(ledger, session, answer, cursor);
+  case STEP_EPOCH:
+    return add_epoch(ledger, session, answer, cursor);
+  case STEP_MESSAGE:
+    cursor->seq = message->seq;
+    return add(answer, vc_message_ref(message));
+  case STEP_NONE:
+    break;
+  }
+  return 0;
+}
+
+// Fills the answer from the cursor on, and says whether that was all.
+static int fill(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                struct cursor *cursor)
+{
+  struct vc_message *message;
+  enum step step;
+  while ((step = next_step(session, cursor, &message)) != STEP_NONE) {
+    // A hello is no position: the one of an epoch stands before something, never at the end of a
+    // part, or it would be said again; the one after a gap needs its place too.
+    if (VC_ANSWER_MAX - answer->n_messages < (step == STEP_MESSAGE ? 1 : 2)) {
+      return 0;
+    }
+    if (add_step(ledger, session, answer, cursor, step, message) != 0) {
+      return -1;
+    }
+  }
+  const struct epoch *epoch = cursor->epoch;
+  answer->is_last = 1;
+  answer->live_from = epoch == NULL ? (struct vc_position){0, 1}
+                                    : (struct vc_position){epoch->number, epoch->last_seq + 1};
+  return 0;
+}
+
+// --- where to begin
+
+static int is_held(const struct session *session, struct vc_position position)
+{
+  const struct epoch *epoch = session_find_epoch(session, position.epoch);
+  return epoch != NULL && position.seq <= epoch->last_seq;
+}
+
+static struct cursor newcomer_cursor(const struct ledger *ledger, const struct session *session)
+{
+  struct epoch *epoch = session_newest(session);
+  struct cursor cursor = {.epoch = epoch, .kinds = HISTORY_FINALS_ONLY};
+  if (epoch != NULL) {
+    cursor.seq = history_before_last_finals(
+        &epoch->history, (size_t)ledger->options.history_on_join, epoch->dropped_to);
+  }
+  return cursor;
+}
+
+static int add_unknown_gap(struct ledger *ledger, const struct session *session,
+                           struct vc_answer *answer, struct vc_position lost,
+                           const struct cursor *cursor)
+{
+  struct vc_position after = {0, 0};
+  if (cursor->epoch != NULL) {
+    after = (struct vc_position){cursor->epoch->number, cursor->seq};
+  }
+  return add(answer, gap_create(ledger, session, lost.epoch, lost.seq + 1, 0, after));
+}
+
+// What is open and not after `seq`: shown before, unless the page is a new one.
+static void add_open_until(const struct session *session, struct vc_answer *answer, uint64_t seq)
+{
+  struct vc_message *open = open_after(session, 0);
+  while (open != NULL && open->seq <= seq) {
+    add(answer, vc_message_ref(open));
+    open = open_after(session, open->seq);
+  }
+}
+
+static int answer_join(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                       struct vc_position since)
+{
+  struct epoch *newest = session_newest(session);
+  if (newest != NULL) { // so that a viewer's position never goes back behind a final
+    bring_open_behind(ledger, session, newest->last_final);
+  }
+  if (add(answer, hello_get(ledger, session, newest)) != 0) {
+    return -1;
+  }
+  struct cursor cursor = {.epoch = session_find_epoch(session, since.epoch), .seq = since.seq};
+  if (!is_held(session, since)) {
+    cursor = newcomer_cursor(ledger, session);
+    if (since.epoch != 0 && add_unknown_gap(ledger, session, answer, since, &cursor) != 0) {
+      return -1;
+    }
+  }
+  if (cursor.epoch != NULL && cursor.epoch == newest) {
+    add_open_until(session, answer, cursor.seq);
+  }
+  return fill(ledger, session, answer, &cursor);
+}
+
+// A viewer that has waited since before the first epoch, or one whose position was forgotten: it is
+// given a hello of what follows, like whoever sees an epoch begin.
+static int answer_stranger(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                           struct vc_position position)
+{
+  struct cursor cursor = {.epoch = session->epochs};
+  if (position.epoch != 0 || session->has_lost_epochs) {
+    cursor = newcomer_cursor(ledger, session);
+    if (add_unknown_gap(ledger, session, answer, position, &cursor) != 0) {
+      return -1;
+    }
+  }
+  if (cursor.epoch != NULL && cursor.epoch->number != position.epoch &&
+      add(answer, hello_get(ledger, session, cursor.epoch)) != 0) {
+    return -1;
+  }
+  return fill(ledger, session, answer, &cursor);
+}
+
+static int answer_catch_up(struct ledger *ledger, struct session *session, struct vc_answer *answer,
+                           struct vc_position position)
+{
+  if (!is_held(session, position)) {
+    return answer_stranger(ledger, session, answer, position);
+  }
+  struct cursor cursor = {.epoch = session_find_epoch(session, position.epoch),
+                          .seq = position.seq};
+  return fill(ledger, session, answer, &cursor);
+}
+
+// --- the answer
+
+int answer_fill(struct ledger *ledger, struct session *session, const struct vc_item *item,
+                struct vc_answer *answer)
+{
+  if (item->kind == VC_ITEM_JOIN) {
+    const struct vc_join *join = (const struct vc_join *)item;
+    answer->viewer_id = join->viewer_id;
+    return answer_join(ledger, session, answer, join->since);
+  }
+  const struct vc_catch_up *catch_up = (const struct vc_catch_up *)item;
+  answer->viewer_id = catch_up->viewer_id;
+  return answer_catch_up(ledger, session, answer, catch_up->position);
+}

@@ -1,0 +1,169 @@
+// Every allocation of the ledger fails once, and a run of them from each one on: nothing breaks or
+// leaks, and when there is memory again the ledger serves as before.
+#include "rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <verbacast/base/log.h>
+
+#define E0 RIG_UNIX_MS
+
+// The linker puts these in the place of the real ones.
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+static size_t n_allocations, fail_from, n_failing;
+
+static int must_fail(void)
+{
+  if (!hand_is_turning) {
+    return 0;
+  }
+  size_t at = n_allocations++;
+  return at >= fail_from && at - fail_from < n_failing;
+}
+
+void *__wrap_malloc(size_t size)
+{
+  return must_fail() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+  return must_fail() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+  return must_fail() ? NULL : __real_realloc(old, size);
+}
+
+static void small(struct rig *rig)
+{
+  rig->options.history_finals = 6;
+  rig->options.history_max_bytes = 20000;
+  rig->options.dedup_window = 8;
+}
+
+static void ask(struct rig *rig, enum vc_query_kind kind, const char *slug)
+{
+  struct vc_query *query = rig_ask(rig, kind, slug);
+  (void)vc_query_status(query);
+  vc_query_unref(query);
+}
+
+static void talk(struct rig *rig, struct vc_session *session)
+{
+  char id[16];
+  for (int i = 0; i < 12; i++) {
+    snprintf(id, sizeof id, "%d", i);
+    rig_partial(rig, session, id, "one");
+    rig_partial(rig, session, id, "one two");
+    rig_final(rig, session, id, "One two.");
+  }
+  rig_partial(rig, session, "open", "three");
+  rig_partial(rig, session, "gone", "four");
+  rig_retract(rig, session, "gone");
+  rig_state(rig, session, VC_STATE_STT_DOWN, "401");
+}
+
+static void live_a_life(struct rig *rig)
+{
+  uint64_t viewer = rig_join(rig, "demo");
+  struct vc_session *session = rig_open(rig, "demo");
+  talk(rig, session);
+  rig_join_since(rig, "demo", 1, E0, 1);
+  hand_set_capacity(rig->broadcast, 0, 0);
+  hand_set_capacity(rig->journal, 0, 0);
+  rig_join_since(rig, "demo", 0, E0 + 5, 1);
+  rig_final(rig, session, "late", "Five.");
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  hand_set_capacity(rig->broadcast, 0, HAND_UNBOUNDED);
+  hand_set_capacity(rig->journal, 0, HAND_UNBOUNDED);
+  rig_turn(rig);
+  session = rig_open(rig, "demo");
+  rig_final(rig, session, "a", "Six.");
+  rig_catch_up(rig, "demo", viewer, E0, 3);
+  ask(rig, VC_QUERY_SESSIONS, NULL);
+  ask(rig, VC_QUERY_TRANSCRIPT, "demo");
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  ask(rig, VC_QUERY_ERASE, "demo");
+  rig_leave(rig, "demo", 0, viewer);
+}
+
+static void expect_it_serves(struct rig *rig)
+{
+  rig_turn(rig);
+  rig_turn(rig);
+  rig_skip(rig, 0);
+  struct vc_session *session = rig_open(rig, "after");
+  rig_final(rig, session, "a", "Seven.");
+  rig_join(rig, "after");
+  struct vc_answer *answer = (struct vc_answer *)hand_take(rig->broadcast, 0);
+  assert_non_null(answer);
+  assert_int_equal(answer->item.kind, VC_ITEM_ANSWER);
+  assert_true(answer->is_last);
+  assert_int_equal(answer->n_messages, 2);
+  vc_item_destroy(&answer->item);
+  vc_session_unref(session);
+}
+
+// Returns: how many allocations there were.
+static size_t run(size_t from, size_t n)
+{
+  n_failing = 0;
+  struct rig *rig = rig_create(small);
+  n_allocations = 0;
+  fail_from = from;
+  n_failing = n;
+  live_a_life(rig);
+  size_t total = n_allocations;
+  n_failing = 0;
+  expect_it_serves(rig);
+  rig_destroy(rig);
+  return total;
+}
+
+static void test_each_allocation_may_fail(void **state)
+{
+  (void)state;
+  size_t total = run(0, 0);
+  assert_true(total > 100);
+  for (size_t from = 0; from < total; from++) {
+    run(from, 1);
+  }
+}
+
+static void test_a_run_of_allocations_may_fail(void **state)
+{
+  (void)state;
+  size_t total = run(0, 0);
+  for (size_t from = 0; from < total; from += 3) {
+    run(from, 40);
+  }
+  run(0, SIZE_MAX);
+}
+
+static int quiet(void **state)
+{
+  (void)state;
+  if (freopen("/dev/null", "w", stderr) == NULL) { // errors are what it is about
+    return -1;
+  }
+  return 0;
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_each_allocation_may_fail),
+      cmocka_unit_test(test_a_run_of_allocations_may_fail),
+  };
+  return cmocka_run_group_tests(tests, quiet, NULL);
+}
