@@ -50,7 +50,7 @@ static void unwatch_connection(struct vc_worker *worker, struct connection *conn
 void connection_destroy(struct room *room, struct connection *connection)
 {
   if (connection->is_counted) {
-    limits_leave(room->limits, &connection->address, connection->is_exempt);
+    vc_limits_leave(room->limits, &connection->address, connection->is_exempt);
   }
   close(connection->watch.fd);
   rtmp_bytes_fini(&connection->rest);
@@ -67,7 +67,7 @@ static int count_in(struct vc_worker *worker, struct connection *connection)
   struct room *room = ((struct worker_state *)vc_worker_state(worker))->room;
   connection->is_exempt = vc_address_is_loopback(&connection->address) ||
                           vc_networks_have(&room->proxies, &connection->address);
-  int status = limits_enter(room->limits, &connection->address, connection->is_exempt);
+  int status = vc_limits_enter(room->limits, &connection->address, connection->is_exempt);
   connection->is_counted = status == 0;
   if (status != 0) {
     vc_metric_add(vc_worker_slots(worker), status == 1 ? REFUSED_ADDRESS : REFUSED_FULL, 1);
@@ -175,7 +175,7 @@ static int take_proxy_header(struct vc_worker *worker, struct connection *connec
   if (n <= 0) {
     return n;
   }
-  limits_leave(state->room->limits, &connection->address, connection->is_exempt);
+  vc_limits_leave(state->room->limits, &connection->address, connection->is_exempt);
   connection->is_counted = 0;
   connection->address = client;
   if (count_in(worker, connection) != 0) {

@@ -220,7 +220,7 @@ static void room_destroy(struct room *room)
   if (room->listen_fd >= 0) {
     close(room->listen_fd);
   }
-  limits_destroy(&room->limits);
+  vc_limits_destroy(&room->limits);
   free(room);
 }
 
@@ -298,7 +298,7 @@ int vc_ingest_create(struct vc_stage **stage, struct vc_address *bound,
   room->settings = *settings;
   room->listen_fd = -1;
   atomic_init(&room->next_session_id, 1);
-  room->limits = limits_create((size_t)options->max_publishers * CONNECTIONS_PER_PUBLISHER,
+  room->limits = vc_limits_create((size_t)options->max_publishers * CONNECTIONS_PER_PUBLISHER,
                                (size_t)options->max_connections_per_address);
   if (room->limits == NULL) {
     vc_error_set(error, "ingest: no memory");

@@ -1,13 +1,13 @@
 // What the files of the room share.
 #pragma once
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 #include <rtmp.h>
 #include <uthash.h>
 #include <utlist.h>
 
+#include <verbacast/base/limits.h>
 #include <verbacast/flow/packet.h>
 #include <verbacast/ingest.h>
 
@@ -40,22 +40,13 @@ enum metric {
   LOST,
 };
 
-// Connections by address, shared by all workers; touched at accept and close only.
-struct limits;
-struct limits *limits_create(size_t connections_max, size_t per_address_max);
-void limits_destroy(struct limits **limits);
-// Returns: 0 counted in, 1 the address has too many, 2 all are too many.
-// `is_exempt`: not counted by address.
-int limits_enter(struct limits *limits, const struct vc_address *address, int is_exempt);
-void limits_leave(struct limits *limits, const struct vc_address *address, int is_exempt);
-
 struct room {
   /* set before start, then read-only */
   struct vc_ingest_settings settings;
   struct vc_networks proxies;
   int listen_fd;
   struct vc_stage *stage;
-  struct limits *limits;
+  struct vc_limits *limits;
   /* any thread, atomic */
   _Atomic uint64_t next_session_id;
   _Atomic int64_t n_publishers; // sessions with a publisher or waiting for one

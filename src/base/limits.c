@@ -1,5 +1,8 @@
-#include "room.h"
+#include <verbacast/base/limits.h>
 
+#include <uthash.h>
+
+#include <pthread.h>
 #include <stdlib.h>
 
 struct row {
@@ -8,16 +11,16 @@ struct row {
   UT_hash_handle hh; // in limits.rows
 };
 
-struct limits {
+struct vc_limits {
   size_t connections_max, per_address_max;
   pthread_mutex_t mutex; // guards what follows
   size_t n;
   struct row *rows;
 };
 
-struct limits *limits_create(size_t connections_max, size_t per_address_max)
+struct vc_limits *vc_limits_create(size_t connections_max, size_t per_address_max)
 {
-  struct limits *limits = calloc(1, sizeof *limits);
+  struct vc_limits *limits = calloc(1, sizeof *limits);
   if (limits != NULL) {
     limits->connections_max = connections_max;
     limits->per_address_max = per_address_max;
@@ -26,7 +29,7 @@ struct limits *limits_create(size_t connections_max, size_t per_address_max)
   return limits;
 }
 
-void limits_destroy(struct limits **limits)
+void vc_limits_destroy(struct vc_limits **limits)
 {
   if (*limits == NULL) {
     return;
@@ -49,7 +52,7 @@ static struct vc_address without_port(const struct vc_address *address)
   return key;
 }
 
-static struct row *find_row(struct limits *limits, const struct vc_address *key, int may_create)
+static struct row *find_row(struct vc_limits *limits, const struct vc_address *key, int may_create)
 {
   struct row *row;
   HASH_FIND(hh, limits->rows, key, sizeof *key, row);
@@ -63,7 +66,7 @@ static struct row *find_row(struct limits *limits, const struct vc_address *key,
   return row;
 }
 
-int limits_enter(struct limits *limits, const struct vc_address *address, int is_exempt)
+int vc_limits_enter(struct vc_limits *limits, const struct vc_address *address, int is_exempt)
 {
   struct vc_address key = without_port(address);
   int status = 0;
@@ -82,7 +85,7 @@ int limits_enter(struct limits *limits, const struct vc_address *address, int is
   return status;
 }
 
-void limits_leave(struct limits *limits, const struct vc_address *address, int is_exempt)
+void vc_limits_leave(struct vc_limits *limits, const struct vc_address *address, int is_exempt)
 {
   struct vc_address key = without_port(address);
   pthread_mutex_lock(&limits->mutex);
@@ -93,4 +96,24 @@ void limits_leave(struct limits *limits, const struct vc_address *address, int i
     free(row);
   }
   pthread_mutex_unlock(&limits->mutex);
+}
+
+int vc_limits_ask(struct vc_limits *limits, const struct vc_address *address, int is_exempt)
+{
+  struct vc_address key = without_port(address);
+  pthread_mutex_lock(&limits->mutex);
+  const struct row *row = is_exempt ? NULL : find_row(limits, &key, 0);
+  int status = limits->n >= limits->connections_max                      ? 2
+               : row != NULL && row->n >= limits->per_address_max ? 1
+                                                                         : 0;
+  pthread_mutex_unlock(&limits->mutex);
+  return status;
+}
+
+size_t vc_limits_count(struct vc_limits *limits)
+{
+  pthread_mutex_lock(&limits->mutex);
+  size_t n = limits->n;
+  pthread_mutex_unlock(&limits->mutex);
+  return n;
 }

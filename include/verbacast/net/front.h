@@ -1,0 +1,68 @@
+// The front door: HTTP by Civetweb, and the only room that knows it. A request is answered by a
+// handler on one of Civetweb's threads; a WebSocket's handshake is Civetweb's too, then its TCP
+// connection is taken out and given away (`adopt`), and Civetweb's thread is free again.
+//
+// Bounds: n_workers requests at once, 256 more wait; a head of 8 KiB; REQUEST_TIMEOUT_MS for a head
+// to come; bodies of VC_FRONT_BODY_MAX. Civetweb's threads have 100 KB stacks: a handler parses no
+// JSON and calls nothing deep. TLS ends at the balancer (Civetweb 1.15 of Debian 12 crashes with it).
+//
+// Bytes that a client sends right behind its handshake, before it saw the answer, may be lost in
+// Civetweb's buffer; RFC 6455 clients wait.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <verbacast/base/address.h>
+#include <verbacast/base/error.h>
+
+#define VC_FRONT_BODY_MAX 65536
+
+struct vc_front;
+
+// Borrowed by a handler while it runs.
+struct vc_request {
+  const char *method;
+  const char *path;          // decoded, without query
+  const char *query;         // "" none; never logged
+  struct vc_address client;  // behind TRUSTED_PROXIES: theirs
+  int is_forwarded;          // it carries X-Forwarded-For or Forwarded
+  int status;                // what was answered, 0: nothing yet
+  void *connection;          // Civetweb's
+};
+
+// Returns: the header's value or NULL.
+const char *vc_request_header(const struct vc_request *request, const char *name);
+// Looks `name` up in the query, decoded. Returns: 1 found, 0 not there, -1 malformed or too long.
+int vc_request_query(const struct vc_request *request, const char *name, char *value, size_t size);
+// Reads the body. Returns: its length, or -1: larger than `size`, or it did not come (answered).
+int vc_request_body(struct vc_request *request, char *into, size_t size);
+
+// Answers once. `headers`: further ones, each ended by CRLF, or "".
+void vc_respond(struct vc_request *request, int status, const char *content_type,
+                const char *headers, const void *body, size_t size);
+// {"error":"why"}
+void vc_respond_error(struct vc_request *request, int status, const char *why);
+
+struct vc_front_settings {
+  const char *listen;        // HOST:PORT, the port may be 0
+  uint32_t n_workers;
+  int takes_sockets;         // WebSockets: open and adopt are set
+  const struct vc_networks *proxies; // lives as long as the front
+  // Thread: any of Civetweb's. Must answer.
+  void (*handle)(void *context, struct vc_request *request);
+  // A WebSocket's upgrade. Returns: 0 let it in, or 1: it was answered.
+  int (*open)(void *context, struct vc_request *request);
+  // Takes the descriptor: non-blocking, its handshake done.
+  void (*adopt)(void *context, const struct vc_request *request, int fd);
+  void *context;
+};
+
+int vc_front_start(struct vc_front **front, struct vc_address *bound,
+                   const struct vc_front_settings *settings, struct vc_error *error);
+// Takes up to 2 s (Civetweb's own). Requests under way are answered.
+void vc_front_stop(struct vc_front **front);
+// Sockets that could not be taken out, since start: it should be 0.
+uint64_t vc_front_lost_sockets(const struct vc_front *front);
+// Requests that Civetweb refused by itself: malformed or too large heads.
+uint64_t vc_front_bad_requests(const struct vc_front *front);

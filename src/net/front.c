@@ -1,0 +1,403 @@
+#include <verbacast/net/front.h>
+
+#include <verbacast/base/log.h>
+#include <verbacast/wire/http.h>
+#include <verbacast/wire/text.h>
+#include <verbacast/wire/ws.h>
+
+#include <civetweb.h>
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "takeover.h"
+
+#define REQUEST_TIMEOUT_MS "2500"
+#define REQUEST_SIZE "8192"
+#define CONNECTION_QUEUE "256"
+#define BACKLOG "4096"
+#define SEND_BUFFER (48 * 1024) // more would hide a slow viewer in the kernel
+
+struct vc_front {
+  /* set before start, then read-only */
+  struct vc_front_settings settings;
+  struct mg_context *civetweb;
+  struct vc_address bound;
+  /* any thread, atomic */
+  _Atomic uint64_t n_lost_sockets, n_bad_requests;
+};
+
+static pthread_mutex_t library_mutex = PTHREAD_MUTEX_INITIALIZER;
+static int n_fronts; // guarded by the mutex: Civetweb is set up with the first
+
+// --- requests
+
+static struct mg_connection *connection_of(const struct vc_request *request)
+{
+  return request->connection;
+}
+
+const char *vc_request_header(const struct vc_request *request, const char *name)
+{
+  return mg_get_header(connection_of(request), name);
+}
+
+int vc_request_query(const struct vc_request *request, const char *name, char *value, size_t size)
+{
+  return vc_query_find(request->query, name, value, size);
+}
+
+// X-Forwarded-For's last hop that is no proxy of ours; what lies before it anybody can write.
+static void resolve_client(const struct vc_front *front, struct vc_request *request)
+{
+  const char *header = vc_request_header(request, "X-Forwarded-For");
+  if (header == NULL || !vc_networks_have(front->settings.proxies, &request->client)) {
+    return;
+  }
+  size_t end = strlen(header);
+  while (end > 0) {
+    size_t begin = end;
+    while (begin > 0 && header[begin - 1] != ',') {
+      begin--;
+    }
+    const char *at = header + begin;
+    size_t n = end - begin;
+    while (n > 0 && (*at == ' ' || *at == '\t')) {
+      at++;
+      n--;
+    }
+    while (n > 0 && (at[n - 1] == ' ' || at[n - 1] == '\t')) {
+      n--;
+    }
+    char text[VC_ADDRESS_TEXT_MAX];
+    struct vc_address hop;
+    if (n == 0 || n >= sizeof text) {
+      return;
+    }
+    memcpy(text, at, n);
+    text[n] = '\0';
+    if (vc_address_parse(text, &hop) != 0) {
+      return;
+    }
+    request->client = hop;
+    if (!vc_networks_have(front->settings.proxies, &hop)) {
+      return;
+    }
+    end = begin > 0 ? begin - 1 : 0;
+  }
+}
+
+static void request_init(const struct vc_front *front, struct vc_request *request,
+                         const struct mg_connection *connection)
+{
+  const struct mg_request_info *info = mg_get_request_info(connection);
+  *request = (struct vc_request){
+      .method = info->request_method,
+      .path = info->local_uri != NULL ? info->local_uri : "",
+      .query = info->query_string != NULL ? info->query_string : "",
+      .connection = (struct mg_connection *)connection,
+  };
+  vc_address_parse(info->remote_addr, &request->client);
+  request->client.port = (uint16_t)info->remote_port;
+  request->is_forwarded = vc_request_header(request, "X-Forwarded-For") != NULL ||
+                          vc_request_header(request, "Forwarded") != NULL;
+  resolve_client(front, request);
+}
+
+int vc_request_body(struct vc_request *request, char *into, size_t size)
+{
+  const struct mg_request_info *info = mg_get_request_info(connection_of(request));
+  if (info->content_length > (long long)size) {
+    vc_respond_error(request, 413, "the body is too large");
+    return -1;
+  }
+  size_t n = 0;
+  for (;;) {
+    char beyond;
+    int got = n < size ? mg_read(connection_of(request), into + n, size - n)
+                       : mg_read(connection_of(request), &beyond, 1);
+    if (got > 0 && n == size) {
+      vc_respond_error(request, 413, "the body is too large");
+      return -1;
+    }
+    if (got <= 0) {
+      break;
+    }
+    n += (size_t)got;
+  }
+  if (info->content_length > (long long)n) {
+    vc_respond_error(request, 400, "the body did not come whole");
+    return -1;
+  }
+  return (int)n;
+}
+
+void vc_respond(struct vc_request *request, int status, const char *content_type,
+                const char *headers, const void *body, size_t size)
+{
+  assert(request->status == 0);
+  request->status = status;
+  const char *text = mg_get_response_code_text(connection_of(request), status);
+  mg_printf(connection_of(request),
+            "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n"
+            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s\r\n",
+            status, text, content_type, size, headers);
+  if (size > 0 && strcmp(request->method, "HEAD") != 0) {
+    mg_write(connection_of(request), body, size);
+  }
+}
+
+void vc_respond_error(struct vc_request *request, int status, const char *why)
+{
+  struct vc_text text = {0};
+  vc_text_add(&text, "{\"error\":");
+  vc_text_json_string(&text, why);
+  vc_text_add(&text, "}\n");
+  const char *headers = status == 401   ? "WWW-Authenticate: Bearer\r\n"
+                        : status == 503 ? "Retry-After: 2\r\n"
+                                        : "";
+  vc_respond(request, status, "application/json", headers, text.has_failed ? "" : text.at,
+             text.has_failed ? 0 : text.size);
+  vc_text_fini(&text);
+}
+
+static int is_probe(const char *path)
+{
+  return strcmp(path, "/healthz") == 0 || strcmp(path, "/readyz") == 0 ||
+         strcmp(path, "/metrics") == 0;
+}
+
+static void log_access(const struct vc_request *request)
+{
+  char address[VC_ADDRESS_TEXT_MAX];
+  vc_address_print(&request->client, address);
+  vc_log(is_probe(request->path) ? VC_LOG_DEBUG : VC_LOG_INFO, VC_EVENT("http.request"),
+         VC_STR("address", address), VC_STR("method", request->method),
+         VC_STR("path", request->path), VC_INT("status", request->status));
+}
+
+static int handle_request(struct mg_connection *connection, void *context)
+{
+  struct vc_front *front = context;
+  struct vc_request request;
+  request_init(front, &request, connection);
+  front->settings.handle(front->settings.context, &request);
+  if (request.status == 0) {
+    vc_respond_error(&request, 404, "there is nothing at this path");
+  }
+  log_access(&request);
+  return request.status;
+}
+
+// Requests that Civetweb itself refuses.
+static int handle_error(struct mg_connection *connection, int status, const char *why)
+{
+  const struct mg_request_info *info = mg_get_request_info(connection);
+  struct vc_front *front = info != NULL ? info->user_data : NULL;
+  if (front != NULL) {
+    atomic_fetch_add_explicit(&front->n_bad_requests, 1, memory_order_relaxed);
+  }
+  struct vc_request request = {.method = "GET", .path = "", .query = "", .connection = connection};
+  vc_respond_error(&request, status, status == 431 || status == 413
+                                         ? "the head of the request is too large"
+                                         : "the request is malformed");
+  (void)why;
+  return 0;
+}
+
+static int log_message(const struct mg_connection *connection, const char *message)
+{
+  (void)connection;
+  vc_log(VC_LOG_DEBUG, VC_EVENT("http.civetweb"), VC_STR("message", message));
+  return 1;
+}
+
+// --- WebSockets
+
+static int socket_open(const struct mg_connection *connection, void *context)
+{
+  struct vc_front *front = context;
+  struct vc_request request;
+  request_init(front, &request, connection);
+  int status = front->settings.takes_sockets
+                   ? front->settings.open(front->settings.context, &request)
+                   : (vc_respond_error(&request, 404, "no WebSocket is served here"), 1);
+  if (status != 0) {
+    log_access(&request);
+  }
+  return status;
+}
+
+static void set_options(int fd)
+{
+  int one = 1, size = SEND_BUFFER;
+  fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+static void socket_ready(struct mg_connection *connection, void *context)
+{
+  struct vc_front *front = context;
+  struct vc_request request;
+  request_init(front, &request, connection);
+  const struct mg_request_info *info = mg_get_request_info(connection);
+  struct vc_address peer;
+  vc_address_parse(info->remote_addr, &peer);
+  peer.port = (uint16_t)info->remote_port;
+  int fd = takeover_steal(&peer, front->bound.port);
+  if (fd < 0) {
+    uint8_t payload[VC_WS_CONTROL_MAX];
+    size_t n = vc_ws_print_close(payload, 1013, "no descriptor");
+    atomic_fetch_add_explicit(&front->n_lost_sockets, 1, memory_order_relaxed);
+    vc_log(VC_LOG_ERROR, VC_EVENT("http.lost_socket"), VC_STR("path", request.path));
+    mg_websocket_write(connection, MG_WEBSOCKET_OPCODE_CONNECTION_CLOSE, (const char *)payload, n);
+    return;
+  }
+  set_options(fd);
+  request.status = 101;
+  log_access(&request);
+  front->settings.adopt(front->settings.context, &request, fd);
+}
+
+// Civetweb reads on from a descriptor that is not the connection any more: nothing comes.
+static int socket_data(struct mg_connection *connection, int bits, char *data, size_t size,
+                       void *context)
+{
+  return 0;
+}
+
+// --- life
+
+static void print_ports(const struct vc_address *address, char ports[VC_ADDRESS_TEXT_MAX])
+{
+  vc_address_print_port(address, ports);
+}
+
+static int library_enter(struct vc_error *error)
+{
+  int status = 0;
+  pthread_mutex_lock(&library_mutex);
+  if (n_fronts == 0) {
+    mg_init_library(0);
+    status = takeover_prepare(error);
+  }
+  if (status == 0) {
+    n_fronts++;
+  }
+  pthread_mutex_unlock(&library_mutex);
+  return status;
+}
+
+static void library_leave(void)
+{
+  pthread_mutex_lock(&library_mutex);
+  if (--n_fronts == 0) {
+    mg_exit_library();
+  }
+  pthread_mutex_unlock(&library_mutex);
+}
+
+static struct mg_context *start_civetweb(struct vc_front *front, char *why, size_t why_size)
+{
+  char ports[VC_ADDRESS_TEXT_MAX], workers[16];
+  print_ports(&front->bound, ports);
+  snprintf(workers, sizeof workers, "%u", front->settings.n_workers);
+  const char *options[] = {"listening_ports",
+                           ports,
+                           "num_threads",
+                           workers,
+                           "tcp_nodelay",
+                           "1",
+                           "request_timeout_ms",
+                           REQUEST_TIMEOUT_MS,
+                           "websocket_timeout_ms",
+                           REQUEST_TIMEOUT_MS,
+                           "enable_websocket_ping_pong",
+                           "no",
+                           "enable_keep_alive",
+                           "no",
+                           "connection_queue",
+                           CONNECTION_QUEUE,
+                           "listen_backlog",
+                           BACKLOG,
+                           "max_request_size",
+                           REQUEST_SIZE,
+                           "decode_url",
+                           "yes",
+                           NULL};
+  const struct mg_callbacks callbacks = {.log_message = log_message, .http_error = handle_error};
+  struct mg_init_data init = {
+      .callbacks = &callbacks, .user_data = front, .configuration_options = options};
+  struct mg_error_data error = {.text = why, .text_buffer_size = why_size};
+  return mg_start2(&init, &error);
+}
+
+int vc_front_start(struct vc_front **front_out, struct vc_address *bound,
+                   const struct vc_front_settings *settings, struct vc_error *error)
+{
+  struct vc_front *front = calloc(1, sizeof *front);
+  struct vc_error why;
+  char reason[256] = "";
+  if (front == NULL) {
+    return vc_error_set(error, "front: no memory");
+  }
+  front->settings = *settings;
+  if (vc_listen_parse(settings->listen, &front->bound, &why) != 0) {
+    free(front);
+    return vc_error_set(error, "'%s' %s", settings->listen, why.text);
+  }
+  if (library_enter(error) != 0) {
+    free(front);
+    return -1;
+  }
+  front->civetweb = start_civetweb(front, reason, sizeof reason);
+  struct mg_server_port port;
+  if (front->civetweb == NULL || mg_get_server_ports(front->civetweb, 1, &port) != 1) {
+    vc_error_set(error, "cannot listen on %s: %s", settings->listen,
+                 reason[0] != '\0' ? reason : strerror(errno));
+    if (front->civetweb != NULL) {
+      mg_stop(front->civetweb);
+    }
+    library_leave();
+    free(front);
+    return -1;
+  }
+  front->bound.port = (uint16_t)port.port;
+  *bound = front->bound;
+  *front_out = front;
+  mg_set_request_handler(front->civetweb, "**", handle_request, front);
+  mg_set_websocket_handler(front->civetweb, "**", socket_open, socket_ready, socket_data, NULL,
+                           front);
+  return 0;
+}
+
+void vc_front_stop(struct vc_front **front)
+{
+  if (*front != NULL) {
+    mg_stop((*front)->civetweb);
+    library_leave();
+    free(*front);
+    *front = NULL;
+  }
+}
+
+uint64_t vc_front_lost_sockets(const struct vc_front *front)
+{
+  return atomic_load_explicit(&front->n_lost_sockets, memory_order_relaxed);
+}
+
+uint64_t vc_front_bad_requests(const struct vc_front *front)
+{
+  return atomic_load_explicit(&front->n_bad_requests, memory_order_relaxed);
+}

@@ -1,0 +1,127 @@
+// Civetweb keeps a thread for every WebSocket and gives its descriptor to nobody. But the descriptor
+// is there: the socket whose two ends are those of the request. It is duplicated above all that
+// Civetweb uses, and Civetweb's number is made to mean a socket that reads end of file, so that it
+// closes what it believes to be the connection and its thread goes on to the next request. No
+// shutdown() of Civetweb's reaches the TCP connection.
+#include "takeover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+// Civetweb's descriptors stay below, ours go above: a quarter of the limit, 1024 at most.
+#define BASE_MAX 1024
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int eof_fd = -1; // reads end of file; a shutdown() of it harms nobody
+static int base_fd;
+
+static void prepare(void)
+{
+  struct rlimit limit;
+  int pair[2];
+  getrlimit(RLIMIT_NOFILE, &limit);
+  base_fd = limit.rlim_cur / 4 < BASE_MAX ? (int)(limit.rlim_cur / 4) : BASE_MAX;
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
+    close(pair[1]);
+    eof_fd = pair[0];
+  }
+}
+
+static int is_it(int fd, const struct vc_address *peer, uint16_t local_port)
+{
+  struct sockaddr_storage storage;
+  struct vc_address found;
+  socklen_t size = sizeof storage;
+  if (getpeername(fd, (struct sockaddr *)&storage, &size) != 0) {
+    return 0;
+  }
+  vc_address_from_socket((struct sockaddr *)&storage, &found);
+  if (found.port != peer->port || !vc_address_equal(&found, peer)) {
+    return 0;
+  }
+  size = sizeof storage;
+  if (getsockname(fd, (struct sockaddr *)&storage, &size) != 0) {
+    return 0;
+  }
+  vc_address_from_socket((struct sockaddr *)&storage, &found);
+  return found.port == local_port;
+}
+
+int takeover_steal(const struct vc_address *peer, uint16_t local_port)
+{
+  for (int fd = 3; fd < base_fd; fd++) {
+    if (!is_it(fd, peer, local_port)) {
+      continue;
+    }
+    int ours = fcntl(fd, F_DUPFD_CLOEXEC, base_fd);
+    if (ours < 0) {
+      return -1;
+    }
+    if (dup2(eof_fd, fd) < 0) {
+      close(ours);
+      return -1;
+    }
+    return ours;
+  }
+  return -1;
+}
+
+// A connection of our own through all of it: what is sent after the theft must arrive, and the
+// stolen number must read end of file.
+static int prove(void)
+{
+  struct vc_address bound, peer;
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_storage storage;
+  socklen_t size = sizeof storage;
+  char byte = 0;
+  int is_proved = 0, ours = -1;
+  int listener = vc_listen("127.0.0.1:0", 1, &bound, NULL);
+  int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  to.sin_port = htons(bound.port);
+  int accepted = -1;
+  if (listener >= 0 && client >= 0 && connect(client, (struct sockaddr *)&to, sizeof to) == 0) {
+    fcntl(listener, F_SETFL, 0);
+    accepted = accept(listener, (struct sockaddr *)&storage, &size);
+  }
+  if (accepted >= 0) {
+    vc_address_from_socket((struct sockaddr *)&storage, &peer);
+    ours = takeover_steal(&peer, bound.port);
+  }
+  if (ours >= 0) {
+    shutdown(accepted, SHUT_RDWR);
+    is_proved = read(accepted, &byte, 1) == 0 && send(ours, "x", 1, MSG_NOSIGNAL) == 1 &&
+                recv(client, &byte, 1, 0) == 1 && byte == 'x';
+    close(ours);
+  }
+  if (accepted >= 0) {
+    close(accepted);
+  }
+  if (client >= 0) {
+    close(client);
+  }
+  if (listener >= 0) {
+    close(listener);
+  }
+  return is_proved ? 0 : -1;
+}
+
+int takeover_prepare(struct vc_error *error)
+{
+  pthread_once(&once, prepare);
+  if (eof_fd < 0) {
+    return vc_error_set(error, "front: no socket pair: %s", strerror(errno));
+  }
+  if (prove() != 0) {
+    return vc_error_set(error, "front: sockets cannot be taken over on this system (descriptors "
+                               "up to %d are looked at)",
+                        base_fd);
+  }
+  return 0;
+}
