@@ -316,9 +316,8 @@ void handle_result(struct ledger *ledger, const struct vc_result *result,
 
 void end_live_sessions(struct ledger *ledger)
 {
-  struct session *session, *next;
-  HASH_ITER(hh, ledger->sessions, session, next)
-  {
+  // An end may make ended sessions give way, also the next one: it is looked up afterwards.
+  for (struct session *session = ledger->sessions; session != NULL; session = session->hh.next) {
     if (session->live != NULL) {
       finish(ledger, session, VC_CLOSE_SHUTDOWN);
     }

@@ -189,6 +189,33 @@ static void test_ended_sessions_give_way_first(void **state)
   rig_destroy(rig);
 }
 
+static void drain_with_history_of(const char *text, uint64_t n_bytes)
+{
+  struct rig *rig = rig_create(little_memory);
+  struct vc_session *live = rig_open(rig, "live");
+  publish(rig, "first", text);
+  publish(rig, "second", text);
+  for (int i = 0; rig_count(rig, "ledger.history_bytes") < n_bytes; i++) {
+    rig_state(rig, live, i % 2 == 0 ? VC_STATE_RECONNECTING : VC_STATE_LIVE, "");
+  }
+  assert_int_equal(vc_stage_stop(rig->ledger, 1000), 0);
+  vc_session_unref(live);
+  rig_destroy(rig);
+}
+
+// An end that is said during a drain may make ended sessions give way, also the next in the table.
+static void test_a_drain_may_make_others_give_way(void **state)
+{
+  (void)state;
+  char *text = calloc(1, 6001);
+  assert_non_null(text);
+  memset(text, 'x', 6000);
+  for (uint64_t n_bytes = 38000; n_bytes < 39900; n_bytes += 100) {
+    drain_with_history_of(text, n_bytes);
+  }
+  free(text);
+}
+
 static void test_the_largest_live_session_gives_way(void **state)
 {
   (void)state;
@@ -314,6 +341,7 @@ int main(void)
       cmocka_unit_test(test_viewers_of_too_many_sessions_are_refused),
       cmocka_unit_test(test_a_publisher_is_not_refused),
       cmocka_unit_test(test_ended_sessions_give_way_first),
+      cmocka_unit_test(test_a_drain_may_make_others_give_way),
       cmocka_unit_test(test_the_largest_live_session_gives_way),
       cmocka_unit_test(test_statuses_are_bounded_too),
       CASE(test_records_wait_for_the_journal),
