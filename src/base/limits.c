@@ -103,9 +103,9 @@ int vc_limits_ask(struct vc_limits *limits, const struct vc_address *address, in
   struct vc_address key = without_port(address);
   pthread_mutex_lock(&limits->mutex);
   const struct row *row = is_exempt ? NULL : find_row(limits, &key, 0);
-  int status = limits->n >= limits->connections_max                      ? 2
+  int status = limits->n >= limits->connections_max               ? 2
                : row != NULL && row->n >= limits->per_address_max ? 1
-                                                                         : 0;
+                                                                  : 0;
   pthread_mutex_unlock(&limits->mutex);
   return status;
 }

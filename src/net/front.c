@@ -208,9 +208,9 @@ static int handle_error(struct mg_connection *connection, int status, const char
     atomic_fetch_add_explicit(&front->n_bad_requests, 1, memory_order_relaxed);
   }
   struct vc_request request = {.method = "GET", .path = "", .query = "", .connection = connection};
-  vc_respond_error(&request, status, status == 431 || status == 413
-                                         ? "the head of the request is too large"
-                                         : "the request is malformed");
+  vc_respond_error(&request, status,
+                   status == 431 || status == 413 ? "the head of the request is too large"
+                                                  : "the request is malformed");
   (void)why;
   return 0;
 }

@@ -1,8 +1,8 @@
-// Civetweb keeps a thread for every WebSocket and gives its descriptor to nobody. But the descriptor
-// is there: the socket whose two ends are those of the request. It is duplicated above all that
-// Civetweb uses, and Civetweb's number is made to mean a socket that reads end of file, so that it
-// closes what it believes to be the connection and its thread goes on to the next request. No
-// shutdown() of Civetweb's reaches the TCP connection.
+// Civetweb keeps a thread for every WebSocket and gives its descriptor to nobody. But the
+// descriptor is there: the socket whose two ends are those of the request. It is duplicated above
+// all that Civetweb uses, and Civetweb's number is made to mean a socket that reads end of file, so
+// that it closes what it believes to be the connection and its thread goes on to the next request.
+// No shutdown() of Civetweb's reaches the TCP connection.
 #include "takeover.h"
 
 #include <errno.h>
@@ -119,8 +119,9 @@ int takeover_prepare(struct vc_error *error)
     return vc_error_set(error, "front: no socket pair: %s", strerror(errno));
   }
   if (prove() != 0) {
-    return vc_error_set(error, "front: sockets cannot be taken over on this system (descriptors "
-                               "up to %d are looked at)",
+    return vc_error_set(error,
+                        "front: sockets cannot be taken over on this system (descriptors "
+                        "up to %d are looked at)",
                         base_fd);
   }
   return 0;

@@ -4,7 +4,8 @@
 //
 // Bounds: n_workers requests at once, 256 more wait; a head of 8 KiB; REQUEST_TIMEOUT_MS for a head
 // to come; bodies of VC_FRONT_BODY_MAX. Civetweb's threads have 100 KB stacks: a handler parses no
-// JSON and calls nothing deep. TLS ends at the balancer (Civetweb 1.15 of Debian 12 crashes with it).
+// JSON and calls nothing deep. TLS ends at the balancer (Civetweb 1.15 of Debian 12 crashes with
+// it).
 //
 // Bytes that a client sends right behind its handshake, before it saw the answer, may be lost in
 // Civetweb's buffer; RFC 6455 clients wait.
@@ -23,12 +24,12 @@ struct vc_front;
 // Borrowed by a handler while it runs.
 struct vc_request {
   const char *method;
-  const char *path;          // decoded, without query
-  const char *query;         // "" none; never logged
-  struct vc_address client;  // behind TRUSTED_PROXIES: theirs
-  int is_forwarded;          // it carries X-Forwarded-For or Forwarded
-  int status;                // what was answered, 0: nothing yet
-  void *connection;          // Civetweb's
+  const char *path;         // decoded, without query
+  const char *query;        // "" none; never logged
+  struct vc_address client; // behind TRUSTED_PROXIES: theirs
+  int is_forwarded;         // it carries X-Forwarded-For or Forwarded
+  int status;               // what was answered, 0: nothing yet
+  void *connection;         // Civetweb's
 };
 
 // Returns: the header's value or NULL.
@@ -45,9 +46,9 @@ void vc_respond(struct vc_request *request, int status, const char *content_type
 void vc_respond_error(struct vc_request *request, int status, const char *why);
 
 struct vc_front_settings {
-  const char *listen;        // HOST:PORT, the port may be 0
+  const char *listen; // HOST:PORT, the port may be 0
   uint32_t n_workers;
-  int takes_sockets;         // WebSockets: open and adopt are set
+  int takes_sockets;                 // WebSockets: open and adopt are set
   const struct vc_networks *proxies; // lives as long as the front
   // Thread: any of Civetweb's. Must answer.
   void (*handle)(void *context, struct vc_request *request);

@@ -1,0 +1,165 @@
+// What the files of the room share.
+#pragma once
+
+#include <uthash.h>
+#include <utlist.h>
+
+#include <verbacast/broadcast.h>
+#include <verbacast/wire/ws.h>
+
+#define MESSAGE_MAX 4096 // that a viewer may send
+#define CONTROL_MAX 512  // unsent control frames of a viewer
+#define READ_SIZE 8192
+#define READS_PER_TURN 4
+#define IOVECS_MAX 64
+#define CLOSE_TIMEOUT_MS 2000 // for the peer's own close
+#define LAG_BUCKETS 64
+
+enum metric {
+  VIEWERS,
+  VIEWERS_TOTAL,
+  DELIVERED,
+  DELIVERED_BYTES,
+  ERRORS,
+  HEARTBEAT_TIMEOUTS,
+  QUEUE_DROPS,
+  PARTIALS_SKIPPED,
+  CATCH_UPS,
+  SLOW_CLOSED,
+  PROTOCOL_ERRORS,
+  REFUSED,
+  SESSION_LAG,
+  FANOUT,
+  BROADCAST_LATENCY,
+};
+
+struct vc_broadcast {
+  /* set before start, then read-only */
+  struct vc_broadcast_settings settings;
+  struct vc_stage *stage;
+  struct vc_stage *ledger;
+  struct vc_shared_putter *front; // from the front's threads
+  /* any thread, atomic */
+  _Atomic uint32_t n_viewers;
+  _Atomic uint64_t next_viewer_id;
+  _Atomic uint32_t next_worker; // newcomers go round
+};
+
+struct entry {
+  struct vc_message *message; // one reference
+  uint64_t queued_ns;
+  int is_after_loss;
+  int is_overtaken; // a partial: a later message of its utterance is in the ring
+};
+
+// How long messages waited, over the last 30 to 60 s.
+struct lag {
+  uint64_t count;
+  double sum_ms, min_ms, max_ms;
+  uint32_t buckets[LAG_BUCKETS];
+};
+
+struct session {
+  char slug[VC_SLUG_MAX + 1];
+  struct viewer *viewers;
+  size_t n_viewers;
+  /* the ring: entries [begin, end) are held, entry i in ring[i % capacity] */
+  struct entry *ring;
+  size_t capacity;
+  uint64_t begin, end;
+  struct vc_position evicted; // the newest that left the ring unread by somebody
+  uint64_t measured;          // up to here lags were recorded
+  struct lag lag[2];          // this window and the one before
+  uint64_t lag_window;
+  int is_dirty;
+  struct session *next_dirty;
+  UT_hash_handle hh; // in worker_state.sessions
+};
+
+enum viewer_stage {
+  ASKING,  // a request to the ledger is to be put
+  WAITING, // for the ledger's answer
+  TAKING,  // an answer is being sent
+  LIVE,
+  CLOSING, // a close frame is being sent
+  CLOSED,  // it was sent; the peer's end is waited for
+};
+
+struct viewer {
+  struct vc_watch watch;
+  uint64_t id;
+  struct session *session;
+  enum viewer_stage stage;
+  int has_joined; // the ledger knows it
+  int is_blocked; // the socket takes no more
+  int is_behind;  // it was blocked: partials that were overtaken are passed over
+  int must_read;  // there was more than a turn's share
+  uint8_t n_missed_pongs;
+  int is_exempt;
+  int is_closing; // it is in worker_state.closing
+  uint16_t n_control, control_from;
+  uint8_t *control;            // CONTROL_MAX, when there is any
+  struct vc_position position; // of the last message it was given
+  struct vc_position since;
+  uint64_t cursor;         // the next entry of the ring
+  struct vc_message *head; // partly sent
+  uint32_t head_from;
+  struct vc_answer *answer;
+  size_t answer_at;
+  uint64_t blocked_ns;  // since when it takes nothing
+  uint64_t deadline_ns; // ping, or the end of a close
+  struct vc_ws_parser parser;
+  struct vc_address address;
+  struct viewer *prev, *next;             // in session.viewers
+  struct viewer *prev_timed, *next_timed; // in worker_state.pings or .closing
+  UT_hash_handle hh;                      // in worker_state.viewers
+};
+
+struct worker_state {
+  struct vc_broadcast *broadcast;
+  struct vc_putter *ledger;
+  uint32_t n_ledger;
+  struct session *sessions;
+  struct session *dirty;
+  struct viewer *viewers; // by id
+  struct viewer *pings;   // the next to be pinged first
+  struct viewer *closing; // the next to be given up first
+  size_t n_asking;
+  struct vc_leave **leaves; // that the ledger's lane did not take yet: at most one a viewer
+  size_t n_leaves, leaves_capacity;
+  uint64_t next_walk_ns; // when all viewers are looked at again
+  int must_read;         // some viewer has more to be read
+  uint8_t scratch[READ_SIZE];
+  /* drain */
+  int is_draining;
+  uint64_t drain_ns;
+  size_t n_at_drain;
+};
+
+// --- ring.c: a session's messages
+void ring_add(struct vc_worker *worker, struct session *session, struct vc_live *live);
+struct entry *ring_at(const struct session *session, uint64_t position);
+// Where `from` stands: the first entry that is not before it.
+uint64_t ring_find(const struct session *session, struct vc_position from);
+int position_is_before(struct vc_position a, struct vc_position b);
+struct vc_position position_of(const struct vc_message *message);
+void ring_fini(struct session *session);
+void lag_record(struct vc_worker *worker, struct session *session, double lag_ms);
+
+// --- viewer.c: one viewer's life and reading
+void viewer_adopt(struct vc_worker *worker, const struct vc_newcomer *newcomer);
+void viewer_destroy(struct vc_worker *worker, struct viewer *viewer);
+// Says goodbye; what was not sent of messages is forgotten, but a message is never cut.
+void viewer_close(struct vc_worker *worker, struct viewer *viewer, int code, const char *reason);
+void viewer_ask(struct vc_worker *worker, struct viewer *viewer);
+void viewer_read(struct vc_worker *worker, struct viewer *viewer);
+void viewer_tick(struct vc_worker *worker);
+void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void *payload,
+                    size_t size);
+void viewer_leave_retry(struct vc_worker *worker);
+// Frees the session when it has no viewer any more.
+void session_release(struct vc_worker *worker, struct session *session);
+
+// --- send.c: writing. Returns: 0, or -1: the viewer is gone.
+int viewer_flush(struct vc_worker *worker, struct viewer *viewer);
+void viewer_answer(struct vc_worker *worker, struct vc_answer *answer);

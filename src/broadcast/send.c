@@ -1,0 +1,278 @@
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "room.h"
+
+// What one write carries, in order; the messages are borrowed from the answer or the ring.
+struct batch {
+  struct iovec iovecs[IOVECS_MAX + 2];
+  struct vc_message *messages[IOVECS_MAX + 2]; // NULL: control frames
+  uint64_t after[IOVECS_MAX + 2]; // where the viewer stands once that message has begun
+  uint64_t end;                   // and once all have
+  size_t n;
+};
+
+static void batch_add(struct batch *batch, void *bytes, size_t size, struct vc_message *message)
+{
+  batch->iovecs[batch->n] = (struct iovec){bytes, size};
+  batch->messages[batch->n++] = message;
+}
+
+static void ask_again(struct vc_worker *worker, struct viewer *viewer)
+{
+  vc_metric_add(vc_worker_slots(worker), CATCH_UPS, 1);
+  viewer_ask(worker, viewer);
+}
+
+// What left the ring, or never came, is asked of the ledger. Returns 1 when it was.
+static int is_out_of_ring(struct vc_worker *worker, struct viewer *viewer)
+{
+  struct session *session = viewer->session;
+  if (viewer->cursor < session->begin) {
+    if (position_is_before(viewer->position, session->evicted)) {
+      vc_metric_add(vc_worker_slots(worker), PARTIALS_SKIPPED, session->begin - viewer->cursor);
+      return 1;
+    }
+    viewer->cursor = session->begin;
+  }
+  if (viewer->cursor == session->end) {
+    return position_is_before(viewer->position, session->evicted);
+  }
+  const struct entry *entry = ring_at(session, viewer->cursor);
+  return entry->is_after_loss && position_is_before(viewer->position, position_of(entry->message));
+}
+
+// Returns: 1 when the viewer has the entry's message already.
+static int has_it(const struct viewer *viewer, const struct entry *entry)
+{
+  struct vc_position position = position_of(entry->message);
+  return entry->message->kind == VC_MESSAGE_HELLO ? position_is_before(position, viewer->position)
+                                                  : !position_is_before(viewer->position, position);
+}
+
+static void gather_live(struct vc_worker *worker, struct viewer *viewer, struct batch *batch)
+{
+  const struct session *session = viewer->session;
+  uint64_t cursor = viewer->cursor;
+  while (cursor < session->end && batch->n < IOVECS_MAX) {
+    const struct entry *entry = ring_at(session, cursor);
+    if (entry->is_after_loss && cursor != viewer->cursor) {
+      break; // looked at when the cursor is there
+    }
+    cursor++;
+    if (has_it(viewer, entry)) {
+      continue;
+    }
+    if (entry->is_overtaken && viewer->is_behind) {
+      vc_metric_add(vc_worker_slots(worker), PARTIALS_SKIPPED, 1);
+      continue;
+    }
+    batch->after[batch->n] = cursor;
+    batch_add(batch, entry->message->frame->data, entry->message->frame->size, entry->message);
+  }
+  batch->end = cursor;
+}
+
+static void gather_answer(struct viewer *viewer, struct batch *batch)
+{
+  const struct vc_answer *answer = viewer->answer;
+  size_t at = viewer->answer_at;
+  while (at < answer->n_messages && batch->n < IOVECS_MAX) {
+    struct vc_message *message = answer->messages[at++];
+    batch->after[batch->n] = at;
+    batch_add(batch, message->frame->data, message->frame->size, message);
+  }
+  batch->end = at;
+}
+
+static void stand_at(struct viewer *viewer, uint64_t place)
+{
+  if (viewer->stage == TAKING) {
+    viewer->answer_at = (size_t)place;
+  } else if (viewer->stage == LIVE) {
+    viewer->cursor = place;
+  }
+}
+
+static void answer_done(struct vc_worker *worker, struct viewer *viewer)
+{
+  struct vc_answer *answer = viewer->answer;
+  viewer->answer = NULL;
+  if (answer->is_last) {
+    struct vc_position reached = answer->live_from;
+    reached.seq -= reached.seq > 0;
+    if (position_is_before(viewer->position, reached)) {
+      viewer->position = reached;
+    }
+    viewer->stage = LIVE;
+    viewer->cursor = ring_find(viewer->session, answer->live_from);
+  } else {
+    viewer_ask(worker, viewer);
+  }
+  vc_item_destroy(&answer->item);
+}
+
+static void given(struct vc_worker *worker, struct viewer *viewer, const struct vc_message *message)
+{
+  if (message->kind == VC_MESSAGE_GAP) {
+    vc_metric_add(vc_worker_slots(worker), QUEUE_DROPS, 1);
+  }
+  if (message->kind != VC_MESSAGE_HELLO) {
+    viewer->position = position_of(message);
+  }
+}
+
+// Accounts for `sent` bytes of the batch.
+static void account(struct vc_worker *worker, struct viewer *viewer, const struct batch *batch,
+                    size_t sent)
+{
+  struct vc_message *old_head = viewer->head;
+  uint32_t old_from = viewer->head_from;
+  viewer->head = NULL;
+  vc_metric_add(vc_worker_slots(worker), DELIVERED_BYTES, sent);
+  for (size_t i = 0; i < batch->n; i++) {
+    struct vc_message *message = batch->messages[i];
+    int is_old_head = i == 0 && old_head != NULL;
+    size_t size = batch->iovecs[i].iov_len;
+    size_t taken = sent < size ? sent : size;
+    sent -= taken;
+    if (message == NULL) {
+      viewer->control_from = (uint16_t)(viewer->control_from + taken);
+      if (viewer->control_from == viewer->n_control) {
+        viewer->n_control = viewer->control_from = 0;
+      }
+      continue;
+    }
+    if (taken == 0 && !is_old_head) {
+      break;
+    }
+    vc_metric_add(vc_worker_slots(worker), DELIVERED, taken == size);
+    if (!is_old_head) {
+      given(worker, viewer, message);
+      stand_at(viewer, i + 1 == batch->n ? batch->end : batch->after[i]);
+    }
+    if (taken < size) {
+      viewer->head = vc_message_ref(message);
+      viewer->head_from = (uint32_t)taken + (is_old_head ? old_from : 0);
+    }
+  }
+  vc_message_unref(old_head);
+}
+
+static void block(struct vc_worker *worker, struct viewer *viewer)
+{
+  viewer->is_blocked = 1;
+  viewer->blocked_ns = vc_worker_now_ns(worker);
+  viewer->is_behind = 1;
+}
+
+static int send_batch(const struct viewer *viewer, struct batch *batch, ssize_t *sent)
+{
+  struct msghdr header = {.msg_iov = batch->iovecs, .msg_iovlen = batch->n};
+  do {
+    *sent = batch->n == 1 ? send(viewer->watch.fd, batch->iovecs[0].iov_base,
+                                 batch->iovecs[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                          : sendmsg(viewer->watch.fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (*sent < 0 && errno == EINTR);
+  return *sent < 0 && errno != EAGAIN ? -1 : 0;
+}
+
+static size_t total_of(const struct batch *batch)
+{
+  size_t total = 0;
+  for (size_t i = 0; i < batch->n; i++) {
+    total += batch->iovecs[i].iov_len;
+  }
+  return total;
+}
+
+static void gather(struct vc_worker *worker, struct viewer *viewer, struct batch *batch)
+{
+  if (viewer->head != NULL) {
+    batch_add(batch, viewer->head->frame->data + viewer->head_from,
+              viewer->head->frame->size - viewer->head_from, viewer->head);
+  }
+  if (viewer->n_control > 0) {
+    batch_add(batch, viewer->control + viewer->control_from,
+              (size_t)(viewer->n_control - viewer->control_from), NULL);
+  }
+  if (viewer->stage == TAKING) {
+    gather_answer(viewer, batch);
+  } else if (viewer->stage == LIVE && is_out_of_ring(worker, viewer)) {
+    ask_again(worker, viewer);
+  } else if (viewer->stage == LIVE) {
+    gather_live(worker, viewer, batch);
+  }
+}
+
+// Nothing is left to be sent. Returns: 1 when there may be more at once.
+static int rest(struct vc_worker *worker, struct viewer *viewer, const struct batch *batch)
+{
+  if (viewer->stage == TAKING) {
+    answer_done(worker, viewer);
+    return 1;
+  }
+  if (viewer->stage == CLOSING) {
+    shutdown(viewer->watch.fd, SHUT_WR);
+    viewer->stage = CLOSED;
+  } else if (viewer->stage == LIVE) {
+    viewer->cursor = batch->end;
+    viewer->is_behind = viewer->cursor < viewer->session->end;
+    return viewer->is_behind;
+  }
+  return 0;
+}
+
+int viewer_flush(struct vc_worker *worker, struct viewer *viewer)
+{
+  while (!viewer->is_blocked) {
+    struct batch batch = {.n = 0};
+    ssize_t sent;
+    gather(worker, viewer, &batch);
+    if (batch.n == 0) {
+      if (rest(worker, viewer, &batch)) {
+        continue;
+      }
+      return 0;
+    }
+    if (send_batch(viewer, &batch, &sent) != 0) {
+      vc_metric_add(vc_worker_slots(worker), ERRORS, 1);
+      viewer_destroy(worker, viewer);
+      return -1;
+    }
+    if (sent < 0) {
+      block(worker, viewer);
+      return 0;
+    }
+    account(worker, viewer, &batch, (size_t)sent);
+    if ((size_t)sent < total_of(&batch)) {
+      block(worker, viewer);
+    }
+  }
+  return 0;
+}
+
+void viewer_answer(struct vc_worker *worker, struct vc_answer *answer)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct viewer *viewer;
+  HASH_FIND(hh, state->viewers, &answer->viewer_id, sizeof answer->viewer_id, viewer);
+  if (viewer == NULL || viewer->stage != WAITING) {
+    vc_item_destroy(&answer->item);
+    return;
+  }
+  if (answer->is_refused) {
+    vc_item_destroy(&answer->item);
+    viewer->has_joined = 0;
+    vc_metric_add(vc_worker_slots(worker), REFUSED, 1);
+    viewer_close(worker, viewer, 1013, "too many sessions");
+    return;
+  }
+  viewer->stage = TAKING;
+  viewer->answer = answer;
+  viewer->answer_at = 0;
+  viewer_flush(worker, viewer);
+}
