@@ -1,0 +1,51 @@
+// store: the tables that finals end up in. SQLite now; the header knows nothing of it.
+//
+// A vc_store is one connection, for one thread at a time; any number may be open. Calls block on
+// the disk: never on a stage thread of the sound.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <verbacast/base/error.h>
+#include <verbacast/wire/record.h>
+
+struct vc_store;
+
+// "sqlite:PATH" or "" (no store). Returns: 0, or -1 and what is allowed.
+int vc_store_check_url(const char *url, struct vc_error *error);
+// Creates what is missing and brings the tables to the newest version. Returns: 0 or -1.
+int vc_store_open(struct vc_store **store, const char *url, struct vc_error *error);
+// For reading and erasing; creates nothing. Returns: 0 or -1.
+int vc_store_open_existing(struct vc_store **store, const char *url, struct vc_error *error);
+void vc_store_close(struct vc_store **store);
+
+enum vc_store_outcome {
+  VC_STORE_STORED,
+  VC_STORE_REPEATED, // it was there already, the same
+  VC_STORE_ERASED,   // its session was erased: it is not kept
+  VC_STORE_CONFLICT, // its place is taken by another text
+  VC_STORE_POISONED, // it is no record; `why` says it
+};
+
+struct vc_store_row {
+  const char *value; // a record's JSON
+  size_t size;
+  enum vc_store_outcome outcome; // set by the write
+  const char *why;               // POISONED: a constant
+};
+
+// One transaction for all rows. Returns: 0, or -1: nothing was written, try again.
+int vc_store_write(struct vc_store *store, struct vc_store_row *rows, size_t n_rows,
+                   struct vc_error *error);
+
+// Gives the finals of a slug, all epochs, in order, at most `most`. Returns: how many, or -1.
+long vc_store_read(struct vc_store *store, const char *slug, long most,
+                   void (*visit)(void *context, const struct vc_record_fields *fields),
+                   void *context, struct vc_error *error);
+// Returns: the largest epoch of the slug that is or was kept, 0 none, -1.
+int64_t vc_store_last_epoch(struct vc_store *store, const char *slug, struct vc_error *error);
+// Deletes all of the slug up to `epoch` and keeps out what comes late. Returns: finals deleted, or
+// -1.
+long vc_store_erase(struct vc_store *store, const char *slug, int64_t epoch, int64_t now_ms,
+                    struct vc_error *error);

@@ -1,0 +1,170 @@
+#include "connection.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define BUSY_TIMEOUT_MS 5000
+#define SCHEME "sqlite:"
+
+// Each brings the tables from the version of its place to the next. Never changed, only added to.
+static const char *const migrations[] = {
+    "CREATE TABLE sessions (id INTEGER PRIMARY KEY, slug TEXT NOT NULL, epoch INTEGER NOT NULL,"
+    " node TEXT, started_at REAL, ended_at REAL, UNIQUE (slug, epoch));"
+    "CREATE TABLE participants (id INTEGER PRIMARY KEY,"
+    " session_id INTEGER NOT NULL REFERENCES sessions (id), label TEXT NOT NULL,"
+    " UNIQUE (session_id, label));"
+    "CREATE TABLE transcripts (id INTEGER PRIMARY KEY,"
+    " session_id INTEGER NOT NULL REFERENCES sessions (id),"
+    " participant_id INTEGER REFERENCES participants (id), utterance_id TEXT NOT NULL,"
+    " seq INTEGER NOT NULL, text TEXT NOT NULL, language TEXT, confidence REAL,"
+    " start_s REAL NOT NULL, end_s REAL NOT NULL, words TEXT, received_at REAL,"
+    " UNIQUE (session_id, utterance_id), UNIQUE (session_id, seq));"
+    "CREATE TABLE erasures (slug TEXT PRIMARY KEY, epoch INTEGER NOT NULL, erased_at REAL NOT "
+    "NULL);",
+};
+#define N_MIGRATIONS ((int)(sizeof migrations / sizeof *migrations))
+
+int store_fail(struct vc_store *store, const char *doing, struct vc_error *error)
+{
+  return vc_error_set(error, "store: %s: %s", doing, sqlite3_errmsg(store->database));
+}
+
+int store_run(struct vc_store *store, const char *sql, struct vc_error *error)
+{
+  return sqlite3_exec(store->database, sql, NULL, NULL, NULL) == SQLITE_OK
+             ? 0
+             : store_fail(store, sql, error);
+}
+
+sqlite3_stmt *store_prepare(struct vc_store *store, const char *sql, struct vc_error *error)
+{
+  sqlite3_stmt *statement = NULL;
+  if (sqlite3_prepare_v2(store->database, sql, -1, &statement, NULL) != SQLITE_OK) {
+    store_fail(store, sql, error);
+    return NULL;
+  }
+  return statement;
+}
+
+int vc_store_check_url(const char *url, struct vc_error *error)
+{
+  if (url[0] == '\0' ||
+      (strncmp(url, SCHEME, sizeof SCHEME - 1) == 0 && url[sizeof SCHEME - 1] != '\0')) {
+    return 0;
+  }
+  return vc_error_set(error, "is no store; allowed: sqlite:PATH, or empty for none");
+}
+
+static int user_version(struct vc_store *store, int *version, struct vc_error *error)
+{
+  sqlite3_stmt *statement = store_prepare(store, "PRAGMA user_version", error);
+  if (statement == NULL) {
+    return -1;
+  }
+  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : store_fail(store, "version", error);
+  *version = status == 0 ? sqlite3_column_int(statement, 0) : 0;
+  sqlite3_finalize(statement);
+  return status;
+}
+
+static int migrate_from(struct vc_store *store, int version, struct vc_error *error)
+{
+  for (; version < N_MIGRATIONS; version++) {
+    char set[64];
+    snprintf(set, sizeof set, "PRAGMA user_version = %d", version + 1);
+    if (store_run(store, migrations[version], error) != 0 || store_run(store, set, error) != 0) {
+      return -1;
+    }
+  }
+  return 0;
+}
+
+// Under the database's write lock, so that two programs that start do it once.
+static int migrate(struct vc_store *store, struct vc_error *error)
+{
+  int version;
+  if (store_run(store, "BEGIN IMMEDIATE", error) != 0) {
+    return -1;
+  }
+  int status = user_version(store, &version, error);
+  if (status == 0 && version > N_MIGRATIONS) {
+    status = vc_error_set(error, "store: its tables are of version %d, this program knows %d",
+                          version, N_MIGRATIONS);
+  }
+  if (status == 0) {
+    status = migrate_from(store, version, error);
+  }
+  if (status == 0) {
+    return store_run(store, "COMMIT", error);
+  }
+  store_run(store, "ROLLBACK", NULL);
+  return -1;
+}
+
+static int open_database(struct vc_store **store_out, const char *url, int flags,
+                         struct vc_error *error)
+{
+  struct vc_error why;
+  if (url[0] == '\0' || vc_store_check_url(url, &why) != 0) {
+    return vc_error_set(error, "'%s' %s", url, url[0] == '\0' ? "is no store" : why.text);
+  }
+  struct vc_store *store = calloc(1, sizeof *store);
+  if (store == NULL) {
+    return vc_error_set(error, "store: no memory");
+  }
+  const char *path = url + sizeof SCHEME - 1;
+  int status = sqlite3_open_v2(path, &store->database, flags | SQLITE_OPEN_NOMUTEX, NULL);
+  if (status != SQLITE_OK) {
+    vc_error_set(error, "store: cannot open %s: %s", path,
+                 store->database != NULL ? sqlite3_errmsg(store->database) : "no memory");
+    vc_store_close(&store);
+    return -1;
+  }
+  sqlite3_busy_timeout(store->database, BUSY_TIMEOUT_MS);
+  if (store_run(store,
+                "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+                "PRAGMA secure_delete = ON",
+                error) != 0) {
+    vc_store_close(&store);
+    return -1;
+  }
+  *store_out = store;
+  return 0;
+}
+
+int vc_store_open(struct vc_store **store, const char *url, struct vc_error *error)
+{
+  if (open_database(store, url, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error) != 0) {
+    return -1;
+  }
+  if (store_run(*store, "PRAGMA journal_mode = WAL", error) != 0 || migrate(*store, error) != 0) {
+    vc_store_close(store);
+    return -1;
+  }
+  return 0;
+}
+
+int vc_store_open_existing(struct vc_store **store, const char *url, struct vc_error *error)
+{
+  return open_database(store, url, SQLITE_OPEN_READWRITE, error);
+}
+
+void store_forget_ids(struct vc_store *store)
+{
+  struct session_id *row, *next;
+  HASH_ITER(hh, store->sessions, row, next)
+  {
+    HASH_DEL(store->sessions, row);
+    free(row);
+  }
+}
+
+void vc_store_close(struct vc_store **store)
+{
+  if (*store != NULL) {
+    store_forget_ids(*store);
+    sqlite3_close_v2((*store)->database);
+    free(*store);
+    *store = NULL;
+  }
+}

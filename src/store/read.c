@@ -1,0 +1,142 @@
+#include "connection.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *text_of(sqlite3_stmt *statement, int at)
+{
+  return (const char *)sqlite3_column_text(statement, at);
+}
+
+static double real_of(sqlite3_stmt *statement, int at)
+{
+  return sqlite3_column_type(statement, at) == SQLITE_NULL ? NAN
+                                                           : sqlite3_column_double(statement, at);
+}
+
+static void visit_row(sqlite3_stmt *statement, const char *slug,
+                      void (*visit)(void *, const struct vc_record_fields *), void *context)
+{
+  const char *text = text_of(statement, 3), *language = text_of(statement, 4);
+  const char *words = text_of(statement, 9);
+  json_t *parsed = words != NULL ? json_loads(words, 0, NULL) : NULL;
+  struct vc_record_fields fields = {
+      .type = VC_RECORD_TYPE_TRANSCRIPT,
+      .session = slug,
+      .epoch = sqlite3_column_int64(statement, 0),
+      .seq = (uint64_t)sqlite3_column_int64(statement, 1),
+      .utterance_id = text_of(statement, 2),
+      .text = text != NULL ? text : "",
+      .language = language != NULL ? language : "",
+      .speaker = text_of(statement, 5),
+      .confidence = real_of(statement, 6),
+      .start_s = sqlite3_column_double(statement, 7),
+      .end_s = sqlite3_column_double(statement, 8),
+      .words = parsed,
+  };
+  visit(context, &fields);
+  json_decref(parsed);
+}
+
+long vc_store_read(struct vc_store *store, const char *slug, long most,
+                   void (*visit)(void *context, const struct vc_record_fields *fields),
+                   void *context, struct vc_error *error)
+{
+  sqlite3_stmt *statement = store_prepare(
+      store,
+      "SELECT s.epoch, t.seq, t.utterance_id, t.text, t.language, p.label, t.confidence, t.start_s,"
+      " t.end_s, t.words FROM sessions s JOIN transcripts t ON t.session_id = s.id"
+      " LEFT JOIN participants p ON p.id = t.participant_id WHERE s.slug = ?1"
+      " ORDER BY s.epoch, t.seq LIMIT ?2",
+      error);
+  if (statement == NULL) {
+    return -1;
+  }
+  sqlite3_bind_text(statement, 1, slug, -1, SQLITE_STATIC);
+  sqlite3_bind_int64(statement, 2, most);
+  long n = 0;
+  int status;
+  while ((status = sqlite3_step(statement)) == SQLITE_ROW) {
+    visit_row(statement, slug, visit, context);
+    n++;
+  }
+  if (status != SQLITE_DONE) {
+    store_fail(store, "read", error);
+    n = -1;
+  }
+  sqlite3_finalize(statement);
+  return n;
+}
+
+int64_t vc_store_last_epoch(struct vc_store *store, const char *slug, struct vc_error *error)
+{
+  sqlite3_stmt *statement =
+      store_prepare(store,
+                    "SELECT coalesce(max(epoch), 0) FROM (SELECT epoch FROM sessions WHERE slug ="
+                    " ?1 UNION ALL SELECT epoch FROM erasures WHERE slug = ?1)",
+                    error);
+  if (statement == NULL) {
+    return -1;
+  }
+  sqlite3_bind_text(statement, 1, slug, -1, SQLITE_STATIC);
+  int64_t epoch = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0)
+                                                        : store_fail(store, "read", error);
+  sqlite3_finalize(statement);
+  return epoch;
+}
+
+static int run_for(struct vc_store *store, const char *sql, const char *slug, int64_t epoch,
+                   double time_s, struct vc_error *error)
+{
+  sqlite3_stmt *statement = store_prepare(store, sql, error);
+  if (statement == NULL) {
+    return -1;
+  }
+  sqlite3_bind_text(statement, 1, slug, -1, SQLITE_STATIC);
+  sqlite3_bind_int64(statement, 2, epoch);
+  if (sqlite3_bind_parameter_count(statement) > 2) {
+    sqlite3_bind_double(statement, 3, time_s);
+  }
+  int status = sqlite3_step(statement) == SQLITE_DONE ? 0 : store_fail(store, "erase", error);
+  sqlite3_finalize(statement);
+  return status;
+}
+
+#define OF_SESSIONS "session_id IN (SELECT id FROM sessions WHERE slug = ?1 AND epoch <= ?2)"
+
+static long erase(struct vc_store *store, const char *slug, int64_t epoch, double time_s,
+                  struct vc_error *error)
+{
+  if (run_for(store,
+              "INSERT INTO erasures (slug, epoch, erased_at) VALUES (?1, ?2, ?3)"
+              " ON CONFLICT (slug) DO UPDATE SET epoch = max(epoch, excluded.epoch),"
+              " erased_at = excluded.erased_at",
+              slug, epoch, time_s, error) != 0 ||
+      run_for(store, "DELETE FROM transcripts WHERE " OF_SESSIONS, slug, epoch, 0, error) != 0) {
+    return -1;
+  }
+  long n = sqlite3_changes(store->database);
+  if (run_for(store, "DELETE FROM participants WHERE " OF_SESSIONS, slug, epoch, 0, error) != 0 ||
+      run_for(store, "DELETE FROM sessions WHERE slug = ?1 AND epoch <= ?2", slug, epoch, 0,
+              error) != 0) {
+    return -1;
+  }
+  return n;
+}
+
+long vc_store_erase(struct vc_store *store, const char *slug, int64_t epoch, int64_t now_ms,
+                    struct vc_error *error)
+{
+  if (store_run(store, "BEGIN IMMEDIATE", error) != 0) {
+    return -1;
+  }
+  store_forget_ids(store);
+  long n = erase(store, slug, epoch, (double)now_ms / 1000, error);
+  if (n < 0 || store_run(store, "COMMIT", error) != 0) {
+    store_run(store, "ROLLBACK", NULL);
+    return -1;
+  }
+  // What was deleted is zeroed in the file; the log before it may still hold it.
+  store_run(store, "PRAGMA wal_checkpoint(TRUNCATE)", NULL);
+  return n;
+}
