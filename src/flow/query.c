@@ -12,6 +12,7 @@ struct vc_query {
   /* set before it is put, then read-only */
   enum vc_query_kind kind;
   char slug[VC_SLUG_MAX + 1];
+  int64_t number;
   /* any thread, atomic */
   _Atomic uint32_t n_refs;
   /* guarded by the mutex until is_answered, then read-only */
@@ -107,6 +108,16 @@ struct vc_query *vc_query_of(struct vc_item *item)
 {
   assert(item->kind == VC_ITEM_QUERY);
   return (struct vc_query *)item;
+}
+
+void vc_query_set_number(struct vc_query *query, int64_t number)
+{
+  query->number = number;
+}
+
+int64_t vc_query_number(const struct vc_query *query)
+{
+  return query->number;
 }
 
 enum vc_query_kind vc_query_kind(const struct vc_query *query)

@@ -35,6 +35,9 @@ void vc_query_unref(struct vc_query *query);
 // Stage's side: what travels is the query's item.
 struct vc_item *vc_query_item(struct vc_query *query); // takes a new reference into the lane
 struct vc_query *vc_query_of(struct vc_item *item);
+// A number that goes with the question (an epoch), set before it is put; 0 by itself.
+void vc_query_set_number(struct vc_query *query, int64_t number);
+int64_t vc_query_number(const struct vc_query *query);
 enum vc_query_kind vc_query_kind(const struct vc_query *query);
 const char *vc_query_slug(const struct vc_query *query);
 // Before the answer: the reply is not all there ever was.

@@ -1,0 +1,69 @@
+// journal: what must outlive the node. The node's own outbox (SQLite, synchronous=FULL, locked
+// against a second process) and the relay that empties it into the store.
+//
+//   ledger -- RECORD --> journal -- rows, by id --> relay --> sink (the store)
+//
+// One stage of one worker, whose thread may block: nobody waits for it. Records that came within
+// JOURNAL_COMMIT_MS are one transaction; when its commit has returned they survive anything, which
+// the log says at debug level: event=journal_committed session=… epoch=… seq=….
+//
+// Bounds: VC_JOURNAL_PENDING_MAX bytes of records that are not committed (disk full, disk slow);
+// beyond, the oldest loses its durability: journal.lost_total, an error in the log. At
+// JOURNAL_MAX_BYTES of rows not relayed vc_journal_refusal tells the ingest to refuse new sessions.
+#pragma once
+
+#include <verbacast/base/options.h>
+#include <verbacast/flow/health.h>
+#include <verbacast/flow/stage.h>
+
+#define VC_JOURNAL_PENDING_MAX (64 * 1024 * 1024)
+
+struct vc_journal_options {
+  const char *journal_path;
+  int64_t journal_commit_ms;
+  int64_t journal_max_bytes;
+  int64_t batch_flush_interval_ms;
+  int64_t batch_max_size;
+  int64_t batch_max_queue;
+};
+extern const struct vc_option vc_journal_option_rows[];
+extern const struct vc_metric vc_journal_metrics[];
+
+struct vc_journal_row {
+  const char *value; // a record's JSON
+  size_t size;
+};
+// Where the relay's rows go. Thread: the relay's. Returns: 0 they are kept there (or told to be
+// hopeless), or -1: none is, try again later; the error says why.
+struct vc_journal_sink {
+  int (*write)(void *context, const struct vc_journal_row *rows, size_t n_rows,
+               struct vc_error *error);
+  const char *what; // the health condition while it fails: "database"
+  void *context;
+};
+
+struct vc_journal_settings {
+  const struct vc_journal_options *options; // lives as long as the journal
+  struct vc_journal_sink sink;              // write NULL: rows are not wanted anywhere
+  const struct vc_clock *clock;
+  struct vc_metrics *metrics; // may be NULL
+  struct vc_health *health;   // may be NULL
+};
+
+struct vc_journal;
+
+// Opens the outbox: a corrupt file is moved aside, sessions that a crash left open get their end,
+// rows that it left are relayed. Returns: 0, or -1: another process has it, it cannot be written.
+int vc_journal_create(struct vc_journal **journal, const struct vc_journal_settings *settings,
+                      struct vc_error *error);
+struct vc_stage *vc_journal_stage(struct vc_journal *journal);
+// Starts stage and relay.
+int vc_journal_start(struct vc_journal *journal, struct vc_error *error);
+// Commits what came, lets the relay go on for at most flush_ms; the rest stays for the next start.
+// Returns: records that could not be committed.
+size_t vc_journal_stop(struct vc_journal *journal, uint32_t flush_ms);
+void vc_journal_destroy(struct vc_journal **journal);
+
+// Thread: any. Returns: why new sessions should be refused (a constant), or NULL.
+const char *vc_journal_refusal(const struct vc_journal *journal);
+// The stage answers VC_QUERY_ERASE (its number: an epoch): rows of the slug up to that epoch go.

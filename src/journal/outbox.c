@@ -1,0 +1,416 @@
+#include <verbacast/base/log.h>
+#include <verbacast/wire/record.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "room.h"
+
+#define VERSION 1
+#define BUSY_TIMEOUT_MS 2000
+#define PATH_MAX_BYTES 4096
+
+struct outbox {
+  sqlite3 *database;
+  int lock_fd;
+  sqlite3_stmt *insert, *delete_upto, *open_session, *close_session;
+};
+
+static int fail(struct outbox *outbox, const char *doing, struct vc_error *error)
+{
+  return vc_error_set(error, "%s: %s", doing,
+                      outbox->database != NULL ? sqlite3_errmsg(outbox->database) : "no memory");
+}
+
+static int run(struct outbox *outbox, const char *sql, struct vc_error *error)
+{
+  return sqlite3_exec(outbox->database, sql, NULL, NULL, NULL) == SQLITE_OK
+             ? 0
+             : fail(outbox, sql, error);
+}
+
+static sqlite3_stmt *prepare(struct outbox *outbox, const char *sql, struct vc_error *error)
+{
+  sqlite3_stmt *statement = NULL;
+  if (sqlite3_prepare_v2(outbox->database, sql, -1, &statement, NULL) != SQLITE_OK) {
+    fail(outbox, sql, error);
+    return NULL;
+  }
+  return statement;
+}
+
+// The lock is on a file of its own, so that it holds while the database is moved aside.
+static int lock(struct outbox *outbox, const char *path, struct vc_error *error)
+{
+  char lock_path[PATH_MAX_BYTES];
+  int n = snprintf(lock_path, sizeof lock_path, "%s.lock", path);
+  if (n < 0 || (size_t)n >= sizeof lock_path) {
+    return vc_error_set(error, "the path is too long");
+  }
+  outbox->lock_fd = open(lock_path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+  if (outbox->lock_fd < 0) {
+    return vc_error_set(error, "cannot open %s: %s", lock_path, strerror(errno));
+  }
+  if (flock(outbox->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+    return vc_error_set(error,
+                        "%s is used by another process; each node needs its own "
+                        "JOURNAL_PATH",
+                        path);
+  }
+  return 0;
+}
+
+static int connect_to(struct outbox *outbox, const char *path, int flags, struct vc_error *error)
+{
+  if (sqlite3_open_v2(path, &outbox->database, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+    return fail(outbox, "open", error);
+  }
+  sqlite3_busy_timeout(outbox->database, BUSY_TIMEOUT_MS);
+  return run(outbox, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON", error);
+}
+
+static int check_version(struct outbox *outbox, struct vc_error *error)
+{
+  sqlite3_stmt *statement = prepare(outbox, "PRAGMA user_version", error);
+  int version = 0;
+  if (statement == NULL) {
+    return -1;
+  }
+  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : fail(outbox, "version", error);
+  version = status == 0 ? sqlite3_column_int(statement, 0) : 0;
+  sqlite3_finalize(statement);
+  if (status == 0 && version > VERSION) {
+    return vc_error_set(error, "the journal is of version %d, this program knows %d", version,
+                        VERSION);
+  }
+  return status;
+}
+
+static int make_tables(struct outbox *outbox, struct vc_error *error)
+{
+  return run(outbox,
+             "PRAGMA journal_mode = WAL;"
+             "CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+             " v INTEGER NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL,"
+             " added_ms INTEGER NOT NULL, value BLOB NOT NULL);"
+             "CREATE TABLE IF NOT EXISTS open_sessions (key TEXT NOT NULL, epoch INTEGER NOT NULL,"
+             " value BLOB NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;"
+             "PRAGMA user_version = 1",
+             error);
+}
+
+static int prepare_all(struct outbox *outbox, struct vc_error *error)
+{
+  outbox->insert = prepare(outbox,
+                           "INSERT INTO outbox (v, key, epoch, added_ms, value)"
+                           " VALUES (1, ?1, ?2, ?3, ?4)",
+                           error);
+  outbox->delete_upto = prepare(outbox, "DELETE FROM outbox WHERE id <= ?1", error);
+  outbox->open_session =
+      prepare(outbox, "INSERT OR REPLACE INTO open_sessions VALUES (?1, ?2, ?3)", error);
+  outbox->close_session =
+      prepare(outbox, "DELETE FROM open_sessions WHERE key = ?1 AND epoch = ?2", error);
+  return outbox->insert == NULL || outbox->delete_upto == NULL || outbox->open_session == NULL ||
+                 outbox->close_session == NULL
+             ? -1
+             : 0;
+}
+
+static void disconnect(struct outbox *outbox)
+{
+  sqlite3_finalize(outbox->insert);
+  sqlite3_finalize(outbox->delete_upto);
+  sqlite3_finalize(outbox->open_session);
+  sqlite3_finalize(outbox->close_session);
+  outbox->insert = outbox->delete_upto = outbox->open_session = outbox->close_session = NULL;
+  sqlite3_close_v2(outbox->database);
+  outbox->database = NULL;
+}
+
+static int is_corrupt(struct outbox *outbox)
+{
+  int code = outbox->database != NULL ? sqlite3_errcode(outbox->database) : SQLITE_OK;
+  return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+}
+
+static int check_integrity(struct outbox *outbox, int *is_bad, struct vc_error *error)
+{
+  sqlite3_stmt *statement = prepare(outbox, "PRAGMA quick_check(1)", error);
+  *is_bad = is_corrupt(outbox);
+  if (statement == NULL) {
+    return -1;
+  }
+  int status = sqlite3_step(statement);
+  const char *text = status == SQLITE_ROW ? (const char *)sqlite3_column_text(statement, 0) : NULL;
+  *is_bad = *is_bad || status == SQLITE_CORRUPT || status == SQLITE_NOTADB ||
+            (text != NULL && strcmp(text, "ok") != 0);
+  sqlite3_finalize(statement);
+  return *is_bad ? vc_error_set(error, "the file is corrupt") : 0;
+}
+
+static int set_up(struct outbox *outbox, const char *path, int *is_bad, struct vc_error *error)
+{
+  *is_bad = 0;
+  if (connect_to(outbox, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error) != 0 ||
+      check_version(outbox, error) != 0 || make_tables(outbox, error) != 0) {
+    *is_bad = is_corrupt(outbox);
+    return -1;
+  }
+  return check_integrity(outbox, is_bad, error) != 0 ? -1 : prepare_all(outbox, error);
+}
+
+static void move_aside(const char *path)
+{
+  static const char *const suffixes[] = {"", "-wal", "-shm"};
+  long long now = (long long)time(NULL);
+  for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+    char from[PATH_MAX_BYTES], to[PATH_MAX_BYTES];
+    snprintf(from, sizeof from, "%s%s", path, suffixes[i]);
+    snprintf(to, sizeof to, "%s.corrupt-%lld%s", path, now, suffixes[i]);
+    if (rename(from, to) == 0) {
+      vc_log(VC_LOG_ERROR, VC_EVENT("journal.corrupt"), VC_STR("file", from),
+             VC_STR("moved_to", to));
+    }
+  }
+}
+
+int outbox_open(struct outbox **outbox_out, const char *path, struct vc_error *error)
+{
+  struct vc_error why;
+  int is_bad = 0;
+  struct outbox *outbox = calloc(1, sizeof *outbox);
+  if (outbox == NULL) {
+    return vc_error_set(error, "journal: no memory");
+  }
+  outbox->lock_fd = -1;
+  int status = lock(outbox, path, &why);
+  if (status == 0) {
+    status = set_up(outbox, path, &is_bad, &why);
+    if (is_bad) {
+      disconnect(outbox);
+      move_aside(path);
+      status = set_up(outbox, path, &is_bad, &why);
+    }
+  }
+  if (status != 0) {
+    vc_error_set(error, "JOURNAL_PATH %s: %s", path, why.text);
+    outbox_close(&outbox);
+    return -1;
+  }
+  *outbox_out = outbox;
+  return 0;
+}
+
+int outbox_open_reader(struct outbox **outbox_out, const char *path, struct vc_error *error)
+{
+  struct outbox *outbox = calloc(1, sizeof *outbox);
+  if (outbox == NULL) {
+    return vc_error_set(error, "no memory");
+  }
+  outbox->lock_fd = -1;
+  if (connect_to(outbox, path, SQLITE_OPEN_READWRITE, error) != 0) {
+    outbox_close(&outbox);
+    return -1;
+  }
+  *outbox_out = outbox;
+  return 0;
+}
+
+void outbox_close(struct outbox **outbox)
+{
+  if (*outbox != NULL) {
+    disconnect(*outbox);
+    if ((*outbox)->lock_fd >= 0) {
+      close((*outbox)->lock_fd);
+    }
+    free(*outbox);
+    *outbox = NULL;
+  }
+}
+
+static int step(struct outbox *outbox, sqlite3_stmt *statement, struct vc_error *error)
+{
+  int status = sqlite3_step(statement) == SQLITE_DONE ? 0 : fail(outbox, "commit", error);
+  sqlite3_reset(statement);
+  return status;
+}
+
+static void bind_key(sqlite3_stmt *statement, const char *key, int64_t epoch)
+{
+  sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
+  sqlite3_bind_int64(statement, 2, epoch);
+}
+
+static int add_row(struct outbox *outbox, const char *key, int64_t epoch, int64_t now_ms,
+                   const void *value, size_t size, struct vc_error *error)
+{
+  bind_key(outbox->insert, key, epoch);
+  sqlite3_bind_int64(outbox->insert, 3, now_ms);
+  sqlite3_bind_blob64(outbox->insert, 4, value, size, SQLITE_STATIC);
+  return step(outbox, outbox->insert, error);
+}
+
+static int append(struct outbox *outbox, const struct vc_record *record, int64_t now_ms,
+                  struct vc_error *error)
+{
+  if (add_row(outbox, record->slug, record->epoch, now_ms, record->value->data, record->value->size,
+              error) != 0) {
+    return -1;
+  }
+  if (record->kind == VC_RECORD_SESSION_STARTED) {
+    bind_key(outbox->open_session, record->slug, record->epoch);
+    sqlite3_bind_blob64(outbox->open_session, 3, record->value->data, record->value->size,
+                        SQLITE_STATIC);
+    return step(outbox, outbox->open_session, error);
+  }
+  if (record->kind == VC_RECORD_SESSION_ENDED) {
+    bind_key(outbox->close_session, record->slug, record->epoch);
+    return step(outbox, outbox->close_session, error);
+  }
+  return 0;
+}
+
+int outbox_commit(struct outbox *outbox, const struct pending *first, int64_t delete_upto,
+                  int64_t now_ms, struct vc_error *error)
+{
+  if (run(outbox, "BEGIN IMMEDIATE", error) != 0) {
+    return -1;
+  }
+  int status = 0;
+  for (const struct pending *pending = first; pending != NULL && status == 0;
+       pending = pending->next) {
+    status = append(outbox, pending->record, now_ms, error);
+  }
+  if (status == 0 && delete_upto > 0) {
+    sqlite3_bind_int64(outbox->delete_upto, 1, delete_upto);
+    status = step(outbox, outbox->delete_upto, error);
+  }
+  if (status == 0 && run(outbox, "COMMIT", error) == 0) {
+    return 0;
+  }
+  run(outbox, "ROLLBACK", NULL);
+  return -1;
+}
+
+int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_error *error)
+{
+  sqlite3_stmt *statement =
+      prepare(outbox, "SELECT count(*), coalesce(sum(length(value)), 0) FROM outbox", error);
+  if (statement == NULL) {
+    return -1;
+  }
+  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : fail(outbox, "size", error);
+  *rows = status == 0 ? sqlite3_column_int64(statement, 0) : 0;
+  *bytes = status == 0 ? sqlite3_column_int64(statement, 1) : 0;
+  sqlite3_finalize(statement);
+  return status;
+}
+
+// The end of a session whose node died, from the record of its begin.
+static int end_crashed(struct outbox *outbox, const char *value, size_t size, int64_t now_ms,
+                       struct vc_error *error)
+{
+  struct vc_record_parsed begun;
+  const char *why;
+  if (vc_record_parse(value, size, &begun, &why) != 0) {
+    vc_log(VC_LOG_ERROR, VC_EVENT("journal.bad_record"), VC_STR("why", why));
+    return 0;
+  }
+  struct vc_record_fields end = begun.fields;
+  struct vc_text text = {0};
+  end.type = VC_RECORD_TYPE_SESSION_ENDED;
+  end.ended_at_ms = now_ms;
+  end.reason = "crash";
+  vc_record_print(&text, &end);
+  int status = text.has_failed
+                   ? vc_error_set(error, "no memory")
+                   : add_row(outbox, end.session, end.epoch, now_ms, text.at, text.size, error);
+  vc_text_fini(&text);
+  vc_record_parsed_fini(&begun);
+  return status;
+}
+
+static int end_all_crashed(struct outbox *outbox, int64_t now_ms, struct vc_error *error)
+{
+  sqlite3_stmt *statement = prepare(outbox, "SELECT value FROM open_sessions", error);
+  int n = 0, status = statement == NULL ? -1 : 0;
+  while (status == 0 && sqlite3_step(statement) == SQLITE_ROW) {
+    n++;
+    status = end_crashed(outbox, sqlite3_column_blob(statement, 0),
+                         (size_t)sqlite3_column_bytes(statement, 0), now_ms, error);
+  }
+  sqlite3_finalize(statement);
+  return status == 0 && run(outbox, "DELETE FROM open_sessions", error) == 0 ? n : -1;
+}
+
+int outbox_end_crashed(struct outbox *outbox, int64_t now_ms, struct vc_error *error)
+{
+  if (run(outbox, "BEGIN IMMEDIATE", error) != 0) {
+    return -1;
+  }
+  int n = end_all_crashed(outbox, now_ms, error);
+  if (n >= 0 && run(outbox, "COMMIT", error) == 0) {
+    return n;
+  }
+  run(outbox, "ROLLBACK", NULL);
+  return -1;
+}
+
+int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, struct vc_error *error)
+{
+  sqlite3_stmt *statement =
+      prepare(outbox, "DELETE FROM outbox WHERE key = ?1 AND epoch <= ?2", error);
+  if (statement == NULL) {
+    return -1;
+  }
+  bind_key(statement, slug, epoch);
+  int status = sqlite3_step(statement) == SQLITE_DONE ? 0 : fail(outbox, "erase", error);
+  sqlite3_finalize(statement);
+  if (status == 0) {
+    run(outbox, "PRAGMA wal_checkpoint(TRUNCATE)", NULL);
+  }
+  return status;
+}
+
+int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, int most,
+                struct vc_error *error)
+{
+  sqlite3_stmt *statement = prepare(
+      outbox, "SELECT id, added_ms, value FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2", error);
+  if (statement == NULL) {
+    return -1;
+  }
+  sqlite3_bind_int64(statement, 1, after);
+  sqlite3_bind_int(statement, 2, most);
+  int n = 0, status;
+  while ((status = sqlite3_step(statement)) == SQLITE_ROW) {
+    size_t size = (size_t)sqlite3_column_bytes(statement, 2);
+    char *value = malloc(size + 1);
+    if (value == NULL) {
+      status = SQLITE_NOMEM;
+      break;
+    }
+    memcpy(value, sqlite3_column_blob(statement, 2), size);
+    value[size] = '\0';
+    rows[n++] = (struct outbox_row){.id = sqlite3_column_int64(statement, 0),
+                                    .added_ms = sqlite3_column_int64(statement, 1),
+                                    .value = value,
+                                    .size = size};
+  }
+  sqlite3_finalize(statement);
+  if (status != SQLITE_DONE) {
+    while (n > 0) {
+      free(rows[--n].value);
+    }
+    return fail(outbox, "read", error);
+  }
+  return n;
+}

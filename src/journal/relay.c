@@ -1,0 +1,158 @@
+// The relay reads rows in the order of their ids and gives them to the sink; that they are there is
+// told to the stage, whose next commit deletes them. A crash between the two sends them again,
+// which the sink's unique keys take for what it is.
+#include <verbacast/base/log.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "room.h"
+
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_MAX_MS 5000
+#define IDLE_MS 500 // looks anew even if no commit was told
+
+struct relay {
+  struct vc_journal *journal;
+  struct outbox *outbox;
+  struct outbox_row *rows;
+  struct vc_journal_row *shown;
+  int most;
+  int64_t sent_upto;
+};
+
+static uint64_t now_ns(void)
+{
+  return vc_clock_now_ns(&vc_clock_system);
+}
+
+// Waits for a commit beyond `seen`, the stop, or the time. Returns: 1 when the relay has to end.
+static int wait_changed(struct vc_journal *journal, uint64_t seen, uint64_t wait_ms,
+                        int also_commits)
+{
+  struct timespec limit;
+  clock_gettime(CLOCK_MONOTONIC, &limit);
+  uint64_t ns = (uint64_t)limit.tv_nsec + wait_ms * VC_NS_PER_MS;
+  limit.tv_sec += (time_t)(ns / VC_NS_PER_S);
+  limit.tv_nsec = (long)(ns % VC_NS_PER_S);
+  int status = 0;
+  pthread_mutex_lock(&journal->mutex);
+  while (status == 0 && !journal->is_stopping && !(also_commits && journal->n_commits != seen)) {
+    status = pthread_cond_timedwait(&journal->changed, &journal->mutex, &limit);
+  }
+  int is_over = journal->is_stopping && now_ns() >= journal->stop_ns;
+  pthread_mutex_unlock(&journal->mutex);
+  return is_over;
+}
+
+static int is_stopping(struct vc_journal *journal)
+{
+  pthread_mutex_lock(&journal->mutex);
+  int stopping = journal->is_stopping;
+  pthread_mutex_unlock(&journal->mutex);
+  return stopping;
+}
+
+static int send_rows(struct relay *relay, int n, struct vc_error *error)
+{
+  const struct vc_journal_sink *sink = &relay->journal->settings.sink;
+  for (int i = 0; i < n; i++) {
+    relay->shown[i] = (struct vc_journal_row){relay->rows[i].value, relay->rows[i].size};
+  }
+  return sink->write == NULL ? 0 : sink->write(sink->context, relay->shown, (size_t)n, error);
+}
+
+static void tell_age(struct relay *relay, int n)
+{
+  struct vc_journal *journal = relay->journal;
+  int64_t age_ms = n > 0 ? vc_clock_unix_ms(journal->settings.clock) - relay->rows[0].added_ms : 0;
+  vc_metric_set(journal->relay_slots, OLDEST_UNSENT, age_ms > 0 ? age_ms / 1000 : 0);
+}
+
+// One batch. Returns: rows sent, or -1: it failed.
+static int relay_batch(struct relay *relay)
+{
+  struct vc_journal *journal = relay->journal;
+  const char *what = journal->settings.sink.what;
+  struct vc_error error;
+  int n = outbox_read(relay->outbox, relay->sent_upto, relay->rows, relay->most, &error);
+  tell_age(relay, n);
+  int status = n > 0 ? send_rows(relay, n, &error) : n;
+  if (status < 0) {
+    vc_metric_add(journal->relay_slots, RELAY_ERRORS, 1);
+    vc_health_set(journal->settings.health, what, error.text);
+  } else if (n > 0) {
+    vc_health_clear(journal->settings.health, what);
+    vc_metric_add(journal->relay_slots, RELAYED, (uint64_t)n);
+    relay->sent_upto = relay->rows[n - 1].id;
+    // Release: whoever deletes the rows sees that they were written.
+    atomic_store_explicit(&journal->relayed_upto, relay->sent_upto, memory_order_release);
+    vc_stage_wake(journal->stage);
+  }
+  for (int i = 0; i < n; i++) {
+    free(relay->rows[i].value);
+  }
+  return status < 0 ? -1 : n;
+}
+
+static void relay_until_stop(struct relay *relay)
+{
+  struct vc_journal *journal = relay->journal;
+  uint64_t interval_ms = (uint64_t)journal->settings.options->batch_flush_interval_ms;
+  uint64_t backoff_ms = 0;
+  for (;;) {
+    pthread_mutex_lock(&journal->mutex);
+    uint64_t seen = journal->n_commits;
+    pthread_mutex_unlock(&journal->mutex);
+    int stopping = is_stopping(journal);
+    int n = relay_batch(relay);
+    if (n == relay->most) {
+      backoff_ms = 0;
+      if (stopping && wait_changed(journal, seen, 0, 0)) {
+        return;
+      }
+      continue; // more is there
+    }
+    if (n >= 0 && stopping) {
+      return; // all of it was sent
+    }
+    backoff_ms = n >= 0                            ? 0
+                 : backoff_ms == 0                 ? BACKOFF_FIRST_MS
+                 : backoff_ms * 2 < BACKOFF_MAX_MS ? backoff_ms * 2
+                                                   : BACKOFF_MAX_MS;
+    if (n < 0) {
+      if (wait_changed(journal, seen, stopping ? BACKOFF_FIRST_MS : backoff_ms, 0)) {
+        return;
+      }
+      if (stopping) {
+        nanosleep(&(struct timespec){.tv_nsec = BACKOFF_FIRST_MS * 1000000L}, NULL);
+      }
+      continue;
+    }
+    // A batch gathers for an interval after the commit that begins it.
+    if (wait_changed(journal, seen, IDLE_MS, 1) || wait_changed(journal, seen, interval_ms, 0)) {
+      return;
+    }
+  }
+}
+
+void *relay_run(void *context)
+{
+  struct vc_journal *journal = context;
+  struct vc_error error;
+  struct relay relay = {.journal = journal, .most = (int)journal->settings.options->batch_max_size};
+  relay.rows = calloc((size_t)relay.most, sizeof *relay.rows);
+  relay.shown = calloc((size_t)relay.most, sizeof *relay.shown);
+  if (relay.rows == NULL || relay.shown == NULL ||
+      outbox_open_reader(&relay.outbox, journal->settings.options->journal_path, &error) != 0) {
+    vc_health_set(journal->settings.health, "journal",
+                  relay.shown == NULL ? "no memory for the relay" : error.text);
+  } else {
+    relay_until_stop(&relay);
+  }
+  outbox_close(&relay.outbox);
+  free(relay.rows);
+  free(relay.shown);
+  return NULL;
+}

@@ -1,0 +1,86 @@
+// What the files of the room share.
+#pragma once
+
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+
+#include <verbacast/flow/query.h>
+#include <verbacast/flow/record.h>
+#include <verbacast/journal.h>
+
+enum metric {
+  COMMITTED,
+  COMMIT_ERRORS,
+  LOST,
+  RELAYED,
+  RELAY_ERRORS,
+  ROWS,
+  BYTES,
+  PENDING_BYTES,
+  OLDEST_UNSENT,
+  COMMIT_MS,
+};
+
+struct pending {
+  struct vc_record *record;
+  struct pending *prev, *next; // in vc_journal.pending
+};
+
+struct outbox;
+
+struct vc_journal {
+  /* set before start, then read-only */
+  struct vc_journal_settings settings;
+  struct vc_stage *stage;
+  struct outbox *outbox; // the stage's connection
+  struct vc_slots *relay_slots;
+  pthread_t relay;
+  int has_relay;
+  /* the stage's thread only */
+  struct pending *pending;
+  size_t n_pending, pending_bytes;
+  uint64_t oldest_ns;  // when the oldest pending record came
+  uint64_t retry_ns;   // no commit before
+  uint64_t backoff_ms; // 0: the last commit went well
+  int64_t deleted_upto;
+  size_t n_uncommitted; // at the end
+  /* any thread, atomic */
+  _Atomic int64_t relayed_upto; // rows up to this id may go; release: they are in the sink
+  _Atomic int64_t bytes;        // of rows in the outbox
+  _Atomic int64_t rows;
+  /* guarded by the mutex */
+  pthread_mutex_t mutex;
+  pthread_cond_t changed; // a commit, or the stop
+  uint64_t n_commits;
+  int is_stopping;
+  uint64_t stop_ns; // the relay goes on until then
+};
+
+// --- outbox.c: the file
+// Returns: 0, or -1 and the error. A corrupt file is moved aside first.
+int outbox_open(struct outbox **outbox, const char *path, struct vc_error *error);
+// Another connection to a file that is open, for the relay.
+int outbox_open_reader(struct outbox **outbox, const char *path, struct vc_error *error);
+void outbox_close(struct outbox **outbox);
+// One transaction: appends the records, deletes rows up to `delete_upto`. Returns: 0, or -1: it was
+// rolled back.
+int outbox_commit(struct outbox *outbox, const struct pending *first, int64_t delete_upto,
+                  int64_t now_ms, struct vc_error *error);
+int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_error *error);
+// Writes the ends of sessions that a crash left open. Returns: how many, or -1.
+int outbox_end_crashed(struct outbox *outbox, int64_t now_ms, struct vc_error *error);
+int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, struct vc_error *error);
+
+struct outbox_row {
+  int64_t id;
+  int64_t added_ms;
+  char *value; // malloc'ed
+  size_t size;
+};
+// Reads rows behind `after`, at most `most`. Returns: how many, or -1.
+int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, int most,
+                struct vc_error *error);
+
+// --- relay.c
+void *relay_run(void *journal);

@@ -1,0 +1,424 @@
+#include <verbacast/base/log.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "room.h"
+
+#define LANE_CAPACITY 8192
+#define TICK_MS 250
+#define BACKOFF_FIRST_MS 50
+#define BACKOFF_MAX_MS 1000
+#define ROW_OVERHEAD 64 // of a record in memory, and of a row in the file
+
+#define FIELD(name) offsetof(struct vc_journal_options, name)
+const struct vc_option vc_journal_option_rows[] = {
+    {"JOURNAL_PATH", VC_OPTION_TEXT, FIELD(journal_path), "verbacast-journal.db", "a path",
+     .help = "The node's durable outbox; on a persistent volume, not shared with another node."},
+    {"JOURNAL_COMMIT_MS", VC_OPTION_INTEGER, FIELD(journal_commit_ms), "25", "ms", 1, 10000,
+     .help = "Finals that come within this time are one commit to the disk."},
+    {"JOURNAL_MAX_BYTES", VC_OPTION_BYTES, FIELD(journal_max_bytes), "1GiB", "bytes", 65536, 1e15,
+     .help = "Rows not relayed yet; at this bound new sessions are refused."},
+    {"BATCH_FLUSH_INTERVAL_MS", VC_OPTION_INTEGER, FIELD(batch_flush_interval_ms), "300", "ms", 1,
+     60000, .help = "How long a batch for the database gathers."},
+    {"BATCH_MAX_SIZE", VC_OPTION_INTEGER, FIELD(batch_max_size), "100", "rows", 1, 10000,
+     .help = "Rows in one transaction of the database."},
+    {"BATCH_MAX_QUEUE", VC_OPTION_INTEGER, FIELD(batch_max_queue), "1000", "rows", 1, 1000000,
+     .help = "Rows held in memory for the database; the node holds at most one batch, the rest "
+             "lies in the journal."},
+    VC_OPTION_ROWS_END,
+};
+
+const struct vc_metric vc_journal_metrics[] = {
+    [COMMITTED] = {"journal.committed_total", VC_METRIC_COUNTER, "records",
+                   "Records whose commit to the disk has returned."},
+    [COMMIT_ERRORS] = {"journal.commit_errors_total", VC_METRIC_COUNTER, "commits",
+                       "Commits that failed and are tried again."},
+    [LOST] = {"journal.lost_total", VC_METRIC_COUNTER, "records",
+              "Records that no restart will bring back: the disk took nothing for too long."},
+    [RELAYED] = {"journal.relayed_total", VC_METRIC_COUNTER, "records",
+                 "Records that the database has taken."},
+    [RELAY_ERRORS] = {"journal.relay_errors_total", VC_METRIC_COUNTER, "batches",
+                      "Batches that the database did not take and that are tried again."},
+    [ROWS] = {"journal.rows", VC_METRIC_GAUGE, "rows", "Rows in the outbox."},
+    [BYTES] = {"journal.bytes", VC_METRIC_GAUGE, "bytes", "Bytes of the rows in the outbox."},
+    [PENDING_BYTES] = {"journal.backlog_bytes", VC_METRIC_GAUGE, "bytes",
+                       "Records in memory that wait for the journal's disk."},
+    [OLDEST_UNSENT] = {"journal.oldest_unsent_s", VC_METRIC_GAUGE_MAX, "s",
+                       "Age of the oldest row that is not in the database yet."},
+    [COMMIT_MS] = {"journal.commit_ms", VC_METRIC_DISTRIBUTION, "ms",
+                   "One commit to the disk, with its fsync."},
+    VC_METRIC_ROWS_END,
+};
+
+static struct vc_journal *journal_of(struct vc_worker *worker)
+{
+  return vc_worker_state(worker);
+}
+
+static size_t cost_of(const struct vc_record *record)
+{
+  return record->value->size + ROW_OVERHEAD;
+}
+
+static void tell_sizes(struct vc_worker *worker)
+{
+  const struct vc_journal *journal = journal_of(worker);
+  struct vc_slots *slots = vc_worker_slots(worker);
+  vc_metric_set(slots, PENDING_BYTES, (int64_t)journal->pending_bytes);
+  vc_metric_set(slots, ROWS, atomic_load_explicit(&journal->rows, memory_order_relaxed));
+  vc_metric_set(slots, BYTES, atomic_load_explicit(&journal->bytes, memory_order_relaxed));
+}
+
+static void forget(struct vc_journal *journal, struct pending *pending)
+{
+  DL_DELETE(journal->pending, pending);
+  journal->n_pending--;
+  journal->pending_bytes -= cost_of(pending->record);
+  vc_record_destroy(&pending->record);
+  free(pending);
+}
+
+static void lose_oldest(struct vc_worker *worker)
+{
+  struct vc_journal *journal = journal_of(worker);
+  const struct vc_record *record = journal->pending->record;
+  vc_metric_add(vc_worker_slots(worker), LOST, 1);
+  vc_log(VC_LOG_ERROR, VC_EVENT("journal.lost"), VC_STR("session", record->slug),
+         VC_INT("epoch", record->epoch), VC_INT("seq", record->seq));
+  forget(journal, journal->pending);
+}
+
+// --- committing
+
+static void trace(const struct vc_journal *journal)
+{
+  if (vc_log_level_get() < VC_LOG_DEBUG) {
+    return;
+  }
+  const struct pending *pending;
+  DL_FOREACH(journal->pending, pending)
+  {
+    if (pending->record->kind == VC_RECORD_FINAL) {
+      vc_log(VC_LOG_DEBUG, VC_EVENT("journal_committed"), VC_STR("session", pending->record->slug),
+             VC_INT("epoch", pending->record->epoch), VC_INT("seq", pending->record->seq));
+    }
+  }
+}
+
+static void count_size(struct vc_worker *worker)
+{
+  struct vc_journal *journal = journal_of(worker);
+  struct vc_error error;
+  int64_t rows, bytes;
+  if (outbox_size(journal->outbox, &rows, &bytes, &error) == 0) {
+    atomic_store_explicit(&journal->rows, rows, memory_order_relaxed);
+    atomic_store_explicit(&journal->bytes, bytes + rows * ROW_OVERHEAD, memory_order_relaxed);
+  }
+}
+
+static void committed(struct vc_worker *worker, int64_t deleted_upto)
+{
+  struct vc_journal *journal = journal_of(worker);
+  vc_metric_add(vc_worker_slots(worker), COMMITTED, journal->n_pending);
+  trace(journal);
+  atomic_fetch_add_explicit(&journal->rows, (int64_t)journal->n_pending, memory_order_relaxed);
+  atomic_fetch_add_explicit(&journal->bytes, (int64_t)journal->pending_bytes, memory_order_relaxed);
+  while (journal->pending != NULL) {
+    forget(journal, journal->pending);
+  }
+  if (deleted_upto > journal->deleted_upto) {
+    journal->deleted_upto = deleted_upto;
+    count_size(worker);
+  }
+  if (journal->backoff_ms != 0) {
+    journal->backoff_ms = 0;
+    vc_health_clear(journal->settings.health, "journal");
+  }
+  pthread_mutex_lock(&journal->mutex);
+  journal->n_commits++;
+  pthread_cond_signal(&journal->changed);
+  pthread_mutex_unlock(&journal->mutex);
+}
+
+static void commit_failed(struct vc_worker *worker, const struct vc_error *error)
+{
+  struct vc_journal *journal = journal_of(worker);
+  vc_metric_add(vc_worker_slots(worker), COMMIT_ERRORS, 1);
+  journal->backoff_ms = journal->backoff_ms == 0                   ? BACKOFF_FIRST_MS
+                        : journal->backoff_ms * 2 < BACKOFF_MAX_MS ? journal->backoff_ms * 2
+                                                                   : BACKOFF_MAX_MS;
+  journal->retry_ns = vc_worker_now_ns(worker) + journal->backoff_ms * VC_NS_PER_MS;
+  vc_health_set(journal->settings.health, "journal", error->text);
+}
+
+// Returns: 0 nothing is pending any more, -1 the disk did not take it.
+static int commit(struct vc_worker *worker)
+{
+  struct vc_journal *journal = journal_of(worker);
+  // Acquire: pairs with the relay's release.
+  int64_t upto = atomic_load_explicit(&journal->relayed_upto, memory_order_acquire);
+  int64_t delete_upto = upto > journal->deleted_upto ? upto : 0;
+  struct vc_error error;
+  if (journal->pending == NULL && delete_upto == 0) {
+    return 0;
+  }
+  const struct vc_clock *clock = vc_worker_clock(worker);
+  uint64_t begun = vc_clock_now_ns(clock);
+  int status = outbox_commit(journal->outbox, journal->pending, delete_upto,
+                             vc_clock_unix_ms(clock), &error);
+  uint64_t ended = vc_clock_now_ns(clock);
+  vc_metric_record(vc_worker_slots(worker), COMMIT_MS,
+                   (double)(ended - begun) / (double)VC_NS_PER_MS, ended);
+  if (status == 0) {
+    committed(worker, upto);
+  } else {
+    commit_failed(worker, &error);
+  }
+  tell_sizes(worker);
+  return status;
+}
+
+static void commit_when_due(struct vc_worker *worker)
+{
+  struct vc_journal *journal = journal_of(worker);
+  uint64_t now = vc_worker_now_ns(worker);
+  uint64_t commit_ns = (uint64_t)journal->settings.options->journal_commit_ms * VC_NS_PER_MS;
+  if (now < journal->retry_ns) {
+    vc_worker_wake_at(worker, journal->retry_ns);
+    return;
+  }
+  int is_due = journal->pending != NULL && now >= journal->oldest_ns + commit_ns;
+  int has_relayed =
+      atomic_load_explicit(&journal->relayed_upto, memory_order_relaxed) > journal->deleted_upto;
+  if (is_due || (has_relayed && journal->pending == NULL)) {
+    commit(worker);
+  }
+  if (journal->pending != NULL) {
+    vc_worker_wake_at(worker,
+                      journal->retry_ns > now ? journal->retry_ns : journal->oldest_ns + commit_ns);
+  }
+}
+
+// --- the stage
+
+static void handle_record(struct vc_worker *worker, struct vc_record *record)
+{
+  struct vc_journal *journal = journal_of(worker);
+  struct pending *pending = calloc(1, sizeof *pending);
+  if (pending == NULL) {
+    vc_metric_add(vc_worker_slots(worker), LOST, 1);
+    vc_log(VC_LOG_ERROR, VC_EVENT("journal.lost"), VC_STR("session", record->slug),
+           VC_INT("epoch", record->epoch), VC_INT("seq", record->seq));
+    vc_record_destroy(&record);
+    return;
+  }
+  pending->record = record;
+  if (journal->pending == NULL) {
+    journal->oldest_ns = vc_worker_now_ns(worker);
+    vc_worker_wake_at(worker,
+                      journal->oldest_ns +
+                          (uint64_t)journal->settings.options->journal_commit_ms * VC_NS_PER_MS);
+  }
+  DL_APPEND(journal->pending, pending);
+  journal->n_pending++;
+  journal->pending_bytes += cost_of(record);
+  while (journal->pending_bytes > VC_JOURNAL_PENDING_MAX) {
+    lose_oldest(worker);
+  }
+}
+
+// Pending records of an erased session go too.
+static void handle_erase(struct vc_worker *worker, struct vc_query *query)
+{
+  struct vc_journal *journal = journal_of(worker);
+  struct vc_error error;
+  struct pending *pending, *next;
+  DL_FOREACH_SAFE(journal->pending, pending, next)
+  {
+    if (strcmp(pending->record->slug, vc_query_slug(query)) == 0 &&
+        pending->record->epoch <= vc_query_number(query)) {
+      forget(journal, pending);
+    }
+  }
+  int status = outbox_erase(journal->outbox, vc_query_slug(query), vc_query_number(query), &error);
+  if (status != 0) {
+    vc_log(VC_LOG_ERROR, VC_EVENT("journal.erase_failed"), VC_STR("why", error.text));
+  }
+  count_size(worker);
+  vc_query_answer(query, status == 0 ? 200 : 503, NULL);
+}
+
+static void handle(struct vc_worker *worker, struct vc_item *item)
+{
+  if (item->kind == VC_ITEM_RECORD) {
+    handle_record(worker, (struct vc_record *)item);
+  } else if (item->kind == VC_ITEM_QUERY && vc_query_kind(vc_query_of(item)) == VC_QUERY_ERASE) {
+    handle_erase(worker, vc_query_of(item));
+  } else {
+    vc_item_destroy(item);
+  }
+}
+
+static void tick(struct vc_worker *worker)
+{
+  commit_when_due(worker);
+  tell_sizes(worker);
+}
+
+static int is_drained(struct vc_worker *worker)
+{
+  struct vc_journal *journal = journal_of(worker);
+  if (journal->pending != NULL && vc_worker_now_ns(worker) >= journal->retry_ns) {
+    commit(worker);
+  }
+  return journal->pending == NULL;
+}
+
+static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
+{
+  vc_worker_set_state(worker, *(struct vc_journal **)config);
+  count_size(worker);
+  tell_sizes(worker);
+  return 0;
+}
+
+static void leave(struct vc_worker *worker)
+{
+  struct vc_journal *journal = journal_of(worker);
+  journal->n_uncommitted = journal->n_pending;
+  while (journal->pending != NULL) {
+    lose_oldest(worker);
+  }
+}
+
+static const struct vc_stage_ops ops = {
+    .name = "journal",
+    .enter = enter,
+    .handle = handle,
+    .tick = tick,
+    .is_drained = is_drained,
+    .leave = leave,
+};
+
+static int open_outbox(struct vc_journal *journal, struct vc_error *error)
+{
+  const struct vc_journal_settings *settings = &journal->settings;
+  if (outbox_open(&journal->outbox, settings->options->journal_path, error) != 0) {
+    return -1;
+  }
+  int n = outbox_end_crashed(journal->outbox, vc_clock_unix_ms(settings->clock), error);
+  if (n < 0) {
+    // A full disk must not keep the node down: the ends are written at a later start.
+    vc_health_set(settings->health, "journal", error->text);
+  } else if (n > 0) {
+    vc_log(VC_LOG_WARN, VC_EVENT("journal.crash"), VC_INT("sessions", n));
+  }
+  return 0;
+}
+
+int vc_journal_create(struct vc_journal **journal_out, const struct vc_journal_settings *settings,
+                      struct vc_error *error)
+{
+  struct vc_journal *journal = calloc(1, sizeof *journal);
+  if (journal == NULL) {
+    return vc_error_set(error, "journal: no memory");
+  }
+  journal->settings = *settings;
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_mutex_init(&journal->mutex, NULL);
+  pthread_cond_init(&journal->changed, &attributes);
+  pthread_condattr_destroy(&attributes);
+  if (settings->metrics != NULL) {
+    journal->relay_slots = vc_metrics_slots_create(settings->metrics, vc_journal_metrics);
+  }
+  if (open_outbox(journal, error) != 0 ||
+      vc_stage_create(&journal->stage,
+                      &(struct vc_stage_settings){
+                          .ops = &ops,
+                          .config = &journal,
+                          .config_size = sizeof(struct vc_journal *),
+                          .n_workers = 1,
+                          .tick_ms = TICK_MS,
+                          .lane_capacity = LANE_CAPACITY,
+                          .clock = settings->clock,
+                          .metrics = settings->metrics,
+                          .metric_rows = vc_journal_metrics,
+                      },
+                      error) != 0) {
+    vc_journal_destroy(&journal);
+    return -1;
+  }
+  *journal_out = journal;
+  return 0;
+}
+
+struct vc_stage *vc_journal_stage(struct vc_journal *journal)
+{
+  return journal->stage;
+}
+
+int vc_journal_start(struct vc_journal *journal, struct vc_error *error)
+{
+  if (vc_stage_start(journal->stage, error) != 0) {
+    return -1;
+  }
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  int status = pthread_create(&journal->relay, NULL, relay_run, journal);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (status != 0) {
+    vc_stage_stop(journal->stage, 0);
+    return vc_error_set(error, "journal: no thread: %s", strerror(status));
+  }
+  pthread_setname_np(journal->relay, "vc-relay");
+  journal->has_relay = 1;
+  return 0;
+}
+
+size_t vc_journal_stop(struct vc_journal *journal, uint32_t flush_ms)
+{
+  vc_stage_stop(journal->stage, flush_ms);
+  if (journal->has_relay) {
+    pthread_mutex_lock(&journal->mutex);
+    journal->is_stopping = 1;
+    journal->stop_ns = vc_clock_now_ns(&vc_clock_system) + flush_ms * VC_NS_PER_MS;
+    pthread_cond_signal(&journal->changed);
+    pthread_mutex_unlock(&journal->mutex);
+    pthread_join(journal->relay, NULL);
+    journal->has_relay = 0;
+    // The rows that went in the last moments are not sent again at the next start.
+    struct vc_error error;
+    int64_t upto = atomic_load_explicit(&journal->relayed_upto, memory_order_acquire);
+    if (upto > journal->deleted_upto &&
+        outbox_commit(journal->outbox, NULL, upto, 0, &error) != 0) {
+      vc_log(VC_LOG_WARN, VC_EVENT("journal.delete_failed"), VC_STR("why", error.text));
+    }
+  }
+  return journal->n_uncommitted;
+}
+
+void vc_journal_destroy(struct vc_journal **journal)
+{
+  if (*journal != NULL) {
+    vc_stage_destroy(&(*journal)->stage);
+    outbox_close(&(*journal)->outbox);
+    pthread_mutex_destroy(&(*journal)->mutex);
+    pthread_cond_destroy(&(*journal)->changed);
+    free(*journal);
+    *journal = NULL;
+  }
+}
+
+const char *vc_journal_refusal(const struct vc_journal *journal)
+{
+  return atomic_load_explicit(&journal->bytes, memory_order_relaxed) >=
+                 journal->settings.options->journal_max_bytes
+             ? "The journal is full."
+             : NULL;
+}
