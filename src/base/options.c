@@ -16,7 +16,7 @@ struct vc_secret {
   pthread_mutex_t mutex;
   char *source;   // as configured: the text or @file
   char *newest;   // guarded by the mutex; NULL: not set
-  char *previous; // the same
+  char *previous; // the same; what is still taken, a comma list
 };
 
 enum source { FROM_DEFAULT, FROM_ENVIRONMENT, FROM_FLAG };
@@ -35,14 +35,25 @@ struct vc_option_values {
 
 // --- secrets
 
-static int equals_in_constant_time(const char *a, const char *text, size_t size)
+static int equals_in_constant_time(const char *a, size_t length, const char *text, size_t size)
 {
-  size_t length = strlen(a);
-  unsigned char different = length != size;
+  unsigned char different = length != size || length == 0;
   for (size_t i = 0; i < size; i++) {
     different |= (unsigned char)(text[i] ^ a[length > 0 ? i % length : 0]);
   }
   return !different;
+}
+
+// Every element is compared, so that the time does not tell which one it was.
+static int is_in_list(const char *list, const char *text, size_t size)
+{
+  int is_in = 0;
+  for (const char *at = list; at != NULL;) {
+    size_t length = strcspn(at, ",");
+    is_in |= equals_in_constant_time(at, length, text, size);
+    at = at[length] == ',' ? at + length + 1 : NULL;
+  }
+  return is_in;
 }
 
 int vc_secret_matches(const struct vc_secret *secret, const char *text, size_t size)
@@ -54,10 +65,10 @@ int vc_secret_matches(const struct vc_secret *secret, const char *text, size_t s
   pthread_mutex_lock(mutex);
   int matches = 0;
   if (secret->newest != NULL) {
-    matches |= equals_in_constant_time(secret->newest, text, size);
+    matches |= equals_in_constant_time(secret->newest, strlen(secret->newest), text, size);
   }
   if (secret->previous != NULL) {
-    matches |= equals_in_constant_time(secret->previous, text, size);
+    matches |= is_in_list(secret->previous, text, size);
   }
   pthread_mutex_unlock(mutex);
   return matches;

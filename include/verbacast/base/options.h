@@ -16,7 +16,8 @@ enum vc_option_kind {
   VC_OPTION_SWITCH,  // int field, 0 or 1; a bare flag means 1
   VC_OPTION_TEXT,    // const char * field, never NULL ("" when unset)
   VC_OPTION_CHOICE,  // int field, the index in `choices`
-  VC_OPTION_SECRET,  // struct vc_secret field; the text, @file, or "new,old" while rotated
+  VC_OPTION_SECRET,  // struct vc_secret field; the text, @file, or "new,old" while rotated (or a
+                     // longer comma list, where several parties have one each)
 };
 
 struct vc_option {
@@ -51,8 +52,8 @@ struct vc_option_set {
 
 // A secret that may be rotated while the program runs.
 struct vc_secret;
-// Thread: any. Returns: 1 when `text` equals the new or the old secret (constant time), else 0;
-// 0 when none is set.
+// Thread: any. Returns: 1 when `text` equals one of the secrets (constant time), else 0; 0 when
+// none is set.
 int vc_secret_matches(const struct vc_secret *secret, const char *text, size_t size);
 int vc_secret_is_set(const struct vc_secret *secret);
 // Copies the newest secret. Returns: its length, 0 when none is set, -1 when it does not fit.
