@@ -79,21 +79,32 @@ int vc_secret_is_set(const struct vc_secret *secret)
   return secret != NULL && secret->source != NULL;
 }
 
-int vc_secret_copy(const struct vc_secret *secret, char *into, size_t size)
+static int copy_secret(const struct vc_secret *secret, int is_previous, char *into, size_t size)
 {
   if (!vc_secret_is_set(secret)) {
     return 0;
   }
   pthread_mutex_t *mutex = &((struct vc_secret *)secret)->mutex;
   pthread_mutex_lock(mutex);
-  size_t length = secret->newest != NULL ? strlen(secret->newest) : 0;
+  const char *text = is_previous ? secret->previous : secret->newest;
+  size_t length = text != NULL ? strlen(text) : 0;
   int result = -1;
   if (length < size) {
-    memcpy(into, secret->newest != NULL ? secret->newest : "", length + 1);
+    memcpy(into, text != NULL ? text : "", length + 1);
     result = (int)length;
   }
   pthread_mutex_unlock(mutex);
   return result;
+}
+
+int vc_secret_copy(const struct vc_secret *secret, char *into, size_t size)
+{
+  return copy_secret(secret, 0, into, size);
+}
+
+int vc_secret_copy_previous(const struct vc_secret *secret, char *into, size_t size)
+{
+  return copy_secret(secret, 1, into, size);
 }
 
 static char *read_secret_file(const char *path, const char *name, struct vc_error *error)

@@ -144,8 +144,9 @@ static int find_type(const char *name, enum vc_record_type *type)
   return -1;
 }
 
-static const char *parse_fields(const json_t *root, struct vc_record_fields *fields)
+const char *vc_record_read(const json_t *root, struct vc_record_fields *fields)
 {
+  *fields = (struct vc_record_fields){0};
   long long version = vc_json_integer(root, "v", 0);
   if (version < 1 || version > VC_RECORD_VERSION) {
     return "v is missing or newer than this program knows";
@@ -173,7 +174,7 @@ int vc_record_parse(const char *text, size_t size, struct vc_record_parsed *reco
   if (record->root == NULL) {
     return -1;
   }
-  *why = parse_fields(record->root, &record->fields);
+  *why = vc_record_read(record->root, &record->fields);
   if (*why != NULL) {
     vc_record_parsed_fini(record);
     return -1;

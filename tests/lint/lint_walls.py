@@ -21,6 +21,7 @@ FOREIGN = {
     r"ck_\w+\.h": ["base"],
     r"jansson\.h": ["wire", "control", "sttd", "store", "journal", "ledger", "broadcast", "ingest", "bench"],
     r"openssl/": ["wire", "base"],
+    r"jwt\.h": ["control"],
     r"sherpa-onnx/": ["sttd"],
     r"pocketsphinx": ["sttd"],
     r"librdkafka/": ["kafka"],

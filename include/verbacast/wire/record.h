@@ -51,4 +51,6 @@ struct vc_record_parsed {
 // Returns: 0, or -1 and `why`, a constant text: what makes the record a poisoned one.
 int vc_record_parse(const char *text, size_t size, struct vc_record_parsed *record,
                     const char **why);
+// The same of a JSON value; the fields point into it. Returns: NULL, or why it is no record.
+const char *vc_record_read(const json_t *root, struct vc_record_fields *fields);
 void vc_record_parsed_fini(struct vc_record_parsed *record);

@@ -1,0 +1,74 @@
+// control: what people and machines ask the node over HTTP, and who may ask it. Two doors: the
+// viewers' (HTTP_LISTEN, WebSockets too) and the operators' (ADMIN_LISTEN), which answers at once
+// whatever happens at the other.
+//
+// Thread: a front's threads, whose stacks are small; whatever parses or prints JSON runs on a
+// thread of its own with 1 MiB of stack, made for the request. Stages are asked by queries with a
+// bounded wait: 503 when it was not enough.
+#pragma once
+
+#include <stdatomic.h>
+
+#include <verbacast/base/limits.h>
+#include <verbacast/base/options.h>
+#include <verbacast/flow/health.h>
+#include <verbacast/flow/stage.h>
+#include <verbacast/flow/viewer.h>
+
+struct vc_control_options {
+  const char *http_listen;
+  const char *admin_listen;
+  const char *allowed_origins;
+  struct vc_secret *viewer_secret;
+  struct vc_secret *publish_secret;
+  struct vc_secret *admin_token;
+  int insecure;
+  int metrics_per_session;
+  const char *node_id; // "": host name and a random number
+  const char *pages_dir;
+  const char *database_url;
+};
+extern const struct vc_option vc_control_option_rows[];
+
+struct vc_control_newcomer {
+  int fd;
+  const char *slug;
+  struct vc_position since;
+  struct vc_address address;
+  int is_exempt;
+};
+
+struct vc_control_settings {
+  const struct vc_control_options *options; // lives as long as the control
+  const char *node;                         // the resolved NODE_ID
+  const char *version;
+  const struct vc_networks *proxies;
+  struct vc_limits *limits; // of viewers by address
+  struct vc_stage *ingest, *decode, *stt, *ledger, *broadcast, *journal;
+  const struct vc_clock *clock;
+  struct vc_metrics *metrics;
+  struct vc_health *health;
+  // Thread: a front's. A WebSocket that may watch `slug`.
+  int (*has_room)(void *context);
+  void (*adopt)(void *context, const struct vc_control_newcomer *newcomer);
+  void *context;
+};
+
+struct vc_control;
+
+// Opens both doors. Everything behind them must run.
+int vc_control_start(struct vc_control **control, struct vc_address *http, struct vc_address *admin,
+                     const struct vc_control_settings *settings, struct vc_error *error);
+// /readyz answers 404 from now on, new viewers are refused when `refuses_viewers`.
+void vc_control_drain(struct vc_control *control, int refuses_viewers);
+// Closes the viewers' door, then the operators'. Up to 4 s.
+void vc_control_stop(struct vc_control **control);
+
+// Protected mode: a listener off loopback needs its secret, or --insecure. Returns: 0, or -1 and
+// which secret is missing.
+int vc_control_check(const struct vc_control_options *options, const char *rtmp_listen,
+                     const char *trusted_proxies, struct vc_error *error);
+
+// A publisher's token, from its query. Thread: any. Returns: 0 it may publish, or 1 and why.
+int vc_control_authorize_publisher(const struct vc_control_options *options, const char *slug,
+                                   const char *query, int64_t now_s, const char **why);

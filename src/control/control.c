@@ -1,0 +1,149 @@
+#include "room.h"
+
+#include <verbacast/base/log.h>
+#include <verbacast/store.h>
+#include <verbacast/wire/viewer.h>
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define VIEWERS_WORKERS 256 // silent connections hold one each until the front's time-out
+#define ADMIN_WORKERS 4
+
+static int check_listen(const char *value, struct vc_error *error)
+{
+  struct vc_address address;
+  return vc_listen_parse(value, &address, error);
+}
+
+#define FIELD(name) offsetof(struct vc_control_options, name)
+const struct vc_option vc_control_option_rows[] = {
+    {"HTTP_LISTEN", VC_OPTION_TEXT, FIELD(http_listen), "127.0.0.1:3000", "HOST:PORT",
+     .check = check_listen, .help = "HTTP and WebSocket for viewers."},
+    {"ADMIN_LISTEN", VC_OPTION_TEXT, FIELD(admin_listen), "127.0.0.1:3002", "HOST:PORT",
+     .check = check_listen,
+     .help = "HTTP for operators: answers at once whatever happens on the viewers' port."},
+    {"ALLOWED_ORIGINS", VC_OPTION_TEXT, FIELD(allowed_origins), "", "a comma list of origins",
+     .help = "Web pages of these origins may open WebSockets, POST and DELETE, besides our own."},
+    {"VIEWER_SECRET", VC_OPTION_SECRET, FIELD(viewer_secret),
+     .help = "Viewers need a JWT (HS256) signed with it: session (a name or *) and exp."},
+    {"PUBLISH_SECRET", VC_OPTION_SECRET, FIELD(publish_secret),
+     .help = "Publishers need a JWT (HS256) signed with it: ?token= behind the stream's name."},
+    {"ADMIN_TOKEN", VC_OPTION_SECRET, FIELD(admin_token),
+     .help = "Bearer token for /admin/*, DELETE and, where VIEWER_SECRET is set, for /sessions, "
+             "/metrics and /dashboard on the viewers' port."},
+    {"INSECURE", VC_OPTION_SWITCH, FIELD(insecure), "0",
+     .help = "Serve off loopback, or behind a proxy, without secrets: everybody may do all."},
+    {"METRICS_PER_SESSION", VC_OPTION_SWITCH, FIELD(metrics_per_session), "0",
+     .help = "Prometheus series by session (JSON always has the live ones)."},
+    {"NODE_ID", VC_OPTION_TEXT, FIELD(node_id), "", "text",
+     .help = "Names this node to viewers and in records; empty: host name and a random number."},
+    {"PAGES_DIR", VC_OPTION_TEXT, FIELD(pages_dir), "", "a folder",
+     .help = "Pages that are taken from here instead of those built in."},
+    {"DATABASE_URL", VC_OPTION_TEXT, FIELD(database_url), "sqlite:verbacast.db",
+     "sqlite:PATH, or empty for none", .check = vc_store_check_url,
+     .help = "The store that finals end up in and that past transcripts are read from."},
+    VC_OPTION_ROWS_END,
+};
+
+static void handle_viewers(void *context, struct vc_request *request)
+{
+  route(context, request, VIEWERS_DOOR);
+}
+
+static void handle_admin(void *context, struct vc_request *request)
+{
+  route(context, request, ADMIN_DOOR);
+}
+
+static int open_socket(void *context, struct vc_request *request)
+{
+  char slug[VC_SLUG_MAX + 1];
+  struct vc_position since;
+  return route_socket(context, request, slug, &since);
+}
+
+// The handshake is done: what `open_socket` found good is read again.
+static void adopt_socket(void *context, const struct vc_request *request, int fd)
+{
+  struct vc_control *control = context;
+  char text[64];
+  struct vc_control_newcomer newcomer = {.fd = fd, .address = request->client};
+  newcomer.slug = request->path + strlen("/live/");
+  newcomer.is_exempt = vc_address_is_loopback(&request->client) ||
+                       vc_networks_have(control->settings.proxies, &request->client);
+  if (vc_request_query(request, "since", text, sizeof text) == 1) {
+    vc_viewer_parse_since(text, &newcomer.since.epoch, &newcomer.since.seq);
+  }
+  control->settings.adopt(control->settings.context, &newcomer);
+}
+
+static int make_putters(struct vc_control *control)
+{
+  const struct vc_control_settings *settings = &control->settings;
+  control->ingest = vc_shared_putter_create(settings->ingest);
+  control->ledger = vc_shared_putter_create(settings->ledger);
+  control->broadcast = vc_shared_putter_create(settings->broadcast);
+  control->journal = vc_shared_putter_create(settings->journal);
+  return control->ingest == NULL || control->ledger == NULL || control->broadcast == NULL ||
+         control->journal == NULL;
+}
+
+int vc_control_start(struct vc_control **control_out, struct vc_address *http,
+                     struct vc_address *admin, const struct vc_control_settings *settings,
+                     struct vc_error *error)
+{
+  struct vc_control *control = calloc(1, sizeof *control);
+  if (control == NULL) {
+    return vc_error_set(error, "control: no memory");
+  }
+  control->settings = *settings;
+  control->started_ms = vc_clock_unix_ms(settings->clock);
+  const struct vc_front_settings viewers = {.listen = settings->options->http_listen,
+                                            .n_workers = VIEWERS_WORKERS,
+                                            .takes_sockets = 1,
+                                            .proxies = settings->proxies,
+                                            .handle = handle_viewers,
+                                            .open = open_socket,
+                                            .adopt = adopt_socket,
+                                            .context = control};
+  const struct vc_front_settings operators = {.listen = settings->options->admin_listen,
+                                              .n_workers = ADMIN_WORKERS,
+                                              .proxies = settings->proxies,
+                                              .handle = handle_admin,
+                                              .context = control};
+  int status = make_putters(control) != 0 ? vc_error_set(error, "control: no memory") : 0;
+  if (status == 0) {
+    status = vc_front_start(&control->admin, admin, &operators, error);
+  }
+  if (status == 0) {
+    status = vc_front_start(&control->viewers, http, &viewers, error);
+  }
+  if (status != 0) {
+    vc_control_stop(&control);
+    return -1;
+  }
+  *control_out = control;
+  return 0;
+}
+
+void vc_control_drain(struct vc_control *control, int refuses_viewers)
+{
+  atomic_store_explicit(&control->is_draining, 1, memory_order_relaxed);
+  atomic_store_explicit(&control->refuses_viewers, refuses_viewers, memory_order_relaxed);
+}
+
+void vc_control_stop(struct vc_control **control)
+{
+  if (*control != NULL) {
+    vc_front_stop(&(*control)->viewers);
+    vc_front_stop(&(*control)->admin);
+    vc_shared_putter_destroy(&(*control)->ingest);
+    vc_shared_putter_destroy(&(*control)->ledger);
+    vc_shared_putter_destroy(&(*control)->broadcast);
+    vc_shared_putter_destroy(&(*control)->journal);
+    free(*control);
+    *control = NULL;
+  }
+}

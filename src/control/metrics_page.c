@@ -1,0 +1,312 @@
+#include "room.h"
+
+#include <verbacast/base/log.h>
+#include <verbacast/wire/json.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define SESSIONS_MAX 1000
+#define LAG_SMALLEST_MS 0.001 // of broadcast's buckets: four an octave from here on
+#define LAG_BUCKETS 64
+
+struct page {
+  json_t *latency, *counters, *gauges;
+};
+
+static json_t *number_or_null(double number)
+{
+  return isfinite(number) ? json_real(number) : json_null();
+}
+
+static json_t *distribution_json(const struct vc_distribution *d)
+{
+  return json_pack("{s:I,s:o,s:o,s:o,s:o,s:o,s:o,s:I}", "count", (json_int_t)d->count, "avg",
+                   number_or_null(d->avg), "min", number_or_null(d->min), "max",
+                   number_or_null(d->max), "p50", number_or_null(d->p50), "p95",
+                   number_or_null(d->p95), "p99", number_or_null(d->p99), "count_total",
+                   (json_int_t)d->count_total);
+}
+
+static void add_metric(void *context, const struct vc_metric_value *value)
+{
+  struct page *page = context;
+  if (value->row->kind == VC_METRIC_DISTRIBUTION) {
+    json_object_set_new(page->latency, value->row->name, distribution_json(&value->distribution));
+  } else {
+    json_object_set_new(value->row->kind == VC_METRIC_COUNTER ? page->counters : page->gauges,
+                        value->row->name, json_integer(value->number));
+  }
+}
+
+// --- a session's lag, added up over the workers
+
+struct lag {
+  double count, sum, min, max;
+  double buckets[LAG_BUCKETS];
+};
+
+static void add_lag(struct lag *lag, const json_t *from)
+{
+  double count = vc_json_real(from, "count", 0);
+  if (count <= 0) {
+    return;
+  }
+  double min = vc_json_real(from, "min", 0), max = vc_json_real(from, "max", 0);
+  lag->min = lag->count == 0 || min < lag->min ? min : lag->min;
+  lag->max = max > lag->max ? max : lag->max;
+  lag->sum += vc_json_real(from, "sum", 0);
+  lag->count += count;
+  const char *key;
+  json_t *value;
+  json_object_foreach(json_object_get(from, "buckets"), key, value)
+  {
+    long bucket = strtol(key, NULL, 10);
+    if (bucket >= 0 && bucket < LAG_BUCKETS) {
+      lag->buckets[bucket] += json_number_value(value);
+    }
+  }
+}
+
+static double lag_quantile(const struct lag *lag, double quantile)
+{
+  double rank = quantile * lag->count, seen = 0;
+  for (int i = 0; i < LAG_BUCKETS; i++) {
+    seen += lag->buckets[i];
+    if (seen >= rank && lag->buckets[i] > 0) {
+      double middle = LAG_SMALLEST_MS * exp2((i + 0.5) / 4);
+      return fmin(fmax(middle, lag->min), lag->max);
+    }
+  }
+  return lag->max;
+}
+
+static json_t *lag_json(const struct lag *lag)
+{
+  struct vc_distribution d = {.count = (uint64_t)lag->count,
+                              .count_total = (uint64_t)lag->count,
+                              .avg = NAN,
+                              .min = NAN,
+                              .max = NAN,
+                              .p50 = NAN,
+                              .p95 = NAN,
+                              .p99 = NAN};
+  if (lag->count > 0) {
+    d.avg = lag->sum / lag->count;
+    d.min = lag->min;
+    d.max = lag->max;
+    d.p50 = lag_quantile(lag, 0.50);
+    d.p95 = lag_quantile(lag, 0.95);
+    d.p99 = lag_quantile(lag, 0.99);
+  }
+  return distribution_json(&d);
+}
+
+static void add_session(json_t *sessions, json_t *latency, const char *slug, const json_t *parts,
+                        const char *state)
+{
+  struct lag lag = {.count = 0};
+  long long clients = 0, queue_size = 0;
+  size_t i;
+  json_t *part;
+  json_array_foreach((json_t *)parts, i, part)
+  {
+    long long largest = vc_json_integer(part, "queue_size", 0);
+    clients += vc_json_integer(part, "clients", 0);
+    queue_size = largest > queue_size ? largest : queue_size;
+    add_lag(&lag, json_object_get(part, "lag"));
+  }
+  double average = lag.count > 0 ? lag.sum / lag.count : NAN;
+  json_object_set_new(sessions, slug,
+                      json_pack("{s:I,s:I,s:o,s:s}", "clients", (json_int_t)clients, "queue_size",
+                                (json_int_t)queue_size, "broadcast_lag_ms", number_or_null(average),
+                                "state", state));
+  if (lag.count > 0) {
+    char name[VC_SLUG_MAX + 40];
+    snprintf(name, sizeof name, "ws.session_broadcast_lag_ms.%s", slug);
+    json_object_set_new(latency, name, lag_json(&lag));
+  }
+}
+
+static int is_live(const char *state)
+{
+  return strcmp(state, "live") == 0 || strcmp(state, "reconnecting") == 0 ||
+         strcmp(state, "stt_down") == 0;
+}
+
+// The live ones, at most SESSIONS_MAX. Returns NULL when the stages did not answer.
+static json_t *sessions_json(struct vc_control *control, json_t *latency)
+{
+  struct vc_query *query =
+      ask_worker(control->ledger, control->settings.ledger, VC_QUERY_SESSIONS, "", 0);
+  struct vc_buffer *reply = query != NULL ? vc_query_reply(query) : NULL;
+  json_t *list = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
+  json_t *viewers = ask_all(control->broadcast, control->settings.broadcast, VC_QUERY_VIEWERS);
+  json_t *sessions = list != NULL && viewers != NULL ? json_object() : NULL;
+  size_t i;
+  json_t *row;
+  json_array_foreach(list, i, row)
+  {
+    const char *slug = vc_json_string(row, "slug", "");
+    const char *state = vc_json_string(row, "state", "");
+    if (sessions != NULL && is_live(state) && json_object_size(sessions) < SESSIONS_MAX) {
+      add_session(sessions, latency, slug, json_object_get(viewers, slug), state);
+    }
+  }
+  json_decref(list);
+  json_decref(viewers);
+  vc_query_unref(query);
+  return sessions;
+}
+
+json_t *degraded_list(struct vc_control *control)
+{
+  struct vc_condition conditions[VC_HEALTH_MAX];
+  size_t n = vc_health_list(control->settings.health, conditions);
+  json_t *list = json_array();
+  for (size_t i = 0; i < n; i++) {
+    json_array_append_new(list, json_pack("{s:s,s:f,s:s}", "what", conditions[i].what, "since",
+                                          (double)conditions[i].since_unix_ms / 1000, "reason",
+                                          conditions[i].reason));
+  }
+  return list;
+}
+
+static json_t *node_json(struct vc_control *control)
+{
+  const struct vc_control_settings *settings = &control->settings;
+  double up_s = (double)(vc_clock_unix_ms(settings->clock) - control->started_ms) / 1000;
+  return json_pack("{s:s,s:s,s:f,s:o}", "id", settings->node, "version", settings->version,
+                   "uptime_s", up_s, "degraded", degraded_list(control));
+}
+
+static void add_doors(const struct vc_control *control, json_t *counters)
+{
+  json_object_set_new(counters, "http.lost_sockets_total",
+                      json_integer((json_int_t)vc_front_lost_sockets(control->viewers)));
+  json_object_set_new(counters, "http.bad_requests_total",
+                      json_integer((json_int_t)(vc_front_bad_requests(control->viewers) +
+                                                vc_front_bad_requests(control->admin))));
+  json_object_set_new(counters, "log.dropped_total", json_integer((json_int_t)vc_log_dropped()));
+}
+
+static void json_page(struct call *call)
+{
+  struct vc_control *control = call->control;
+  struct page page = {json_object(), json_object(), json_object()};
+  vc_metrics_each(control->settings.metrics, add_metric, &page);
+  add_doors(control, page.counters);
+  json_t *sessions = sessions_json(control, page.latency);
+  if (sessions == NULL) {
+    json_decref(page.latency);
+    json_decref(page.counters);
+    json_decref(page.gauges);
+    vc_respond_error(call->request, 503, "the node is too busy to be asked");
+    return;
+  }
+  respond_json(call, 200,
+               json_pack("{s:o,s:o,s:o,s:o,s:o}", "latency", page.latency, "counters",
+                         page.counters, "gauges", page.gauges, "sessions", sessions, "node",
+                         node_json(control)));
+}
+
+static void print_sessions(struct vc_control *control, FILE *out)
+{
+  json_t *latency = json_object();
+  json_t *sessions = sessions_json(control, latency);
+  const char *slug;
+  json_t *session;
+  fputs("# HELP verbacast_session_clients Viewers of a live session.\n"
+        "# TYPE verbacast_session_clients gauge\n",
+        out);
+  json_object_foreach(sessions, slug, session)
+  {
+    fprintf(out, "verbacast_session_clients{session=\"%s\"} %lld\n", slug,
+            vc_json_integer(session, "clients", 0));
+  }
+  fputs("# HELP verbacast_session_broadcast_lag_ms Average wait of a message before it is sent.\n"
+        "# TYPE verbacast_session_broadcast_lag_ms gauge\n",
+        out);
+  json_object_foreach(sessions, slug, session)
+  {
+    fprintf(out, "verbacast_session_broadcast_lag_ms{session=\"%s\"} %g\n", slug,
+            vc_json_real(session, "broadcast_lag_ms", NAN));
+  }
+  json_decref(sessions);
+  json_decref(latency);
+}
+
+static void print_degraded(struct vc_control *control, FILE *out)
+{
+  struct vc_condition conditions[VC_HEALTH_MAX];
+  size_t n = vc_health_list(control->settings.health, conditions);
+  fputs("# HELP verbacast_degraded 1 for each thing that is degraded.\n"
+        "# TYPE verbacast_degraded gauge\n",
+        out);
+  for (size_t i = 0; i < n; i++) {
+    fprintf(out, "verbacast_degraded{what=\"%s\"} 1\n", conditions[i].what);
+  }
+}
+
+static void print_door(const char *name, const char *help, uint64_t value, FILE *out)
+{
+  fprintf(out, "# HELP %s %s\n# TYPE %s counter\n%s %llu\n", name, help, name, name,
+          (unsigned long long)value);
+}
+
+static void prometheus_page(struct call *call)
+{
+  struct vc_control *control = call->control;
+  char *text = NULL;
+  size_t size = 0;
+  FILE *out = open_memstream(&text, &size);
+  if (out == NULL) {
+    vc_respond_error(call->request, 503, "no memory");
+    return;
+  }
+  vc_metrics_print_prometheus(control->settings.metrics, out);
+  print_degraded(control, out);
+  print_door("verbacast_http_lost_sockets_total", "Sockets that could not be taken over.",
+             vc_front_lost_sockets(control->viewers), out);
+  print_door("verbacast_http_bad_requests_total", "Requests with a malformed or too large head.",
+             vc_front_bad_requests(control->viewers) + vc_front_bad_requests(control->admin), out);
+  print_door("verbacast_log_dropped_total", "Log lines that nobody took in time.", vc_log_dropped(),
+             out);
+  if (control->settings.options->metrics_per_session) {
+    print_sessions(control, out);
+  }
+  fprintf(out,
+          "# HELP verbacast_info What runs here.\n# TYPE verbacast_info gauge\n"
+          "verbacast_info{node=\"%s\",version=\"%s\"} 1\n",
+          control->settings.node, control->settings.version);
+  if (fclose(out) == 0) {
+    vc_respond(call->request, 200, "text/plain; version=0.0.4; charset=utf-8", "", text, size);
+  } else {
+    vc_respond_error(call->request, 503, "no memory");
+  }
+  free(text);
+}
+
+static int wants_prometheus(const struct call *call)
+{
+  char format[32];
+  if (vc_request_query(call->request, "format", format, sizeof format) == 1) {
+    return strcmp(format, "prometheus") == 0;
+  }
+  const char *accept = vc_request_header(call->request, "Accept");
+  return accept != NULL && strstr(accept, "application/json") == NULL &&
+         (strstr(accept, "text/plain") != NULL ||
+          strstr(accept, "application/openmetrics-text") != NULL);
+}
+
+void metrics_page(struct call *call)
+{
+  if (wants_prometheus(call)) {
+    prometheus_page(call);
+  } else {
+    json_page(call);
+  }
+}

@@ -1,0 +1,79 @@
+// What the files of the room share.
+#pragma once
+
+#include <jansson.h>
+
+#include <verbacast/control.h>
+#include <verbacast/flow/query.h>
+#include <verbacast/net/front.h>
+#include <verbacast/wire/text.h>
+
+#define QUERY_TIMEOUT_MS 2000
+#define TRANSCRIPT_MAX 200000 // finals in one answer
+
+enum door { VIEWERS_DOOR, ADMIN_DOOR };
+
+struct vc_control {
+  /* set before start, then read-only */
+  struct vc_control_settings settings;
+  struct vc_front *viewers, *admin;
+  struct vc_shared_putter *ingest, *ledger, *broadcast, *journal;
+  int64_t started_ms;
+  /* any thread, atomic */
+  _Atomic int is_draining;
+  _Atomic int refuses_viewers;
+};
+
+struct route;
+
+// One request with all that its handler needs.
+struct call {
+  struct vc_control *control;
+  struct vc_request *request;
+  enum door door;
+  char slug[VC_SLUG_MAX + 1]; // of the path, "" none
+  const char *rest;           // of the path behind the slug, "" none
+  const struct route *route;
+  char *body; // NULL: none was read
+  size_t body_size;
+};
+
+// --- access.c: who may ask. Returns: 0, or an HTTP status and `why`.
+int access_admit(const struct call *call, const char **why);
+int access_origin(const struct call *call, const char **why);
+int access_admin(const struct call *call, const char **why);
+int access_viewer(const struct call *call, const char **why);
+
+// --- token.c
+enum token_verdict { TOKEN_GOOD, TOKEN_BAD, TOKEN_EXPIRED, TOKEN_OTHER_SESSION };
+// HS256 by one of the secrets; `session` is the slug or "*"; `exp` lies ahead.
+enum token_verdict token_check(const struct vc_secret *secret, const char *token, const char *slug,
+                               int64_t now_s);
+
+// --- deep.c
+// Runs it on a thread with a stack of 1 MiB. Returns: 0, or -1: there was no thread.
+int run_deep(void (*function)(struct call *call), struct call *call);
+
+// --- ask.c: stages asked, one worker or all of them
+// Returns: an answered query, or NULL: not in time.
+struct vc_query *ask_worker(struct vc_shared_putter *putter, struct vc_stage *stage,
+                            enum vc_query_kind kind, const char *slug, int64_t number);
+struct vc_query *ask_one(struct vc_shared_putter *putter, uint32_t worker, enum vc_query_kind kind,
+                         const char *slug);
+// Merges the workers' JSON objects: each key's values in a list. Returns: a new reference, or NULL.
+json_t *ask_all(struct vc_shared_putter *putter, struct vc_stage *stage, enum vc_query_kind kind);
+
+// --- metrics_page.c, sessions_page.c, transcript_page.c, pages.c: handlers
+void metrics_page(struct call *call);
+void sessions_page(struct call *call);
+void transcript_page(struct call *call);
+void erase_page(struct call *call);
+void kick_page(struct call *call);
+void static_page(struct call *call);
+json_t *degraded_list(struct vc_control *control);
+void respond_json(struct call *call, int status, json_t *value); // takes the reference
+
+// --- routes.c
+void route(struct vc_control *control, struct vc_request *request, enum door door);
+int route_socket(struct vc_control *control, struct vc_request *request, char slug[],
+                 struct vc_position *since);

@@ -1,0 +1,266 @@
+#include "room.h"
+
+#include <verbacast/wire/viewer.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum method { GET = 1, POST = 2, DELETE = 4 };
+enum asks { NOTHING, ADMIN, VIEWER };
+enum depth { SHALLOW, DEEP };
+
+struct route {
+  const char *path; // "*" stands for a slug
+  unsigned methods;
+  enum asks asks;
+  enum depth depth;
+  void (*handle)(struct call *call);
+};
+
+static void healthz_page(struct call *call);
+static void readyz_page(struct call *call);
+
+static const struct route routes[] = {
+    {"/", GET, NOTHING, SHALLOW, static_page},
+    {"/pages/", GET, NOTHING, SHALLOW, static_page},
+    {"/dashboard", GET, ADMIN, SHALLOW, static_page},
+    {"/healthz", GET, NOTHING, SHALLOW, healthz_page},
+    {"/readyz", GET, NOTHING, DEEP, readyz_page},
+    {"/metrics", GET, ADMIN, DEEP, metrics_page},
+    {"/sessions", GET, ADMIN, DEEP, sessions_page},
+    {"/sessions/*", DELETE, ADMIN, DEEP, erase_page},
+    {"/sessions/*/", GET, VIEWER, DEEP, transcript_page},
+    {"/admin/kick", POST, ADMIN, DEEP, kick_page},
+};
+
+static void healthz_page(struct call *call)
+{
+  const struct vc_control_settings *settings = &call->control->settings;
+  const struct vc_stage *const stages[] = {settings->ingest,    settings->decode,
+                                           settings->stt,       settings->ledger,
+                                           settings->broadcast, settings->journal};
+  for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+    int stuck = stages[i] != NULL ? vc_stage_stuck_worker(stages[i], 5000) : -1;
+    if (stuck >= 0) {
+      char why[128];
+      snprintf(why, sizeof why, "worker %s-%d has been silent for more than 5 s",
+               vc_stage_name(stages[i]), stuck);
+      vc_respond_error(call->request, 503, why);
+      return;
+    }
+  }
+  static const char ok[] = "{\"status\":\"ok\"}\n";
+  vc_respond(call->request, 200, "application/json", "", ok, sizeof ok - 1);
+}
+
+static void readyz_page(struct call *call)
+{
+  int is_draining = atomic_load_explicit(&call->control->is_draining, memory_order_relaxed);
+  respond_json(call, is_draining ? 404 : 200,
+               json_pack("{s:s,s:o}", "status", is_draining ? "draining" : "serving", "degraded",
+                         degraded_list(call->control)));
+}
+
+// Returns: 1 when the path fits; then the call has the slug and what is behind it.
+static int fits(const struct route *route, const char *path, struct call *call)
+{
+  const char *star = strchr(route->path, '*');
+  size_t n = strlen(route->path);
+  if (star == NULL) {
+    // "/pages/" stands for all below it.
+    return n > 1 && route->path[n - 1] == '/' ? strncmp(path, route->path, n) == 0
+                                              : strcmp(path, route->path) == 0;
+  }
+  size_t before = (size_t)(star - route->path);
+  if (strncmp(path, route->path, before) != 0) {
+    return 0;
+  }
+  const char *slug = path + before;
+  size_t size = strcspn(slug, "/");
+  int has_rest = star[1] == '/';
+  if ((slug[size] == '/') != has_rest || size == 0 || size > VC_SLUG_MAX) {
+    return 0;
+  }
+  memcpy(call->slug, slug, size);
+  call->slug[size] = '\0';
+  call->rest = slug + size;
+  return 1;
+}
+
+static unsigned method_of(const char *name)
+{
+  return strcmp(name, "GET") == 0 || strcmp(name, "HEAD") == 0 ? GET
+         : strcmp(name, "POST") == 0                           ? POST
+         : strcmp(name, "DELETE") == 0                         ? DELETE
+                                                               : 0;
+}
+
+static int may_ask(const struct route *route, const struct call *call, const char **why)
+{
+  if (route->asks == ADMIN) {
+    return access_admin(call, why);
+  }
+  return route->asks == VIEWER ? access_viewer(call, why) : 0;
+}
+
+static int read_body(struct call *call)
+{
+  call->body = malloc(VC_FRONT_BODY_MAX);
+  int n = call->body != NULL ? vc_request_body(call->request, call->body, VC_FRONT_BODY_MAX) : -1;
+  if (n < 0) {
+    if (call->request->status == 0) {
+      vc_respond_error(call->request, 503, "no memory");
+    }
+    return -1;
+  }
+  call->body_size = (size_t)n;
+  return 0;
+}
+
+static void refuse_method(struct call *call, unsigned methods)
+{
+  char headers[64];
+  snprintf(headers, sizeof headers, "Allow: %s%s%s%s%s\r\n", methods & GET ? "GET, HEAD" : "",
+           methods & GET && methods & (POST | DELETE) ? ", " : "", methods & POST ? "POST" : "",
+           methods & POST && methods & DELETE ? ", " : "", methods & DELETE ? "DELETE" : "");
+  static const char body[] = "{\"error\":\"this method is not for this path\"}\n";
+  vc_respond(call->request, 405, "application/json", headers, body, sizeof body - 1);
+}
+
+// What needs a deep stack: the token's check and the handler.
+static void handle_deep(struct call *call)
+{
+  const struct route *found = call->route;
+  const char *why = "";
+  int status = may_ask(found, call, &why);
+  if (status != 0) {
+    vc_respond_error(call->request, status, why);
+    return;
+  }
+  if (call->slug[0] != '\0' && !vc_slug_is_valid(call->slug, strlen(call->slug))) {
+    vc_respond_error(call->request, 404, "this is no session's name");
+    return;
+  }
+  if (method_of(call->request->method) != POST || read_body(call) == 0) {
+    found->handle(call);
+  }
+  free(call->body);
+}
+
+static void handle_call(struct call *call, const struct route *found)
+{
+  const char *why = "";
+  unsigned method = method_of(call->request->method);
+  int status = (method & (POST | DELETE)) != 0 ? access_origin(call, &why) : 0;
+  if (status != 0) {
+    vc_respond_error(call->request, status, why);
+    return;
+  }
+  call->route = found;
+  if (found->depth == SHALLOW && found->asks != VIEWER) {
+    handle_deep(call); // it is not deep after all: no JSON, no token
+  } else if (run_deep(handle_deep, call) != 0) {
+    vc_respond_error(call->request, 503, "no thread for this request");
+  }
+}
+
+void route(struct vc_control *control, struct vc_request *request, enum door door)
+{
+  struct call call = {.control = control, .request = request, .door = door, .rest = ""};
+  const char *why = "";
+  unsigned method = method_of(request->method), allowed = 0;
+  int status = access_admit(&call, &why);
+  if (status != 0) {
+    vc_respond_error(request, status, why);
+    return;
+  }
+  for (size_t i = 0; i < sizeof routes / sizeof *routes; i++) {
+    if (!fits(&routes[i], request->path, &call)) {
+      continue;
+    }
+    if ((routes[i].methods & method) != 0) {
+      handle_call(&call, &routes[i]);
+      return;
+    }
+    allowed |= routes[i].methods;
+  }
+  if (allowed != 0) {
+    refuse_method(&call, allowed);
+  } else if (strncmp(request->path, "/live/", 6) == 0) {
+    vc_respond_error(request, 426, "this path is for WebSockets");
+  } else {
+    vc_respond_error(request, 404, "there is nothing at this path");
+  }
+}
+
+// --- WebSockets: /live/{slug}?since=
+
+static void check_viewer(struct call *call)
+{
+  const char *why = "";
+  int status = access_viewer(call, &why);
+  if (status != 0) {
+    vc_respond_error(call->request, status, why);
+  }
+}
+
+static int parse_since(struct call *call, struct vc_position *since)
+{
+  char text[64];
+  int found = vc_request_query(call->request, "since", text, sizeof text);
+  *since = (struct vc_position){0};
+  if (found == 0 || (found == 1 && text[0] == '\0')) {
+    return 0;
+  }
+  return found == 1 ? vc_viewer_parse_since(text, &since->epoch, &since->seq) : -1;
+}
+
+static int refuse_socket(struct call *call, int status, const char *why)
+{
+  vc_respond_error(call->request, status, why);
+  return 1;
+}
+
+int route_socket(struct vc_control *control, struct vc_request *request, char slug[],
+                 struct vc_position *since)
+{
+  struct call call = {.control = control, .request = request, .door = VIEWERS_DOOR, .rest = ""};
+  const char *why = "";
+  static const struct route live = {"/live/*", GET, VIEWER, DEEP, NULL};
+  int status = access_admit(&call, &why);
+  if (status != 0) {
+    return refuse_socket(&call, status, why);
+  }
+  if (!fits(&live, request->path, &call) || !vc_slug_is_valid(call.slug, strlen(call.slug))) {
+    return refuse_socket(&call, 404, "WebSockets are served at /live/{session}");
+  }
+  status = access_origin(&call, &why);
+  if (status != 0) {
+    return refuse_socket(&call, status, why);
+  }
+  if (parse_since(&call, since) != 0) {
+    return refuse_socket(&call, 400, "since is EPOCH.SEQ, two whole numbers");
+  }
+  if (vc_secret_is_set(control->settings.options->viewer_secret)) {
+    if (run_deep(check_viewer, &call) != 0) {
+      return refuse_socket(&call, 503, "no thread for this request");
+    }
+    if (request->status != 0) {
+      return 1;
+    }
+  }
+  if (atomic_load_explicit(&control->refuses_viewers, memory_order_relaxed)) {
+    return refuse_socket(&call, 503, "the node is draining");
+  }
+  int is_exempt = vc_address_is_loopback(&request->client) ||
+                  vc_networks_have(control->settings.proxies, &request->client);
+  if (vc_limits_ask(control->settings.limits, &request->client, is_exempt) == 1) {
+    return refuse_socket(&call, 503, "too many connections from this address");
+  }
+  if (!control->settings.has_room(control->settings.context)) {
+    return refuse_socket(&call, 503, "the node is full");
+  }
+  memcpy(slug, call.slug, sizeof call.slug);
+  return 0;
+}

@@ -1,0 +1,166 @@
+#include "room.h"
+
+#include <verbacast/base/log.h>
+#include <verbacast/store.h>
+#include <verbacast/wire/json.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+void respond_json(struct call *call, int status, json_t *value)
+{
+  char *text = value != NULL ? vc_json_print(value) : NULL;
+  json_decref(value);
+  if (text == NULL) {
+    vc_respond_error(call->request, 503, "no memory");
+    return;
+  }
+  vc_respond(call->request, status, "application/json", "", text, strlen(text));
+  free(text);
+}
+
+// The ledger's list, each row with the publisher's address and what the other stages know.
+void sessions_page(struct call *call)
+{
+  struct vc_control *control = call->control;
+  struct vc_query *query =
+      ask_worker(control->ledger, control->settings.ledger, VC_QUERY_SESSIONS, "", 0);
+  struct vc_buffer *reply = query != NULL ? vc_query_reply(query) : NULL;
+  json_t *list = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
+  json_t *publishers = ask_all(control->ingest, control->settings.ingest, VC_QUERY_PUBLISHERS);
+  vc_query_unref(query);
+  if (list == NULL || publishers == NULL) {
+    json_decref(list);
+    json_decref(publishers);
+    vc_respond_error(call->request, 503, "the node is too busy to be asked");
+    return;
+  }
+  size_t i;
+  json_t *row;
+  json_array_foreach(list, i, row)
+  {
+    json_t *found = json_object_get(publishers, vc_json_string(row, "slug", ""));
+    json_t *publisher = json_array_get(found, 0);
+    json_object_set_new(row, "publisher", publisher != NULL ? json_incref(publisher) : json_null());
+  }
+  json_decref(publishers);
+  respond_json(call, 200, list);
+}
+
+// --- erasure
+
+static const char *erase_store(struct vc_control *control, const char *slug, int64_t epoch,
+                               long *n_finals)
+{
+  struct vc_store *store;
+  struct vc_error error;
+  const char *url = control->settings.options->database_url;
+  if (url[0] == '\0') {
+    return NULL;
+  }
+  if (vc_store_open(&store, url, &error) != 0) {
+    vc_log(VC_LOG_ERROR, VC_EVENT("erase.failed"), VC_STR("why", error.text));
+    return "the database could not be opened";
+  }
+  *n_finals = vc_store_erase(store, slug, epoch, vc_clock_unix_ms(control->settings.clock), &error);
+  vc_store_close(&store);
+  if (*n_finals < 0) {
+    vc_log(VC_LOG_ERROR, VC_EVENT("erase.failed"), VC_STR("why", error.text));
+    *n_finals = 0;
+    return "the database did not delete it";
+  }
+  return NULL;
+}
+
+static const char *erase_journal(struct vc_control *control, const char *slug, int64_t epoch)
+{
+  struct vc_query *query =
+      ask_worker(control->journal, control->settings.journal, VC_QUERY_ERASE, slug, epoch);
+  int is_erased = query != NULL && vc_query_status(query) == 200;
+  vc_query_unref(query);
+  return is_erased ? NULL : "the journal did not delete it";
+}
+
+// Everything of the slug that began before now; what begins meanwhile has a larger epoch.
+void erase_page(struct call *call)
+{
+  struct vc_control *control = call->control;
+  int64_t epoch = vc_clock_unix_ms(control->settings.clock);
+  struct vc_query *query =
+      ask_worker(control->ledger, control->settings.ledger, VC_QUERY_ERASE, call->slug, epoch);
+  int status = query != NULL ? vc_query_status(query) : 503;
+  vc_query_unref(query);
+  if (status == 409) {
+    vc_respond_error(call->request, 409, "the session is live");
+    return;
+  }
+  if (status != 200 && status != 404) {
+    vc_respond_error(call->request, 503, "the node is too busy to be asked");
+    return;
+  }
+  long n_finals = 0;
+  json_t *remains = json_array();
+  const char *why = erase_store(control, call->slug, epoch, &n_finals);
+  if (why != NULL) {
+    json_array_append_new(remains, json_string(why));
+  }
+  why = erase_journal(control, call->slug, epoch);
+  if (why != NULL) {
+    json_array_append_new(remains, json_string(why));
+  }
+  // An audit line: who, what, how much; no text.
+  char address[VC_ADDRESS_TEXT_MAX];
+  vc_address_print(&call->request->client, address);
+  vc_log(VC_LOG_INFO, VC_EVENT("erase"), VC_STR("session", call->slug), VC_INT("epoch", epoch),
+         VC_INT("finals", n_finals), VC_INT("remains", json_array_size(remains)),
+         VC_STR("address", address));
+  int is_whole = json_array_size(remains) == 0;
+  respond_json(call, is_whole ? 200 : 503,
+               json_pack("{s:s,s:b,s:I,s:o}", "session", call->slug, "erased", is_whole, "finals",
+                         (json_int_t)n_finals, "remains", remains));
+}
+
+// --- kick
+
+static int kick(struct vc_control *control, const char *slug, const char *what)
+{
+  if (strcmp(what, "publisher") == 0) {
+    struct vc_query *query =
+        ask_worker(control->ingest, control->settings.ingest, VC_QUERY_KICK_PUBLISHER, slug, 0);
+    int status = query != NULL ? vc_query_status(query) : 503;
+    vc_query_unref(query);
+    return status;
+  }
+  int status = 404;
+  for (uint32_t i = 0; i < vc_stage_n_workers(control->settings.broadcast); i++) {
+    struct vc_query *query = ask_one(control->broadcast, i, VC_QUERY_KICK_VIEWERS, slug);
+    int answer = query != NULL ? vc_query_status(query) : 503;
+    status = answer == 200 || (answer == 503 && status == 404) ? answer : status;
+    vc_query_unref(query);
+  }
+  return status;
+}
+
+void kick_page(struct call *call)
+{
+  const char *why = NULL;
+  json_t *body = vc_json_parse(call->body != NULL ? call->body : "", call->body_size, &why);
+  const char *slug = vc_json_string(body, "session", "");
+  const char *what = vc_json_string(body, "what", "publisher");
+  int is_known = strcmp(what, "publisher") == 0 || strcmp(what, "viewers") == 0;
+  if (body == NULL || !vc_slug_is_valid(slug, strlen(slug)) || !is_known) {
+    vc_respond_error(call->request, 400,
+                     body == NULL ? why
+                                  : "the body is {\"session\": NAME, \"what\": \"publisher\" or "
+                                    "\"viewers\"}");
+  } else {
+    int status = kick(call->control, slug, what);
+    if (status == 200) {
+      respond_json(call, 200, json_pack("{s:s,s:s}", "session", slug, "kicked", what));
+    } else {
+      vc_respond_error(call->request, status,
+                       status == 404 ? "there is nobody to be closed" : "the node is too busy");
+    }
+  }
+  json_decref(body);
+}
