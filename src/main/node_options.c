@@ -1,0 +1,36 @@
+#include "node_options.h"
+
+const struct vc_option node_drain_rows[] = {
+    {"DRAIN_DELAY_MS", VC_OPTION_INTEGER, offsetof(struct node_options, drain_delay_ms), "2000",
+     "ms", 0, 600000,
+     .help = "After SIGTERM: how long /readyz answers 404 before publishers are closed."},
+    {"DRAIN_TIMEOUT_MS", VC_OPTION_INTEGER, offsetof(struct node_options, drain_timeout_ms), "5000",
+     "ms", 0, 600000, .help = "How long the last finals are waited for."},
+    VC_OPTION_ROWS_END,
+};
+
+void node_option_groups(struct vc_option_group groups[NODE_GROUPS], struct node_options *options,
+                        struct program_options *program)
+{
+  const struct vc_option_group all[NODE_GROUPS] = {
+      {"Publishers", vc_ingest_option_rows, &options->ingest},
+      {"Decoding", vc_decode_option_rows, &options->decode},
+      {"Speech to text", vc_stt_option_rows, &options->stt},
+      {"Sessions and history", vc_ledger_option_rows, &options->ledger},
+      {"Viewers", vc_broadcast_option_rows, &options->broadcast},
+      {"What is kept", vc_journal_option_rows, &options->journal},
+      {"HTTP and who may ask", vc_control_option_rows, &options->control},
+      {"Shutdown", node_drain_rows, options},
+      {"Log", program_option_rows, program},
+  };
+  for (size_t i = 0; i < NODE_GROUPS; i++) {
+    groups[i] = all[i];
+  }
+}
+
+extern const struct vc_metric store_metrics[];
+const struct vc_metric *const node_metric_tables[] = {
+    vc_ingest_metrics, vc_decode_metrics,  vc_stt_metrics, vc_ledger_metrics,
+    vc_broadcast_metrics, vc_journal_metrics, store_metrics,  vc_stage_metrics,
+};
+const size_t n_node_metric_tables = sizeof node_metric_tables / sizeof *node_metric_tables;

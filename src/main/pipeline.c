@@ -1,0 +1,444 @@
+// The way of the sound, from top to bottom: a publisher's bytes become packets, chunks, results,
+// messages, and the messages go to viewers and into the journal. Stages are made from the end to the
+// beginning, since each is given the one it puts to; they are stopped from the beginning to the end,
+// so that each handles what was put to it before it goes.
+#include "pipeline.h"
+
+#include <verbacast/base/log.h>
+#include <verbacast/store.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "program.h"
+
+#define FRONTS_STOP_MS 4000   // Civetweb's own end, 2 s for each door
+#define JOURNAL_FLUSH_MS 2000
+#define STAGE_STOP_MS 1000    // of the stages that have nothing to wait for
+#define BROADCAST_STOP_MS 3500 // closes are spread over 1 s, and the peers' own are waited for
+#define DESCRIPTORS_KEPT 1536 // for all that is no viewer
+
+struct pipeline {
+  const struct node_options *options;
+  char node[96];
+  struct vc_networks proxies;
+  struct vc_metrics *metrics;
+  struct vc_health *health;
+  struct vc_limits *viewers;
+  struct vc_store *store; // the relay's connection
+  struct vc_slots *store_slots;
+  struct vc_stage *ingest, *decode, *stt, *ledger;
+  struct vc_broadcast *broadcast;
+  struct vc_journal *journal;
+  struct vc_control *control;
+};
+
+// --- the store, behind the journal
+
+enum { STORED, REPEATED, ERASED, CONFLICTS, POISONED, WRITE_MS };
+const struct vc_metric store_metrics[] = {
+    [STORED] = {"store.stored_total", VC_METRIC_COUNTER, "records",
+                "Records that the database has taken."},
+    [REPEATED] = {"store.repeated_total", VC_METRIC_COUNTER, "records",
+                  "Records that were there already, the same."},
+    [ERASED] = {"store.erased_total", VC_METRIC_COUNTER, "records",
+                "Records not kept because their session was erased."},
+    [CONFLICTS] = {"store.conflicts_total", VC_METRIC_COUNTER, "records",
+                   "Records whose place is taken by another text; the log names them."},
+    [POISONED] = {"store.poisoned_total", VC_METRIC_COUNTER, "records",
+                  "Rows that are no record; the log says why."},
+    [WRITE_MS] = {"store.write_ms", VC_METRIC_DISTRIBUTION, "ms",
+                  "One transaction of the database."},
+    VC_METRIC_ROWS_END,
+};
+
+static void tell_outcome(const struct pipeline *pipeline, const struct vc_store_row *row)
+{
+  static const size_t counters[] = {STORED, REPEATED, ERASED, CONFLICTS, POISONED};
+  vc_metric_add(pipeline->store_slots, counters[row->outcome], 1);
+  if (row->outcome == VC_STORE_CONFLICT || row->outcome == VC_STORE_POISONED) {
+    const char *why = row->outcome == VC_STORE_POISONED ? row->why : "another text has its place";
+    vc_log(VC_LOG_ERROR, VC_EVENT("store.not_stored"), VC_STR("why", why),
+           VC_INT("bytes", row->size));
+  }
+}
+
+// Thread: the journal's relay.
+static int write_to_store(void *context, const struct vc_journal_row *rows, size_t n_rows,
+                          struct vc_error *error)
+{
+  struct pipeline *pipeline = context;
+  const char *url = pipeline->options->control.database_url;
+  if (pipeline->store == NULL && vc_store_open(&pipeline->store, url, error) != 0) {
+    return -1;
+  }
+  struct vc_store_row *batch = calloc(n_rows, sizeof *batch);
+  if (batch == NULL) {
+    return vc_error_set(error, "no memory for a batch of %zu", n_rows);
+  }
+  for (size_t i = 0; i < n_rows; i++) {
+    batch[i] = (struct vc_store_row){.value = rows[i].value, .size = rows[i].size};
+  }
+  uint64_t begun = vc_clock_now_ns(&vc_clock_system);
+  int status = vc_store_write(pipeline->store, batch, n_rows, error);
+  uint64_t ended = vc_clock_now_ns(&vc_clock_system);
+  vc_metric_record(pipeline->store_slots, WRITE_MS,
+                   (double)(ended - begun) / (double)VC_NS_PER_MS, ended);
+  for (size_t i = 0; i < n_rows && status == 0; i++) {
+    tell_outcome(pipeline, &batch[i]);
+  }
+  free(batch);
+  if (status != 0) {
+    vc_store_close(&pipeline->store); // opened anew at the next try
+  }
+  return status;
+}
+
+// --- what the stages ask
+
+static const char *refusal(void *context)
+{
+  const struct pipeline *pipeline = context;
+  return vc_journal_refusal(pipeline->journal);
+}
+
+static int authorize(void *context, const char *slug, const char *query, const char **why)
+{
+  const struct pipeline *pipeline = context;
+  int64_t now_s = vc_clock_unix_ms(&vc_clock_system) / 1000;
+  return vc_control_authorize_publisher(&pipeline->options->control, slug, query, now_s, why);
+}
+
+static int has_room(void *context)
+{
+  const struct pipeline *pipeline = context;
+  return vc_broadcast_has_room(pipeline->broadcast);
+}
+
+static void adopt(void *context, const struct vc_control_newcomer *from)
+{
+  struct pipeline *pipeline = context;
+  struct vc_newcomer newcomer = {.fd = from->fd,
+                                 .since = from->since,
+                                 .address = from->address,
+                                 .is_exempt = from->is_exempt};
+  snprintf(newcomer.slug, sizeof newcomer.slug, "%s", from->slug);
+  vc_broadcast_adopt(pipeline->broadcast, &newcomer);
+}
+
+// --- making
+
+static uint32_t threads(int64_t wished, uint32_t by_cores)
+{
+  return wished > 0 ? (uint32_t)wished : by_cores;
+}
+
+static void name_node(struct pipeline *pipeline)
+{
+  char host[64] = "node";
+  uint32_t random = 0;
+  if (pipeline->options->control.node_id[0] != '\0') {
+    snprintf(pipeline->node, sizeof pipeline->node, "%.90s", pipeline->options->control.node_id);
+    return;
+  }
+  gethostname(host, sizeof host - 1);
+  ssize_t n = getrandom(&random, sizeof random, 0);
+  (void)n; // a zero is a name too
+  snprintf(pipeline->node, sizeof pipeline->node, "%s-%08x", host, random);
+}
+
+static uint32_t max_viewers(const struct node_options *options)
+{
+  if (options->broadcast.max_viewers > 0) {
+    return (uint32_t)options->broadcast.max_viewers;
+  }
+  long limit = program_descriptor_limit() - DESCRIPTORS_KEPT;
+  limit -= (long)options->ingest.max_publishers * 2;
+  return limit > 64 ? (uint32_t)limit : 64;
+}
+
+static int make_ground(struct pipeline *pipeline, struct vc_error *error)
+{
+  const struct node_options *options = pipeline->options;
+  name_node(pipeline);
+  pipeline->metrics = vc_metrics_create(&vc_clock_system);
+  pipeline->health = vc_health_create(&vc_clock_system);
+  pipeline->viewers = vc_limits_create(max_viewers(options),
+                                       (size_t)options->ingest.max_connections_per_address);
+  if (pipeline->metrics == NULL || pipeline->health == NULL || pipeline->viewers == NULL) {
+    return vc_error_set(error, "no memory");
+  }
+  pipeline->store_slots = vc_metrics_slots_create(pipeline->metrics, store_metrics);
+  return vc_networks_parse(options->ingest.trusted_proxies, &pipeline->proxies, error);
+}
+
+static int make_journal(struct pipeline *pipeline, struct vc_error *error)
+{
+  const struct node_options *options = pipeline->options;
+  int has_store = options->control.database_url[0] != '\0';
+  // A database that is away does not keep the node down: the journal holds what it is to get.
+  if (has_store &&
+      vc_store_open(&pipeline->store, options->control.database_url, error) != 0) {
+    vc_health_set(pipeline->health, "database", error->text);
+  }
+  return vc_journal_create(&pipeline->journal,
+                           &(struct vc_journal_settings){
+                               .options = &options->journal,
+                               .sink = {.write = has_store ? write_to_store : NULL,
+                                        .what = "database",
+                                        .context = pipeline},
+                               .clock = &vc_clock_system,
+                               .metrics = pipeline->metrics,
+                               .health = pipeline->health,
+                           },
+                           error);
+}
+
+static int make_broadcast(struct pipeline *pipeline, uint32_t cores, struct vc_error *error)
+{
+  const struct vc_broadcast_options *options = &pipeline->options->broadcast;
+  return vc_broadcast_create(&pipeline->broadcast,
+                             &(struct vc_broadcast_settings){
+                                 .options = options,
+                                 .n_workers = threads(options->broadcast_threads, cores),
+                                 .max_viewers = max_viewers(pipeline->options),
+                                 .limits = pipeline->viewers,
+                                 .clock = &vc_clock_system,
+                                 .metrics = pipeline->metrics,
+                             },
+                             error);
+}
+
+static int make_ledger(struct pipeline *pipeline, struct vc_error *error)
+{
+  int status = vc_ledger_create(&pipeline->ledger,
+                                &(struct vc_ledger_settings){
+                                    .options = &pipeline->options->ledger,
+                                    .n_workers = 1,
+                                    .max_viewers = max_viewers(pipeline->options),
+                                    .node = pipeline->node,
+                                    .broadcast = vc_broadcast_stage(pipeline->broadcast),
+                                    .journal = vc_journal_stage(pipeline->journal),
+                                    .clock = &vc_clock_system,
+                                    .metrics = pipeline->metrics,
+                                    .health = pipeline->health,
+                                },
+                                error);
+  if (status == 0) {
+    vc_broadcast_set_ledger(pipeline->broadcast, pipeline->ledger);
+  }
+  return status;
+}
+
+static int make_stt(struct pipeline *pipeline, uint32_t cores, struct vc_error *error)
+{
+  const struct vc_stt_options *options = &pipeline->options->stt;
+  return vc_stt_create(&pipeline->stt,
+                       &(struct vc_stt_settings){
+                           .options = options,
+                           .ledger = pipeline->ledger,
+                           .n_workers = threads(options->stt_threads, cores > 4 ? cores / 4 : 1),
+                           .clock = &vc_clock_system,
+                           .metrics = pipeline->metrics,
+                           .health = pipeline->health,
+                       },
+                       error);
+}
+
+static int make_decode(struct pipeline *pipeline, uint32_t cores, struct vc_error *error)
+{
+  const struct vc_decode_options *options = &pipeline->options->decode;
+  return vc_decode_create(&pipeline->decode,
+                          &(struct vc_decode_settings){
+                              .options = options,
+                              .stt = pipeline->stt,
+                              .n_workers = threads(options->decode_threads, cores),
+                              .clock = &vc_clock_system,
+                              .metrics = pipeline->metrics,
+                          },
+                          error);
+}
+
+static int make_ingest(struct pipeline *pipeline, uint32_t cores, struct vc_address *bound,
+                       struct vc_error *error)
+{
+  const struct vc_ingest_options *options = &pipeline->options->ingest;
+  return vc_ingest_create(&pipeline->ingest, bound,
+                          &(struct vc_ingest_settings){
+                              .options = options,
+                              .decode = pipeline->decode,
+                              .n_workers = threads(options->ingest_threads, (cores + 1) / 2),
+                              .clock = &vc_clock_system,
+                              .metrics = pipeline->metrics,
+                              .refusal = refusal,
+                              .authorize = authorize,
+                              .context = pipeline,
+                          },
+                          error);
+}
+
+static int make_control(struct pipeline *pipeline, struct vc_address *http,
+                        struct vc_address *admin, struct vc_error *error)
+{
+  return vc_control_start(&pipeline->control, http, admin,
+                          &(struct vc_control_settings){
+                              .options = &pipeline->options->control,
+                              .node = pipeline->node,
+                              .version = VC_VERSION,
+                              .proxies = &pipeline->proxies,
+                              .limits = pipeline->viewers,
+                              .ingest = pipeline->ingest,
+                              .decode = pipeline->decode,
+                              .stt = pipeline->stt,
+                              .ledger = pipeline->ledger,
+                              .broadcast = vc_broadcast_stage(pipeline->broadcast),
+                              .journal = vc_journal_stage(pipeline->journal),
+                              .clock = &vc_clock_system,
+                              .metrics = pipeline->metrics,
+                              .health = pipeline->health,
+                              .has_room = has_room,
+                              .adopt = adopt,
+                              .context = pipeline,
+                          },
+                          error);
+}
+
+static int start_stages(struct pipeline *pipeline, struct vc_error *error)
+{
+  return vc_journal_start(pipeline->journal, error) != 0 ||
+                 vc_stage_start(vc_broadcast_stage(pipeline->broadcast), error) != 0 ||
+                 vc_stage_start(pipeline->ledger, error) != 0 ||
+                 vc_stage_start(pipeline->stt, error) != 0 ||
+                 vc_stage_start(pipeline->decode, error) != 0
+             ? -1
+             : 0;
+}
+
+// The way out: whatever there is, in an order in which nobody is asked who has gone.
+static void destroy(struct pipeline **pipeline_in)
+{
+  struct pipeline *pipeline = *pipeline_in;
+  vc_control_stop(&pipeline->control);
+  vc_stage_destroy(&pipeline->ingest);
+  vc_stage_destroy(&pipeline->decode);
+  vc_stage_destroy(&pipeline->stt);
+  vc_stage_destroy(&pipeline->ledger);
+  vc_broadcast_destroy(&pipeline->broadcast);
+  vc_journal_destroy(&pipeline->journal);
+  vc_store_close(&pipeline->store);
+  vc_limits_destroy(&pipeline->viewers);
+  vc_health_destroy(&pipeline->health);
+  vc_metrics_destroy(&pipeline->metrics);
+  free(pipeline);
+  *pipeline_in = NULL;
+}
+
+static void stop_stages(struct pipeline *pipeline)
+{
+  if (pipeline->ingest != NULL) {
+    vc_stage_stop(pipeline->ingest, 0);
+  }
+  if (pipeline->decode != NULL) {
+    vc_stage_stop(pipeline->decode, 0);
+  }
+  if (pipeline->stt != NULL) {
+    vc_stage_stop(pipeline->stt, 0);
+  }
+  if (pipeline->ledger != NULL) {
+    vc_stage_stop(pipeline->ledger, 0);
+  }
+  if (pipeline->broadcast != NULL) {
+    vc_stage_stop(vc_broadcast_stage(pipeline->broadcast), 0);
+  }
+  if (pipeline->journal != NULL) {
+    vc_journal_stop(pipeline->journal, 0);
+  }
+}
+
+static int start(struct pipeline *pipeline, char *addresses, size_t size, struct vc_error *error)
+{
+  uint32_t cores = program_cores();
+  struct vc_address rtmp, http, admin;
+  char texts[3][VC_ADDRESS_TEXT_MAX];
+  if (make_ground(pipeline, error) != 0 || make_journal(pipeline, error) != 0 ||
+      make_broadcast(pipeline, cores, error) != 0 || make_ledger(pipeline, error) != 0 ||
+      make_stt(pipeline, cores, error) != 0 || make_decode(pipeline, cores, error) != 0 ||
+      make_ingest(pipeline, cores, &rtmp, error) != 0 || start_stages(pipeline, error) != 0 ||
+      make_control(pipeline, &http, &admin, error) != 0 ||
+      vc_stage_start(pipeline->ingest, error) != 0) {
+    return -1;
+  }
+  vc_address_print_port(&http, texts[0]);
+  vc_address_print_port(&rtmp, texts[1]);
+  vc_address_print_port(&admin, texts[2]);
+  snprintf(addresses, size, "http=%s rtmp=%s admin=%s", texts[0], texts[1], texts[2]);
+  return 0;
+}
+
+int pipeline_start(struct pipeline **pipeline_out, const struct node_options *options,
+                   char *addresses, size_t size, struct vc_error *error)
+{
+  struct pipeline *pipeline = calloc(1, sizeof *pipeline);
+  if (pipeline == NULL) {
+    return vc_error_set(error, "no memory");
+  }
+  pipeline->options = options;
+  if (start(pipeline, addresses, size, error) != 0) {
+    vc_control_stop(&pipeline->control);
+    stop_stages(pipeline);
+    destroy(&pipeline);
+    return -1;
+  }
+  *pipeline_out = pipeline;
+  return 0;
+}
+
+// --- the drain
+
+static int stop_stage(struct vc_stage *stage, uint32_t timeout_ms)
+{
+  int is_late = vc_stage_stop(stage, timeout_ms);
+  if (is_late) {
+    vc_log(VC_LOG_WARN, VC_EVENT("drain.late"), VC_STR("stage", vc_stage_name(stage)),
+           VC_INT("timeout_ms", timeout_ms));
+  }
+  return is_late;
+}
+
+int pipeline_stop(struct pipeline **pipeline_in)
+{
+  struct pipeline *pipeline = *pipeline_in;
+  const struct node_options *options = pipeline->options;
+  // The balancer is told first, and given the time to believe it.
+  vc_control_drain(pipeline->control, 0);
+  program_pause((uint32_t)options->drain_delay_ms);
+  vc_control_drain(pipeline->control, 1);
+  int is_late = stop_stage(pipeline->ingest, STAGE_STOP_MS);
+  is_late |= stop_stage(pipeline->decode, STAGE_STOP_MS);
+  is_late |= stop_stage(pipeline->stt, (uint32_t)options->drain_timeout_ms);
+  is_late |= stop_stage(pipeline->ledger, STAGE_STOP_MS);
+  is_late |= stop_stage(vc_broadcast_stage(pipeline->broadcast), BROADCAST_STOP_MS);
+  size_t n_lost = vc_journal_stop(pipeline->journal, JOURNAL_FLUSH_MS);
+  if (n_lost > 0) {
+    vc_log(VC_LOG_ERROR, VC_EVENT("drain.lost"), VC_INT("records", n_lost));
+  }
+  destroy(pipeline_in);
+  return is_late || n_lost > 0;
+}
+
+int64_t pipeline_stop_ms(const struct node_options *options)
+{
+  return options->drain_delay_ms + options->drain_timeout_ms + 3 * STAGE_STOP_MS +
+         BROADCAST_STOP_MS + 2 * JOURNAL_FLUSH_MS + FRONTS_STOP_MS;
+}
+
+int pipeline_check(const struct node_options *options, struct vc_error *error)
+{
+  return vc_ingest_check(&options->ingest, error) != 0
+             ? -1
+             : vc_control_check(&options->control, options->ingest.rtmp_listen,
+                                options->ingest.trusted_proxies, error);
+}
