@@ -75,15 +75,6 @@ int vc_address_is_loopback(const struct vc_address *address)
                                : address->n_bytes == 16 && memcmp(address->bytes, one, 16) == 0;
 }
 
-int vc_address_is_private(const struct vc_address *address)
-{
-  struct vc_networks networks;
-  vc_networks_parse("10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16,127.0.0.0/8,"
-                    "100.64.0.0/10,0.0.0.0/8,fc00::/7,fe80::/10,::1/128,::/128",
-                    &networks, NULL);
-  return vc_networks_have(&networks, address);
-}
-
 int vc_address_equal(const struct vc_address *a, const struct vc_address *b)
 {
   return a->n_bytes == b->n_bytes && memcmp(a->bytes, b->bytes, a->n_bytes) == 0;

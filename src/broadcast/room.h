@@ -158,7 +158,7 @@ void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void 
                     size_t size);
 void viewer_leave_retry(struct vc_worker *worker);
 // Frees the session when it has no viewer any more.
-void session_release(struct vc_worker *worker, struct session *session);
+void broadcast_session_release(struct vc_worker *worker, struct session *session);
 
 // --- send.c: writing. Returns: 0, or -1: the viewer is gone.
 int viewer_flush(struct vc_worker *worker, struct viewer *viewer);

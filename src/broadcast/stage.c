@@ -166,7 +166,7 @@ static void turned(struct vc_worker *worker)
     LL_DELETE2(state->dirty, session, next_dirty);
     session->is_dirty = 0;
     send_session(worker, session);
-    session_release(worker, session);
+    broadcast_session_release(worker, session);
   }
 }
 
@@ -245,7 +245,7 @@ static void answer_kick(struct vc_worker *worker, struct vc_query *query)
       viewer_close(worker, viewer, 1001, "closed by the operator");
     }
     session->n_viewers--;
-    session_release(worker, session);
+    broadcast_session_release(worker, session);
   }
   vc_query_answer(query, session != NULL ? 200 : 404, NULL);
 }

@@ -115,7 +115,7 @@ static struct session *find_session(struct worker_state *state, const char *slug
   return session;
 }
 
-void session_release(struct vc_worker *worker, struct session *session)
+void broadcast_session_release(struct vc_worker *worker, struct session *session)
 {
   struct worker_state *state = vc_worker_state(worker);
   if (session->n_viewers > 0) {
@@ -170,7 +170,7 @@ void viewer_adopt(struct vc_worker *worker, const struct vc_newcomer *newcomer)
     free(viewer);
     close(newcomer->fd);
     count_out(state, &newcomer->address, newcomer->is_exempt);
-    session_release(worker, session);
+    broadcast_session_release(worker, session);
     return;
   }
   DL_APPEND(session->viewers, viewer);
@@ -210,7 +210,7 @@ void viewer_destroy(struct vc_worker *worker, struct viewer *viewer)
   vc_ws_parser_fini(&viewer->parser);
   free(viewer->control);
   free(viewer);
-  session_release(worker, session);
+  broadcast_session_release(worker, session);
 }
 
 void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void *payload,

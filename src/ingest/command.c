@@ -232,7 +232,7 @@ static int handle_unpublish(struct vc_worker *worker, struct connection *connect
 {
   if (connection->session != NULL) {
     command_say_status(connection, "status", "NetStream.Unpublish.Success", "Unpublished.");
-    session_end(worker, connection->session, VC_CLOSE_PUBLISHER_LEFT);
+    ingest_session_end(worker, connection->session, VC_CLOSE_PUBLISHER_LEFT);
   }
   return is_last && connection->stage == PUBLISHING;
 }

@@ -153,7 +153,7 @@ void connection_finish(struct vc_worker *worker, struct connection *connection)
 static void lose(struct vc_worker *worker, struct connection *connection)
 {
   if (connection->session != NULL) {
-    session_lose(worker, connection);
+    ingest_session_lose(worker, connection);
   }
   connection_close(worker, connection);
 }
@@ -225,7 +225,7 @@ static int handle_message(struct vc_worker *worker, struct connection *connectio
                           const struct rtmp_message *message)
 {
   if (connection->stage == PUBLISHING) {
-    session_media(worker, connection, message);
+    ingest_session_media(worker, connection, message);
   }
   return command_handle(worker, connection, message);
 }
@@ -306,7 +306,7 @@ static enum outcome move_to_owner(struct vc_worker *worker, struct connection *c
   uint32_t owner = vc_slug_hash(connection->slug, strlen(connection->slug)) % state->n_ingest;
   if (owner == vc_worker_index(worker)) {
     connection->is_moving = 0;
-    if (session_publish(worker, connection) != 0) {
+    if (ingest_session_publish(worker, connection) != 0) {
       connection_finish(worker, connection);
       return GONE;
     }
@@ -460,7 +460,7 @@ static void connection_adopt(struct vc_worker *worker, struct connection *connec
     return;
   }
   connection->is_moving = 0;
-  if (session_publish(worker, connection) != 0) {
+  if (ingest_session_publish(worker, connection) != 0) {
     connection_finish(worker, connection);
     return;
   }

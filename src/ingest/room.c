@@ -153,7 +153,7 @@ static void answer_kick(struct vc_worker *worker, struct vc_query *query)
     return;
   }
   struct connection *publisher = session->publisher;
-  session_end(worker, session, VC_CLOSE_KICKED);
+  ingest_session_end(worker, session, VC_CLOSE_KICKED);
   if (publisher != NULL) {
     command_say_status(publisher, "error", "NetStream.Publish.Denied", "Closed by the operator.");
     connection_finish(worker, publisher);
@@ -185,7 +185,7 @@ static void tick(struct vc_worker *worker)
   {
     connection_is_late(worker, connection);
   }
-  session_tick(worker);
+  ingest_session_tick(worker);
 }
 
 // Every session ends: that is what a drain says to the stages behind.
@@ -202,7 +202,7 @@ static void drain(struct vc_worker *worker)
       continue;
     }
     struct connection *publisher = session->publisher;
-    session_end(worker, session, VC_CLOSE_SHUTDOWN);
+    ingest_session_end(worker, session, VC_CLOSE_SHUTDOWN);
     if (publisher != NULL) {
       connection_finish(worker, publisher);
     }
@@ -232,7 +232,7 @@ static void leave(struct vc_worker *worker)
   {
     connection_close(worker, connection);
   }
-  session_destroy_all(worker);
+  ingest_session_destroy_all(worker);
   free(state->scratch);
   free(state);
 }
@@ -299,7 +299,7 @@ int vc_ingest_create(struct vc_stage **stage, struct vc_address *bound,
   room->listen_fd = -1;
   atomic_init(&room->next_session_id, 1);
   room->limits = vc_limits_create((size_t)options->max_publishers * CONNECTIONS_PER_PUBLISHER,
-                               (size_t)options->max_connections_per_address);
+                                  (size_t)options->max_connections_per_address);
   if (room->limits == NULL) {
     vc_error_set(error, "ingest: no memory");
   } else if (vc_networks_parse(options->trusted_proxies, &room->proxies, error) == 0) {

@@ -138,7 +138,8 @@ static struct session *session_create(struct vc_worker *worker, const char *slug
   return session;
 }
 
-void session_end(struct vc_worker *worker, struct session *session, enum vc_close_reason reason)
+void ingest_session_end(struct vc_worker *worker, struct session *session,
+                        enum vc_close_reason reason)
 {
   struct worker_state *state = vc_worker_state(worker);
   if (session->publisher != NULL) {
@@ -158,7 +159,7 @@ void session_end(struct vc_worker *worker, struct session *session, enum vc_clos
   }
 }
 
-void session_lose(struct vc_worker *worker, struct connection *connection)
+void ingest_session_lose(struct vc_worker *worker, struct connection *connection)
 {
   struct session *session = connection->session;
   connection->session = NULL;
@@ -257,7 +258,7 @@ static void start_publishing(struct vc_worker *worker, struct connection *connec
          VC_STR("address", session->address), VC_INT("session", session->session->id));
 }
 
-int session_publish(struct vc_worker *worker, struct connection *connection)
+int ingest_session_publish(struct vc_worker *worker, struct connection *connection)
 {
   struct worker_state *state = vc_worker_state(worker);
   const struct vc_ingest_settings *settings = &state->room->settings;
@@ -322,8 +323,8 @@ static void audio(struct vc_worker *worker, struct connection *connection,
   give(worker, session, packet);
 }
 
-void session_media(struct vc_worker *worker, struct connection *connection,
-                   const struct rtmp_message *message)
+void ingest_session_media(struct vc_worker *worker, struct connection *connection,
+                          const struct rtmp_message *message)
 {
   if (connection->session == NULL) {
     return; // it has unpublished
@@ -343,7 +344,7 @@ void session_media(struct vc_worker *worker, struct connection *connection,
 
 // --- time
 
-void session_tick(struct vc_worker *worker)
+void ingest_session_tick(struct vc_worker *worker)
 {
   struct worker_state *state = vc_worker_state(worker);
   uint64_t resume_ns = (uint64_t)state->room->settings.options->session_resume_ms * VC_NS_PER_MS;
@@ -352,7 +353,7 @@ void session_tick(struct vc_worker *worker)
   {
     if (!session->is_closed && session->publisher == NULL &&
         vc_worker_now_ns(worker) >= session->lost_ns + resume_ns) {
-      session_end(worker, session, VC_CLOSE_PUBLISHER_LEFT);
+      ingest_session_end(worker, session, VC_CLOSE_PUBLISHER_LEFT);
     } else if (session->waiting != NULL) {
       give_waiting(worker, session);
     }
@@ -362,7 +363,7 @@ void session_tick(struct vc_worker *worker)
   }
 }
 
-void session_destroy_all(struct vc_worker *worker)
+void ingest_session_destroy_all(struct vc_worker *worker)
 {
   struct worker_state *state = vc_worker_state(worker);
   struct session *session, *next;

@@ -10,7 +10,7 @@ const struct vc_option node_drain_rows[] = {
 };
 
 void node_option_groups(struct vc_option_group groups[NODE_GROUPS], struct node_options *options,
-                        struct program_options *program)
+                        struct vc_program_settings *program)
 {
   const struct vc_option_group all[NODE_GROUPS] = {
       {"Publishers", vc_ingest_option_rows, &options->ingest},
@@ -21,7 +21,7 @@ void node_option_groups(struct vc_option_group groups[NODE_GROUPS], struct node_
       {"What is kept", vc_journal_option_rows, &options->journal},
       {"HTTP and who may ask", vc_control_option_rows, &options->control},
       {"Shutdown", node_drain_rows, options},
-      {"Log", program_option_rows, program},
+      {"Log", vc_program_options, program},
   };
   for (size_t i = 0; i < NODE_GROUPS; i++) {
     groups[i] = all[i];
@@ -30,7 +30,7 @@ void node_option_groups(struct vc_option_group groups[NODE_GROUPS], struct node_
 
 extern const struct vc_metric store_metrics[];
 const struct vc_metric *const node_metric_tables[] = {
-    vc_ingest_metrics, vc_decode_metrics,  vc_stt_metrics, vc_ledger_metrics,
+    vc_ingest_metrics,    vc_decode_metrics,  vc_stt_metrics, vc_ledger_metrics,
     vc_broadcast_metrics, vc_journal_metrics, store_metrics,  vc_stage_metrics,
 };
 const size_t n_node_metric_tables = sizeof node_metric_tables / sizeof *node_metric_tables;

@@ -9,7 +9,7 @@
 extern const struct vc_option node_drain_rows[];
 // `groups` get pointers into the two structs.
 void node_option_groups(struct vc_option_group groups[NODE_GROUPS], struct node_options *options,
-                        struct program_options *program);
+                        struct vc_program_settings *program);
 extern const struct vc_metric *const node_metric_tables[];
 extern const size_t n_node_metric_tables;
 #define NODE_SUMMARY                                                                               \

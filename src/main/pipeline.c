@@ -1,25 +1,28 @@
 // The way of the sound, from top to bottom: a publisher's bytes become packets, chunks, results,
-// messages, and the messages go to viewers and into the journal. Stages are made from the end to the
-// beginning, since each is given the one it puts to; they are stopped from the beginning to the end,
-// so that each handles what was put to it before it goes.
+// messages, and the messages go to viewers and into the journal. Stages are made from the end to
+// the beginning, since each is given the one it puts to; they are stopped from the beginning to the
+// end, so that each handles what was put to it before it goes.
 #include "pipeline.h"
 
 #include <verbacast/base/log.h>
 #include <verbacast/store.h>
 
+#include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "program.h"
 
-#define FRONTS_STOP_MS 4000   // Civetweb's own end, 2 s for each door
+#define FRONTS_STOP_MS 4000 // Civetweb's own end, 2 s for each door
 #define JOURNAL_FLUSH_MS 2000
-#define STAGE_STOP_MS 1000    // of the stages that have nothing to wait for
+#define STAGE_STOP_MS 1000     // of the stages that have nothing to wait for
 #define BROADCAST_STOP_MS 3500 // closes are spread over 1 s, and the peers' own are waited for
-#define DESCRIPTORS_KEPT 1536 // for all that is no viewer
+#define DESCRIPTORS_KEPT 1536  // for all that is no viewer
 
 struct pipeline {
   const struct node_options *options;
@@ -85,8 +88,8 @@ static int write_to_store(void *context, const struct vc_journal_row *rows, size
   uint64_t begun = vc_clock_now_ns(&vc_clock_system);
   int status = vc_store_write(pipeline->store, batch, n_rows, error);
   uint64_t ended = vc_clock_now_ns(&vc_clock_system);
-  vc_metric_record(pipeline->store_slots, WRITE_MS,
-                   (double)(ended - begun) / (double)VC_NS_PER_MS, ended);
+  vc_metric_record(pipeline->store_slots, WRITE_MS, (double)(ended - begun) / (double)VC_NS_PER_MS,
+                   ended);
   for (size_t i = 0; i < n_rows && status == 0; i++) {
     tell_outcome(pipeline, &batch[i]);
   }
@@ -121,15 +124,28 @@ static int has_room(void *context)
 static void adopt(void *context, const struct vc_control_newcomer *from)
 {
   struct pipeline *pipeline = context;
-  struct vc_newcomer newcomer = {.fd = from->fd,
-                                 .since = from->since,
-                                 .address = from->address,
-                                 .is_exempt = from->is_exempt};
+  struct vc_newcomer newcomer = {
+      .fd = from->fd, .since = from->since, .address = from->address, .is_exempt = from->is_exempt};
   snprintf(newcomer.slug, sizeof newcomer.slug, "%s", from->slug);
   vc_broadcast_adopt(pipeline->broadcast, &newcomer);
 }
 
 // --- making
+
+static uint32_t cores_of_process(void)
+{
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return n > 0 ? (uint32_t)n : 1;
+}
+
+static void pause_ms(int64_t ms)
+{
+  struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+  while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+  }
+}
 
 static uint32_t threads(int64_t wished, uint32_t by_cores)
 {
@@ -155,7 +171,7 @@ static uint32_t max_viewers(const struct node_options *options)
   if (options->broadcast.max_viewers > 0) {
     return (uint32_t)options->broadcast.max_viewers;
   }
-  long limit = program_descriptor_limit() - DESCRIPTORS_KEPT;
+  long limit = (long)vc_program_descriptor_limit() - DESCRIPTORS_KEPT;
   limit -= (long)options->ingest.max_publishers * 2;
   return limit > 64 ? (uint32_t)limit : 64;
 }
@@ -166,8 +182,8 @@ static int make_ground(struct pipeline *pipeline, struct vc_error *error)
   name_node(pipeline);
   pipeline->metrics = vc_metrics_create(&vc_clock_system);
   pipeline->health = vc_health_create(&vc_clock_system);
-  pipeline->viewers = vc_limits_create(max_viewers(options),
-                                       (size_t)options->ingest.max_connections_per_address);
+  pipeline->viewers =
+      vc_limits_create(max_viewers(options), (size_t)options->ingest.max_connections_per_address);
   if (pipeline->metrics == NULL || pipeline->health == NULL || pipeline->viewers == NULL) {
     return vc_error_set(error, "no memory");
   }
@@ -180,8 +196,7 @@ static int make_journal(struct pipeline *pipeline, struct vc_error *error)
   const struct node_options *options = pipeline->options;
   int has_store = options->control.database_url[0] != '\0';
   // A database that is away does not keep the node down: the journal holds what it is to get.
-  if (has_store &&
-      vc_store_open(&pipeline->store, options->control.database_url, error) != 0) {
+  if (has_store && vc_store_open(&pipeline->store, options->control.database_url, error) != 0) {
     vc_health_set(pipeline->health, "database", error->text);
   }
   return vc_journal_create(&pipeline->journal,
@@ -358,35 +373,31 @@ static void stop_stages(struct pipeline *pipeline)
   }
 }
 
-static int start(struct pipeline *pipeline, char *addresses, size_t size, struct vc_error *error)
+static int start(struct pipeline *pipeline, struct pipeline_addresses *addresses,
+                 struct vc_error *error)
 {
-  uint32_t cores = program_cores();
-  struct vc_address rtmp, http, admin;
-  char texts[3][VC_ADDRESS_TEXT_MAX];
+  uint32_t cores = cores_of_process();
   if (make_ground(pipeline, error) != 0 || make_journal(pipeline, error) != 0 ||
       make_broadcast(pipeline, cores, error) != 0 || make_ledger(pipeline, error) != 0 ||
       make_stt(pipeline, cores, error) != 0 || make_decode(pipeline, cores, error) != 0 ||
-      make_ingest(pipeline, cores, &rtmp, error) != 0 || start_stages(pipeline, error) != 0 ||
-      make_control(pipeline, &http, &admin, error) != 0 ||
+      make_ingest(pipeline, cores, &addresses->rtmp, error) != 0 ||
+      start_stages(pipeline, error) != 0 ||
+      make_control(pipeline, &addresses->http, &addresses->admin, error) != 0 ||
       vc_stage_start(pipeline->ingest, error) != 0) {
     return -1;
   }
-  vc_address_print_port(&http, texts[0]);
-  vc_address_print_port(&rtmp, texts[1]);
-  vc_address_print_port(&admin, texts[2]);
-  snprintf(addresses, size, "http=%s rtmp=%s admin=%s", texts[0], texts[1], texts[2]);
   return 0;
 }
 
 int pipeline_start(struct pipeline **pipeline_out, const struct node_options *options,
-                   char *addresses, size_t size, struct vc_error *error)
+                   struct pipeline_addresses *addresses, struct vc_error *error)
 {
   struct pipeline *pipeline = calloc(1, sizeof *pipeline);
   if (pipeline == NULL) {
     return vc_error_set(error, "no memory");
   }
   pipeline->options = options;
-  if (start(pipeline, addresses, size, error) != 0) {
+  if (start(pipeline, addresses, error) != 0) {
     vc_control_stop(&pipeline->control);
     stop_stages(pipeline);
     destroy(&pipeline);
@@ -414,7 +425,7 @@ int pipeline_stop(struct pipeline **pipeline_in)
   const struct node_options *options = pipeline->options;
   // The balancer is told first, and given the time to believe it.
   vc_control_drain(pipeline->control, 0);
-  program_pause((uint32_t)options->drain_delay_ms);
+  pause_ms(options->drain_delay_ms);
   vc_control_drain(pipeline->control, 1);
   int is_late = stop_stage(pipeline->ingest, STAGE_STOP_MS);
   is_late |= stop_stage(pipeline->decode, STAGE_STOP_MS);

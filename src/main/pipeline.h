@@ -23,9 +23,13 @@ struct node_options {
 
 struct pipeline;
 
+struct pipeline_addresses {
+  struct vc_address http, rtmp, admin;
+};
+
 // Makes and starts everything; the addresses are what was bound.
 int pipeline_start(struct pipeline **pipeline, const struct node_options *options,
-                   char *addresses, size_t size, struct vc_error *error);
+                   struct pipeline_addresses *addresses, struct vc_error *error);
 // The drain of the contract, then the end. Returns: 0, or 1: something was not done in time.
 int pipeline_stop(struct pipeline **pipeline);
 // The longest that pipeline_stop may take.

@@ -3,90 +3,77 @@
 #include <verbacast/base/log.h>
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
-const struct vc_option program_option_rows[] = {
-    {"LOG_LEVEL", VC_OPTION_CHOICE, offsetof(struct program_options, log_level), "info",
-     .choices = "error,warn,info,debug",
-     .help = "What is logged; SIGUSR1 raises it, SIGUSR2 lowers it."},
-    {"LOG_FORMAT", VC_OPTION_CHOICE, offsetof(struct program_options, log_format), "logfmt",
-     .choices = "logfmt,json", .help = "How lines on stderr look."},
+const struct vc_option vc_program_options[] = {
+    {"LOG_LEVEL", VC_OPTION_CHOICE, offsetof(struct vc_program_settings, log_level),
+     .initial = "info", .choices = "error,warn,info,debug",
+     .help = "what is logged; SIGUSR1 raises it and SIGUSR2 lowers it while the program runs"},
+    {"LOG_FORMAT", VC_OPTION_CHOICE, offsetof(struct vc_program_settings, log_format),
+     .initial = "logfmt", .choices = "logfmt,json", .help = "how a log line on stderr is written"},
     VC_OPTION_ROWS_END,
 };
 
-int program_parse(struct vc_option_set *set, int argc, char **argv)
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+
+enum vc_program_step vc_program_parse(struct vc_option_set *set, int argc, char **argv, int *status)
 {
-  struct vc_error error;
+  struct vc_error error = {.text = ""};
+  *status = VC_EXIT_OK;
   switch (vc_options_parse(set, argc, argv, environ, stdout, &error)) {
   case VC_OPTIONS_RUN:
-    return -1;
+    return VC_PROGRAM_RUN;
   case VC_OPTIONS_CHECK:
-    return -2;
+    return VC_PROGRAM_CHECK;
   case VC_OPTIONS_PRINTED:
-    return PROGRAM_OK;
+    return VC_PROGRAM_EXIT;
   case VC_OPTIONS_USAGE:
     break;
   }
   fprintf(stderr, "%s: %s\n", set->program, error.text);
-  return PROGRAM_USAGE;
+  *status = VC_EXIT_USAGE;
+  return VC_PROGRAM_EXIT;
 }
 
-static void awaited(sigset_t *signals)
+// --- signals
+
+static void fill_set(sigset_t *set)
 {
-  static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP};
-  sigemptyset(signals);
-  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-    sigaddset(signals, numbers[i]);
-  }
+  sigemptyset(set);
+  sigaddset(set, SIGTERM);
+  sigaddset(set, SIGINT);
+  sigaddset(set, SIGHUP);
+  sigaddset(set, SIGUSR1);
+  sigaddset(set, SIGUSR2);
 }
 
-static void raise_descriptor_limit(void)
+static void end_at_once(int number)
 {
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-  }
-  vc_log(VC_LOG_INFO, VC_EVENT("program.descriptors"),
-         VC_INT("limit", program_descriptor_limit()));
+  static const char text[] = "second signal: ended at once\n";
+  ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
+  (void)n;
+  (void)number;
+  _exit(VC_EXIT_FAILED);
 }
 
-int program_begin(const struct program_options *options, struct vc_error *error)
+// The drain has begun: who asks again does not want to wait.
+static void arm_second_signal(void)
 {
-  sigset_t signals;
-  awaited(&signals);
-  pthread_sigmask(SIG_BLOCK, &signals, NULL);
-  signal(SIGPIPE, SIG_IGN);
-  const struct vc_log_settings settings = {.fd = STDERR_FILENO,
-                                           .is_json = options->log_format,
-                                           .level = (enum vc_log_level)options->log_level};
-  if (vc_log_start(&settings, error) != 0) {
-    return -1;
-  }
-  raise_descriptor_limit();
-  return 0;
-}
-
-int program_fail(const char *program, const struct vc_error *error)
-{
-  vc_log(VC_LOG_ERROR, VC_EVENT("program.failed"), VC_STR("program", program),
-         VC_STR("why", error->text));
-  vc_log_stop();
-  return PROGRAM_FAILED;
-}
-
-void program_say_ready(const char *addresses)
-{
-  printf("ready %s\n", addresses);
-  fflush(stdout);
+  struct sigaction action = {.sa_handler = end_at_once};
+  sigset_t set;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGTERM, &action, NULL);
+  sigaction(SIGINT, &action, NULL);
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 }
 
 static void change_level(int by)
@@ -95,73 +82,104 @@ static void change_level(int by)
   if (level >= VC_LOG_ERROR && level <= VC_LOG_DEBUG) {
     vc_log_level_set((enum vc_log_level)level);
   }
-  static const char *const names[] = {"error", "warn", "info", "debug"};
-  vc_log(VC_LOG_ERROR, VC_EVENT("log.level"), VC_STR("now", names[vc_log_level_get()]));
+  level = (int)vc_log_level_get();
+  // At the level itself, so that it is seen whatever the level is.
+  vc_log((enum vc_log_level)level, VC_EVENT("log.level"), VC_STR("level", level_names[level]));
 }
 
-static void reload(struct vc_option_set *set)
+static int wait_signal(uint32_t timeout_ms)
 {
-  struct vc_error error = {.text = ""};
-  int status = vc_options_reload_secrets(set, &error);
-  vc_log(status == 0 ? VC_LOG_INFO : VC_LOG_ERROR, VC_EVENT("secrets.reload"),
-         VC_STR("trouble", error.text));
+  sigset_t set;
+  fill_set(&set);
+  struct timespec time = {.tv_sec = timeout_ms / 1000,
+                          .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+  return sigtimedwait(&set, NULL, &time);
 }
 
-void program_wait(struct vc_option_set *set)
+enum vc_program_signal vc_program_wait(uint32_t timeout_ms)
 {
-  sigset_t signals;
-  awaited(&signals);
-  for (;;) {
-    int number = sigwaitinfo(&signals, NULL);
-    switch (number) {
-    case SIGUSR1:
-      change_level(1);
-      break;
-    case SIGUSR2:
-      change_level(-1);
-      break;
-    case SIGHUP:
-      reload(set);
-      break;
-    case SIGTERM:
-    case SIGINT:
-      vc_log(VC_LOG_INFO, VC_EVENT("program.signal"), VC_STR("signal", strsignal(number)));
-      // A second one ends the program at once, by itself.
-      signal(SIGTERM, SIG_DFL);
-      signal(SIGINT, SIG_DFL);
-      sigemptyset(&signals);
-      sigaddset(&signals, SIGTERM);
-      sigaddset(&signals, SIGINT);
-      pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
-      return;
-    default:
-      break; // interrupted
+  int number = wait_signal(timeout_ms);
+  switch (number) {
+  case SIGTERM:
+  case SIGINT:
+    arm_second_signal();
+    vc_log(VC_LOG_INFO, VC_EVENT("program.stop"),
+           VC_STR("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
+    return VC_PROGRAM_STOP;
+  case SIGHUP:
+    return VC_PROGRAM_RELOAD;
+  case SIGUSR1:
+    change_level(+1);
+    return VC_PROGRAM_NONE;
+  case SIGUSR2:
+    change_level(-1);
+    return VC_PROGRAM_NONE;
+  default:
+    return VC_PROGRAM_NONE;
+  }
+}
+
+// --- start and end
+
+static void raise_descriptor_limit(void)
+{
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+      vc_log(VC_LOG_WARN, VC_EVENT("program.descriptor_limit"), VC_STR("error", strerror(errno)));
     }
   }
 }
 
-void program_pause(uint32_t ms)
+size_t vc_program_descriptor_limit(void)
 {
-  struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-  while (nanosleep(&left, &left) != 0 && errno == EINTR) {
-  }
+  struct rlimit limit;
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (size_t)limit.rlim_cur : 1024;
 }
 
-void program_end(void)
+int vc_program_start(const struct vc_program_settings *settings, const char *program,
+                     struct vc_error *error)
 {
+  sigset_t set;
+  fill_set(&set);
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  signal(SIGPIPE, SIG_IGN);
+  const struct vc_log_settings log = {.fd = STDERR_FILENO,
+                                      .is_json = settings->log_format,
+                                      .level = (enum vc_log_level)settings->log_level};
+  if (vc_log_start(&log, error) != 0) {
+    return -1;
+  }
+  raise_descriptor_limit();
+  vc_log(VC_LOG_INFO, VC_EVENT("program.start"), VC_STR("program", program),
+         VC_STR("version", VC_VERSION), VC_INT("descriptors", vc_program_descriptor_limit()));
+  return 0;
+}
+
+void vc_program_ready(const struct vc_program_address *addresses, size_t n)
+{
+  char line[1024] = "ready";
+  size_t size = strlen(line);
+  for (size_t i = 0; i < n && size < sizeof line; i++) {
+    char text[VC_ADDRESS_TEXT_MAX];
+    vc_address_print_port(&addresses[i].address, text);
+    size += (size_t)snprintf(line + size, sizeof line - size, " %s=%s", addresses[i].name, text);
+  }
+  vc_log(VC_LOG_INFO, VC_EVENT("program.ready"),
+         VC_STR("addresses", n > 0 ? line + strlen("ready ") : ""));
+  puts(line);
+  fflush(stdout);
+}
+
+void vc_program_end(int status)
+{
+  vc_log(VC_LOG_INFO, VC_EVENT("program.end"), VC_INT("status", status));
   vc_log_stop();
 }
 
-long program_descriptor_limit(void)
+int vc_program_fail(const struct vc_error *error)
 {
-  struct rlimit limit;
-  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (long)limit.rlim_cur : 1024;
-}
-
-uint32_t program_cores(void)
-{
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return n > 0 ? (uint32_t)n : 1;
+  vc_log(VC_LOG_ERROR, VC_EVENT("program.failed"), VC_STR("error", error->text));
+  return VC_EXIT_FAILED;
 }

@@ -1,35 +1,66 @@
-// What all programs share: options, the log, signals, the line that says ready.
+// What all programs do alike: options in, log, signals, descriptors, the ready line.
+//
+//   static const struct vc_option_group groups[] = {{"Log", vc_program_options,
+//   &settings.program}}; int status; switch (vc_program_parse(&set, argc, argv, &status)) { case
+//   VC_PROGRAM_EXIT: return status; case VC_PROGRAM_CHECK: … say what would run … case
+//   VC_PROGRAM_RUN: break;
+//   }
+//   vc_program_start(&settings.program, "verbacast", &error); … make the stages …
+//   vc_program_ready(addresses, n);
+//   while (vc_program_wait(1000) != VC_PROGRAM_STOP) { … }
+//   … drain; a second SIGTERM or SIGINT now ends the process at once …
+//   vc_program_end();
+//
+// Thread: main's for all of it.
 #pragma once
 
-#include <stdio.h>
+#include <stddef.h>
+#include <stdint.h>
 
-#include <verbacast/base/error.h>
+#include <verbacast/base/address.h>
 #include <verbacast/base/options.h>
 
-struct program_options {
-  int log_level;
-  int log_format;
+#define VC_EXIT_OK 0
+#define VC_EXIT_FAILED 1
+#define VC_EXIT_USAGE 2
+
+struct vc_program_settings {
+  int log_level;  // enum vc_log_level
+  int log_format; // 0 logfmt, 1 JSON
 };
-extern const struct vc_option program_option_rows[];
+extern const struct vc_option vc_program_options[]; // offsets of vc_program_settings
 
-enum program_exit { PROGRAM_OK = 0, PROGRAM_FAILED = 1, PROGRAM_USAGE = 2 };
+enum vc_program_step { VC_PROGRAM_RUN, VC_PROGRAM_CHECK, VC_PROGRAM_EXIT };
+// Reads flags and the process's environment; prints help, version or what is wrong.
+// Gives: *status, of VC_PROGRAM_EXIT. The caller frees the options (vc_options_free) in any case.
+enum vc_program_step vc_program_parse(struct vc_option_set *set, int argc, char **argv,
+                                      int *status);
 
-// Parses; prints what is to be printed. Returns: -1 go on, -2 go on with --check-config, else an
-// exit status.
-int program_parse(struct vc_option_set *set, int argc, char **argv);
-// Blocks the signals that program_wait takes (before any thread begins), raises the descriptor limit
-// and starts the log. Returns 0 or -1.
-int program_begin(const struct program_options *options, struct vc_error *error);
-// Says an error on stderr, through the log if it runs. Returns: PROGRAM_FAILED.
-int program_fail(const char *program, const struct vc_error *error);
-// The one line on stdout.
-void program_say_ready(const char *addresses);
-// Waits for SIGTERM or SIGINT; SIGUSR1 and SIGUSR2 raise and lower the log level, SIGHUP reads the
-// secrets again. From then on a second SIGTERM or SIGINT ends the program at once.
-void program_wait(struct vc_option_set *set);
-// Waits `ms`, as part of a drain.
-void program_pause(uint32_t ms);
-void program_end(void);
+// Before any thread is made: starts the log, keeps SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2 for
+// vc_program_wait, ignores SIGPIPE, raises the descriptor limit as far as it goes. Logs that it
+// starts, and the limit. Returns: 0 or -1.
+int vc_program_start(const struct vc_program_settings *settings, const char *program,
+                     struct vc_error *error);
+// Returns: how many descriptors the process may have.
+size_t vc_program_descriptor_limit(void);
 
-long program_descriptor_limit(void);
-uint32_t program_cores(void); // that this process may use
+struct vc_program_address {
+  const char *name; // "http"
+  struct vc_address address;
+};
+// The one line on stdout: "ready http=127.0.0.1:3000 rtmp=127.0.0.1:1937".
+void vc_program_ready(const struct vc_program_address *addresses, size_t n);
+
+enum vc_program_signal {
+  VC_PROGRAM_NONE,   // timeout_ms went by
+  VC_PROGRAM_RELOAD, // SIGHUP: read the secrets again
+  VC_PROGRAM_STOP,   // SIGTERM, SIGINT: drain. From now on the next of them ends the process (1).
+};
+// SIGUSR1 and SIGUSR2 raise and lower the log level here.
+enum vc_program_signal vc_program_wait(uint32_t timeout_ms);
+
+// Logs that the program ends, and writes out the log.
+void vc_program_end(int status);
+// For what went wrong at the start: one error line in the log and in words. Returns:
+// VC_EXIT_FAILED.
+int vc_program_fail(const struct vc_error *error);

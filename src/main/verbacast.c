@@ -1,5 +1,7 @@
 // verbacast, the node: options, then the pipeline until a signal.
-#include <string.h>
+#include <verbacast/base/log.h>
+
+#include <stdio.h>
 
 #include "node_options.h"
 
@@ -8,48 +10,67 @@ static int check_config(struct vc_option_set *set, const struct node_options *op
   struct vc_error error;
   if (pipeline_check(options, &error) != 0) {
     fprintf(stderr, "verbacast: %s\n", error.text);
-    return PROGRAM_FAILED;
+    return VC_EXIT_FAILED;
   }
   vc_options_print_effective(set, stdout);
   printf("would serve viewers on %s, operators on %s, publishers on rtmp://%s/live/{session}\n"
          "a drain may take up to %lld ms\n",
          options->control.http_listen, options->control.admin_listen, options->ingest.rtmp_listen,
          (long long)pipeline_stop_ms(options));
-  return PROGRAM_OK;
+  return VC_EXIT_OK;
+}
+
+static void wait_for_stop(struct vc_option_set *set)
+{
+  enum vc_program_signal signal;
+  while ((signal = vc_program_wait(60000)) != VC_PROGRAM_STOP) {
+    struct vc_error error = {.text = ""};
+    if (signal == VC_PROGRAM_RELOAD) {
+      int status = vc_options_reload_secrets(set, &error);
+      vc_log(status == 0 ? VC_LOG_INFO : VC_LOG_ERROR, VC_EVENT("secrets.reload"),
+             VC_STR("trouble", error.text));
+    }
+  }
 }
 
 static int run(struct vc_option_set *set, const struct node_options *options,
-               const struct program_options *program)
+               const struct vc_program_settings *program)
 {
   struct vc_error error;
   struct pipeline *pipeline;
-  char addresses[256];
-  if (program_begin(program, &error) != 0 || pipeline_check(options, &error) != 0 ||
-      pipeline_start(&pipeline, options, addresses, sizeof addresses, &error) != 0) {
-    return program_fail(set->program, &error);
+  struct pipeline_addresses bound;
+  if (vc_program_start(program, set->program, &error) != 0 ||
+      pipeline_check(options, &error) != 0 ||
+      pipeline_start(&pipeline, options, &bound, &error) != 0) {
+    return vc_program_fail(&error);
   }
-  program_say_ready(addresses);
-  program_wait(set);
+  const struct vc_program_address addresses[] = {
+      {"http", bound.http}, {"rtmp", bound.rtmp}, {"admin", bound.admin}};
+  vc_program_ready(addresses, sizeof addresses / sizeof *addresses);
+  wait_for_stop(set);
   pipeline_stop(&pipeline);
-  program_end();
-  return PROGRAM_OK;
+  vc_program_end(VC_EXIT_OK);
+  return VC_EXIT_OK;
 }
 
 int main(int argc, char **argv)
 {
   struct node_options options = {.drain_delay_ms = 0};
-  struct program_options program = {.log_level = 0};
+  struct vc_program_settings program = {.log_level = 0};
   struct vc_option_group groups[NODE_GROUPS];
   node_option_groups(groups, &options, &program);
-  struct vc_option_set set = {.program = "verbacast",
-                              .summary = NODE_SUMMARY,
-                              .groups = groups,
-                              .n_groups = NODE_GROUPS};
-  int status = program_parse(&set, argc, argv);
-  if (status == -2) {
-    status = check_config(&set, &options);
-  } else if (status == -1) {
+  struct vc_option_set set = {
+      .program = "verbacast", .summary = NODE_SUMMARY, .groups = groups, .n_groups = NODE_GROUPS};
+  int status = VC_EXIT_OK;
+  switch (vc_program_parse(&set, argc, argv, &status)) {
+  case VC_PROGRAM_RUN:
     status = run(&set, &options, &program);
+    break;
+  case VC_PROGRAM_CHECK:
+    status = check_config(&set, &options);
+    break;
+  case VC_PROGRAM_EXIT:
+    break;
   }
   vc_options_free(&set);
   return status;

@@ -23,7 +23,6 @@ void vc_address_print(const struct vc_address *address, char text[VC_ADDRESS_TEX
 // With the port: "192.0.2.1:1937", "[2001:db8::1]:1937".
 void vc_address_print_port(const struct vc_address *address, char text[VC_ADDRESS_TEXT_MAX]);
 int vc_address_is_loopback(const struct vc_address *address);
-int vc_address_is_private(const struct vc_address *address); // RFC 1918, link-local, ULA, loopback
 int vc_address_equal(const struct vc_address *a, const struct vc_address *b); // without the port
 
 #define VC_NETWORKS_MAX 64

@@ -1,0 +1,42 @@
+// Prints docs/configuration.md and docs/metrics.md from the rows.
+#include <stdio.h>
+#include <string.h>
+
+#include "node_options.h"
+
+static void print_configuration(void)
+{
+  struct node_options options = {.drain_delay_ms = 0};
+  struct vc_program_settings program = {.log_level = 0};
+  struct vc_option_group groups[NODE_GROUPS];
+  node_option_groups(groups, &options, &program);
+  const struct vc_option_set set = {
+      .program = "verbacast", .summary = NODE_SUMMARY, .groups = groups, .n_groups = NODE_GROUPS};
+  printf(
+      "# Configuration\n\nMade from the option tables; every option is a flag and an environment "
+      "variable, the flag wins. A systemd `EnvironmentFile` is the configuration file. A secret "
+      "is a text, `@FILE`, or `NEW,OLD` while it is rotated; SIGHUP reads the files again.\n\n");
+  vc_options_print_markdown(&set, stdout);
+}
+
+static void print_metrics(void)
+{
+  printf(
+      "# Metrics\n\nMade from the metric tables. In `/metrics` distributions stand under "
+      "`latency`, counters under `counters`, gauges under `gauges`; in Prometheus' text the names "
+      "begin with `verbacast_` and have `_` for `.`. Distributions slide over 60 s.\n\n");
+  vc_metrics_print_markdown(node_metric_tables, n_node_metric_tables, stdout);
+}
+
+int main(int argc, char **argv)
+{
+  if (argc == 2 && strcmp(argv[1], "configuration") == 0) {
+    print_configuration();
+  } else if (argc == 2 && strcmp(argv[1], "metrics") == 0) {
+    print_metrics();
+  } else {
+    fprintf(stderr, "print-docs: configuration or metrics\n");
+    return VC_EXIT_USAGE;
+  }
+  return VC_EXIT_OK;
+}
