@@ -2,7 +2,23 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <verbacast/sttd.h>
+
 #include "node_options.h"
+
+static void print_stt_configuration(void)
+{
+  struct vc_sttd_options options = {.listen = NULL};
+  struct vc_program_settings program = {.log_level = 0};
+  const struct vc_option_group groups[] = {
+      {"Speech to text", vc_sttd_option_rows, &options},
+      {"Log", vc_program_options, &program},
+  };
+  const struct vc_option_set set = {
+      .program = "verbacast-stt", .summary = VC_STTD_SUMMARY, .groups = groups, .n_groups = 2};
+  printf("\n");
+  vc_options_print_markdown(&set, stdout);
+}
 
 static void print_configuration(void)
 {
@@ -17,6 +33,7 @@ static void print_configuration(void)
       "variable, the flag wins. A systemd `EnvironmentFile` is the configuration file. A secret "
       "is a text, `@FILE`, or `NEW,OLD` while it is rotated; SIGHUP reads the files again.\n\n");
   vc_options_print_markdown(&set, stdout);
+  print_stt_configuration();
 }
 
 static void print_metrics(void)
@@ -26,6 +43,9 @@ static void print_metrics(void)
       "`latency`, counters under `counters`, gauges under `gauges`; in Prometheus' text the names "
       "begin with `verbacast_` and have `_` for `.`. Distributions slide over 60 s.\n\n");
   vc_metrics_print_markdown(node_metric_tables, n_node_metric_tables, stdout);
+  const struct vc_metric *const stt_tables[] = {vc_sttd_metrics, vc_sttd_pool_metrics};
+  printf("\n## verbacast-stt\n\n");
+  vc_metrics_print_markdown(stt_tables, 2, stdout);
 }
 
 int main(int argc, char **argv)

@@ -14,9 +14,9 @@
 const struct vc_option vc_program_options[] = {
     {"LOG_LEVEL", VC_OPTION_CHOICE, offsetof(struct vc_program_settings, log_level),
      .initial = "info", .choices = "error,warn,info,debug",
-     .help = "what is logged; SIGUSR1 raises it and SIGUSR2 lowers it while the program runs"},
+     .help = "What is logged; SIGUSR1 raises it and SIGUSR2 lowers it while the program runs."},
     {"LOG_FORMAT", VC_OPTION_CHOICE, offsetof(struct vc_program_settings, log_format),
-     .initial = "logfmt", .choices = "logfmt,json", .help = "how a log line on stderr is written"},
+     .initial = "logfmt", .choices = "logfmt,json", .help = "How a log line on stderr is written."},
     VC_OPTION_ROWS_END,
 };
 

@@ -136,7 +136,7 @@ int vc_gladia_parse_request(const char *text, size_t size, struct vc_gladia_requ
     refuse(&reading, "the body is %s", reason != NULL ? reason : "no JSON object");
   } else {
     check_audio(&reading, request);
-    request->endpointing_s = number_of(&reading, "endpointing", 0.05, 0.01, 10);
+    request->endpointing_s = number_of(&reading, "endpointing", 0.4, 0.01, 10);
     request->max_utterance_s =
         number_of(&reading, "maximum_duration_without_endpointing", 5, 5, 60);
     read_languages(&reading, request);

@@ -12,7 +12,7 @@
 // A session as it was asked for, defaults filled in.
 struct vc_gladia_request {
   int sample_rate_hz;     // 8000 or 16000
-  double endpointing_s;   // 0.01-10, default 0.05
+  double endpointing_s;   // 0.01-10, default 0.4: what suits a local recogniser
   double max_utterance_s; // 5-60, default 5
   size_t n_languages;
   char languages[VC_GLADIA_LANGUAGES_MAX][16];
