@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BLANKS " \t\r\n"
+
 struct draft {
   struct vc_word *words;
   size_t n_words;
@@ -74,8 +76,8 @@ static uint64_t total_voice(const struct heard *heard)
 static void split(struct draft *draft, size_t size)
 {
   for (size_t at = 0; at < size && draft->n_words < ENGINE_WORDS_MAX;) {
-    at += strspn(draft->text + at, " ");
-    size_t n = strcspn(draft->text + at, " ");
+    at += strspn(draft->text + at, BLANKS);
+    size_t n = strcspn(draft->text + at, BLANKS);
     if (n > 0) {
       draft->words[draft->n_words++] =
           (struct vc_word){.text = draft->text + at, .confidence = NAN};
@@ -112,7 +114,7 @@ static const char *trim(struct vc_text *text)
   while (text->size > 0 && (unsigned char)text->at[text->size - 1] <= ' ') {
     text->at[--text->size] = '\0';
   }
-  return text->at + strspn(text->at, " \t\r\n");
+  return text->at + strspn(text->at, BLANKS);
 }
 
 static int draft_init(struct draft *draft, const struct engine_words *words)
@@ -147,7 +149,7 @@ int heard_utterance(const struct heard *heard, const struct engine_words *words,
   if (words->text.has_failed) {
     return -1;
   }
-  if (words->text.size == 0 || words->text.at[strspn(words->text.at, " \t\r\n")] == '\0') {
+  if (words->text.size == 0 || words->text.at[strspn(words->text.at, BLANKS)] == '\0') {
     return 1;
   }
   vc_text_append(&copy, words->text.at, words->text.size);

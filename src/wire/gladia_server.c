@@ -206,7 +206,7 @@ static int parse_client(const json_t *root, struct vc_gladia_client_message *mes
 int vc_gladia_parse_client(const char *text, size_t size, struct vc_gladia_client_message *message,
                            const char **why)
 {
-  *message = (struct vc_gladia_client_message){0};
+  *message = (struct vc_gladia_client_message){.kind = VC_GLADIA_CLIENT_UNKNOWN};
   json_t *root = vc_json_parse(text, size, why);
   int status = root != NULL ? parse_client(root, message, why) : 1;
   json_decref(root);

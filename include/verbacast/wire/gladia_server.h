@@ -36,7 +36,8 @@ struct vc_gladia_client_message {
   uint8_t *audio; // malloc'ed, the caller's
   size_t audio_size;
 };
-// A text frame. Returns: 0, 1 malformed (`why` a constant text), -1 no memory.
+// A text frame. Returns: 0, 1 malformed (`why` a constant text; the kind says whether it was meant
+// as audio), -1 no memory.
 int vc_gladia_parse_client(const char *text, size_t size, struct vc_gladia_client_message *message,
                            const char **why);
 
