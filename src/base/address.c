@@ -1,6 +1,7 @@
 #include <verbacast/base/address.h>
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -101,7 +102,7 @@ static int parse_network(const char *text, size_t size, struct vc_networks *netw
   if (slash != NULL) {
     char *end;
     n_bits = strtol(slash + 1, &end, 10);
-    if (end == slash + 1 || *end != '\0' || n_bits < 0 || n_bits > most) {
+    if (!isdigit((unsigned char)slash[1]) || *end != '\0' || n_bits < 0 || n_bits > most) {
       return -1;
     }
   }
@@ -148,7 +149,7 @@ int vc_listen_parse(const char *text, struct vc_address *address, struct vc_erro
   char *end = NULL;
   long port = colon != NULL ? strtol(colon + 1, &end, 10) : -1;
   size_t n = colon != NULL ? (size_t)(colon - text) : 0;
-  if (n == 0 || n >= sizeof host || end == colon + 1 || *end != '\0' || port < 0 ||
+  if (n == 0 || n >= sizeof host || !isdigit((unsigned char)colon[1]) || *end != '\0' || port < 0 ||
       port > UINT16_MAX) {
     return vc_error_set(error, "is no HOST:PORT");
   }

@@ -2,11 +2,19 @@
 
 #include <uthash.h>
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
+
+// Without the port, and without padding: the bytes are hashed and compared as they lie.
+struct key {
+  uint8_t n_bytes;
+  uint8_t bytes[16];
+};
 
 struct row {
-  struct vc_address address; // port 0
+  struct key key;
   size_t n;
   UT_hash_handle hh; // in limits.rows
 };
@@ -45,22 +53,22 @@ void vc_limits_destroy(struct vc_limits **limits)
   *limits = NULL;
 }
 
-static struct vc_address without_port(const struct vc_address *address)
+static struct key key_of(const struct vc_address *address)
 {
-  struct vc_address key = *address;
-  key.port = 0;
+  struct key key = {.n_bytes = address->n_bytes};
+  memcpy(key.bytes, address->bytes, address->n_bytes);
   return key;
 }
 
-static struct row *find_row(struct vc_limits *limits, const struct vc_address *key, int may_create)
+static struct row *find_row(struct vc_limits *limits, const struct key *key, int may_create)
 {
   struct row *row;
   HASH_FIND(hh, limits->rows, key, sizeof *key, row);
   if (row == NULL && may_create) {
     row = calloc(1, sizeof *row);
     if (row != NULL) {
-      row->address = *key;
-      HASH_ADD(hh, limits->rows, address, sizeof row->address, row);
+      row->key = *key;
+      HASH_ADD(hh, limits->rows, key, sizeof row->key, row);
     }
   }
   return row;
@@ -68,7 +76,7 @@ static struct row *find_row(struct vc_limits *limits, const struct vc_address *k
 
 int vc_limits_enter(struct vc_limits *limits, const struct vc_address *address, int is_exempt)
 {
-  struct vc_address key = without_port(address);
+  struct key key = key_of(address);
   int status = 0;
   pthread_mutex_lock(&limits->mutex);
   if (limits->n >= limits->connections_max) {
@@ -87,8 +95,9 @@ int vc_limits_enter(struct vc_limits *limits, const struct vc_address *address, 
 
 void vc_limits_leave(struct vc_limits *limits, const struct vc_address *address, int is_exempt)
 {
-  struct vc_address key = without_port(address);
+  struct key key = key_of(address);
   pthread_mutex_lock(&limits->mutex);
+  assert(limits->n > 0);
   limits->n--;
   struct row *row = is_exempt ? NULL : find_row(limits, &key, 0);
   if (row != NULL && --row->n == 0) {
@@ -100,7 +109,7 @@ void vc_limits_leave(struct vc_limits *limits, const struct vc_address *address,
 
 int vc_limits_ask(struct vc_limits *limits, const struct vc_address *address, int is_exempt)
 {
-  struct vc_address key = without_port(address);
+  struct key key = key_of(address);
   pthread_mutex_lock(&limits->mutex);
   const struct row *row = is_exempt ? NULL : find_row(limits, &key, 0);
   int status = limits->n >= limits->connections_max               ? 2

@@ -20,6 +20,7 @@
 #define LINE_MAX_BYTES 2048
 #define RING_LINES 4096
 #define STOP_PATIENCE_MS 1000
+#define PATIENCE_STEP_MS 100
 
 struct text {
   char *at;
@@ -35,6 +36,7 @@ struct line {
 static struct {
   _Atomic int level;
   _Atomic int is_running;
+  _Atomic int has_given_up; // a reader that sleeps is not waited for any more
   _Atomic uint64_t n_dropped;
   int is_json;
   int fd;
@@ -198,19 +200,22 @@ static size_t format_line(char *bytes, enum vc_log_level level, const struct vc_
   return text.used + 1;
 }
 
+// Asks before it writes, so that it hangs in no system call when a reader has gone to sleep: where
+// poll says yes, a pipe has room for a whole line.
 static void write_all(int fd, const char *bytes, size_t size)
 {
   while (size > 0) {
-    ssize_t n = write(fd, bytes, size);
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+    int has_given_up = atomic_load_explicit(&logger.has_given_up, memory_order_relaxed);
+    int n_ready = poll(&ready, 1, has_given_up ? 0 : PATIENCE_STEP_MS);
+    if (n_ready == 0 && has_given_up) {
+      return;
+    }
+    ssize_t n = n_ready > 0 ? write(fd, bytes, size) : 0;
     if (n > 0) {
       bytes += n;
       size -= (size_t)n;
-    } else if (n < 0 && errno == EAGAIN) {
-      struct pollfd ready = {.fd = fd, .events = POLLOUT};
-      if (poll(&ready, 1, -1) < 0 && errno != EINTR) {
-        return;
-      }
-    } else if (n < 0 && errno != EINTR) {
+    } else if ((n_ready < 0 || n < 0) && errno != EINTR && errno != EAGAIN) {
       return; // nobody is there to be told
     }
   }
@@ -294,6 +299,7 @@ int vc_log_start(const struct vc_log_settings *settings, struct vc_error *error)
   logger.is_json = settings->is_json;
   logger.first = logger.count = 0;
   logger.is_stopping = 0;
+  atomic_store_explicit(&logger.has_given_up, 0, memory_order_relaxed);
   vc_log_level_set(settings->level);
   sigset_t all, before;
   sigfillset(&all);
@@ -310,6 +316,15 @@ int vc_log_start(const struct vc_log_settings *settings, struct vc_error *error)
   return 0;
 }
 
+// Returns: 1 when the log's thread has ended, else 0.
+static int join_within(uint32_t timeout_ms)
+{
+  struct timespec limit;
+  clock_gettime(CLOCK_REALTIME, &limit);
+  limit.tv_sec += timeout_ms / 1000;
+  return pthread_timedjoin_np(logger.thread, NULL, &limit) == 0;
+}
+
 void vc_log_stop(void)
 {
   if (!atomic_exchange_explicit(&logger.is_running, 0, memory_order_acq_rel)) {
@@ -319,13 +334,14 @@ void vc_log_stop(void)
   logger.is_stopping = 1;
   pthread_cond_signal(&logger.filled);
   pthread_mutex_unlock(&logger.mutex);
-  struct timespec limit;
-  clock_gettime(CLOCK_REALTIME, &limit);
-  limit.tv_sec += STOP_PATIENCE_MS / 1000;
-  if (pthread_timedjoin_np(logger.thread, NULL, &limit) != 0) {
-    // It hangs in write(): a cancellation point, and nobody reads what it has to say.
-    pthread_cancel(logger.thread);
-    pthread_join(logger.thread, NULL);
+  int is_over = join_within(STOP_PATIENCE_MS);
+  if (!is_over) {
+    atomic_store_explicit(&logger.has_given_up, 1, memory_order_relaxed);
+    is_over = join_within(STOP_PATIENCE_MS);
+  }
+  if (!is_over) {
+    pthread_detach(logger.thread); // it hangs in write(), and keeps its ring
+    return;
   }
   pthread_mutex_lock(&logger.mutex);
   free(logger.lines);

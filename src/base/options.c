@@ -137,15 +137,18 @@ static int secret_load(struct vc_secret *secret, const char *name, struct vc_err
   if (text == NULL) {
     return -1;
   }
-  if (text[0] == '\0') {
+  if (text[0] == '\0' || text[0] == ',') {
     free(text);
     return vc_error_set(error, "%s: the secret is empty", name);
   }
   char *comma = strchr(text, ',');
-  char *previous = NULL;
+  char *previous = comma != NULL ? strdup(comma + 1) : NULL;
+  if (comma != NULL && previous == NULL) {
+    free(text);
+    return vc_error_set(error, "%s: no memory", name);
+  }
   if (comma != NULL) {
     *comma = '\0';
-    previous = strdup(comma + 1);
   }
   pthread_mutex_lock(&secret->mutex);
   char *old_newest = secret->newest, *old_previous = secret->previous;
@@ -271,9 +274,23 @@ static void print_allowed(FILE *out, const struct vc_option *row)
   }
 }
 
+// A password in a URL is between the first ':' after "//" and the last '@' before the path.
+static void print_url(FILE *out, const char *text)
+{
+  const char *host = strstr(text, "://");
+  const char *end = host != NULL ? host + 3 + strcspn(host + 3, "/?#") : NULL;
+  const char *at = host != NULL ? memrchr(host + 3, '@', (size_t)(end - host - 3)) : NULL;
+  const char *colon = at != NULL ? memchr(host + 3, ':', (size_t)(at - host - 3)) : NULL;
+  if (colon == NULL) {
+    fputs(text, out);
+  } else {
+    fprintf(out, "%.*s:***%s", (int)(colon - text), text, at);
+  }
+}
+
 static int refuse_value(const struct value *value, const char *why, struct vc_error *error)
 {
-  char flag[FLAG_MAX], *allowed = NULL;
+  char flag[FLAG_MAX], *allowed = NULL, *shown = NULL;
   size_t size = 0;
   print_flag(value->row->name, flag);
   FILE *out = open_memstream(&allowed, &size);
@@ -281,9 +298,15 @@ static int refuse_value(const struct value *value, const char *why, struct vc_er
     print_allowed(out, value->row);
     fclose(out);
   }
-  vc_error_set(error, "%s (--%s): '%.100s' %s; allowed: %s", value->row->name, flag, value->text,
-               why, allowed != NULL ? allowed : "see --help");
+  out = open_memstream(&shown, &size);
+  if (out != NULL) {
+    print_url(out, value->text);
+    fclose(out);
+  }
+  vc_error_set(error, "%s (--%s): '%.100s' %s; allowed: %s", value->row->name, flag,
+               shown != NULL ? shown : "", why, allowed != NULL ? allowed : "see --help");
   free(allowed);
+  free(shown);
   return -1;
 }
 
@@ -502,15 +525,20 @@ static int refuse_flag(const struct vc_option_set *set, const char *argument,
     return vc_error_set(error, "unexpected argument '%.100s': options begin with --, see --help",
                         argument);
   }
+  // Without its value, which may be a secret under a misspelt name.
+  int shown = (int)strcspn(argument, "=");
+  shown = shown < 100 ? shown : 100;
   const char *nearest = nearest_flag(set->values, argument + 2, flag);
   if (nearest != NULL) {
-    return vc_error_set(error, "unknown option '%.100s': did you mean --%s? See --help", argument,
-                        nearest);
+    return vc_error_set(error, "unknown option '%.*s': did you mean --%s? See --help", shown,
+                        argument, nearest);
   }
-  return vc_error_set(error, "unknown option '%.100s': see --help for those there are", argument);
+  return vc_error_set(error, "unknown option '%.*s': see --help for those there are", shown,
+                      argument);
 }
 
-// Returns: how many of argv were used, or -1.
+// Returns: how many of argv were used, or -1. What begins with -- is no value unless it is behind
+// '=': `--stt-url --check-config` has forgotten one.
 static int take_flag(struct vc_option_set *set, int left, char **argv, struct vc_error *error)
 {
   const char *argument = argv[0];
@@ -529,7 +557,7 @@ static int take_flag(struct vc_option_set *set, int left, char **argv, struct vc
       (left < 2 || (strcmp(argv[1], "0") != 0 && strcmp(argv[1], "1") != 0))) {
     return give(value, "1", FROM_FLAG, error) == 0 ? 1 : -1;
   }
-  if (left < 2) {
+  if (left < 2 || strncmp(argv[1], "--", 2) == 0) {
     return vc_error_set(error, "%s (%s): a value is missing after it", value->row->name, argument);
   }
   return give(value, argv[1], FROM_FLAG, error) == 0 ? 2 : -1;
@@ -642,20 +670,6 @@ int vc_options_reload_secrets(struct vc_option_set *set, struct vc_error *error)
     }
   }
   return status;
-}
-
-// A password in a URL is between the first ':' after "//" and the last '@' before the path.
-static void print_url(FILE *out, const char *text)
-{
-  const char *host = strstr(text, "://");
-  const char *end = host != NULL ? host + 3 + strcspn(host + 3, "/?#") : NULL;
-  const char *at = host != NULL ? memrchr(host + 3, '@', (size_t)(end - host - 3)) : NULL;
-  const char *colon = at != NULL ? memchr(host + 3, ':', (size_t)(at - host - 3)) : NULL;
-  if (colon == NULL) {
-    fputs(text, out);
-  } else {
-    fprintf(out, "%.*s:***%s", (int)(colon - text), text, at);
-  }
 }
 
 void vc_options_print_effective(const struct vc_option_set *set, FILE *out)

@@ -158,7 +158,8 @@ static void read_clock(struct vc_worker *worker)
 static int sleep_ms(const struct vc_worker *worker)
 {
   uint64_t until = worker->now_ns + SLEEP_MAX_MS * VC_NS_PER_MS;
-  if (worker->stage->settings.tick_ms > 0 && worker->next_tick_ns < until) {
+  const struct vc_stage_settings *settings = &worker->stage->settings;
+  if (settings->ops->tick != NULL && settings->tick_ms > 0 && worker->next_tick_ns < until) {
     until = worker->next_tick_ns;
   }
   if (worker->wake_at_ns != 0 && worker->wake_at_ns < until) {
@@ -300,6 +301,7 @@ static void *run_worker(void *context)
     drain(worker);
     ops->leave(worker);
   }
+  atomic_store_explicit(&worker->turn_ns, 0, memory_order_relaxed); // gone is not stuck
   this_worker = NULL;
   return NULL;
 }
