@@ -227,14 +227,15 @@ static int handle_publish(struct vc_worker *worker, struct connection *connectio
   return 0;
 }
 
-// FCUnpublish is followed by deleteStream: the connection stays for it.
-static int handle_unpublish(struct vc_worker *worker, struct connection *connection, int is_last)
+// The session ends; the connection is the publisher's to close (GStreamer's rtmp2sink takes ours
+// for an error), or the idle time-out's.
+static int handle_unpublish(struct vc_worker *worker, struct connection *connection)
 {
   if (connection->session != NULL) {
     command_say_status(connection, "status", "NetStream.Unpublish.Success", "Unpublished.");
     ingest_session_end(worker, connection->session, VC_CLOSE_PUBLISHER_LEFT);
   }
-  return is_last && connection->stage == PUBLISHING;
+  return 0;
 }
 
 static int handle_command(struct vc_worker *worker, struct connection *connection,
@@ -249,11 +250,9 @@ static int handle_command(struct vc_worker *worker, struct connection *connectio
   if (is_named(command, "publish")) {
     return handle_publish(worker, connection, command, stream_id);
   }
-  if (is_named(command, "FCUnpublish")) {
-    return handle_unpublish(worker, connection, 0);
-  }
-  if (is_named(command, "deleteStream") || is_named(command, "closeStream")) {
-    return handle_unpublish(worker, connection, 1);
+  if (is_named(command, "deleteStream") || is_named(command, "FCUnpublish") ||
+      is_named(command, "closeStream")) {
+    return handle_unpublish(worker, connection);
   }
   if (is_named(command, "play") || is_named(command, "play2")) {
     command_say_status(connection, "error", "NetStream.Play.StreamNotFound",

@@ -1,0 +1,61 @@
+"""kill -9 and a new start: every final whose commit was traced is in the transcript, once."""
+
+import random
+import re
+
+import harness
+from scripted_stt import ScriptedStt
+
+KILLS = 4
+
+
+def committed(log):
+    return {(int(epoch), int(seq)) for epoch, seq in
+            re.findall(r"event=journal_committed session=room epoch=(\d+) seq=(\d+)", log)}
+
+
+def test_committed_finals_survive():
+    dice = random.Random(4)
+    promised, folder = set(), harness.tempfile.mkdtemp(prefix="vc-")
+    with ScriptedStt(utterance_s=0.25) as stt:
+        for _ in range(KILLS):
+            node = harness.node(stt.url, folder=folder, LOG_LEVEL="debug")
+            with harness.publisher(node, "room"), harness.viewer(node, "room") as viewer:
+                least = 3 + dice.randrange(8)
+                harness.wait_until(lambda: len(viewer.finals()) >= least and committed(node.log()), "some finals")
+                node.kill()
+                promised |= committed(node.log())
+        with harness.node(stt.url, folder=folder) as node:
+            def rows():
+                status, _, body = harness.http(node.url("http", "/sessions/room/transcript.json"))
+                return harness.json.loads(body)["transcripts"] if status == 200 else []
+            harness.wait_until(lambda: promised <= {(row["epoch"], row["seq"]) for row in rows()}, "all that was promised")
+            keys = [(row["epoch"], row["seq"]) for row in rows()]
+            assert len(keys) == len(set(keys)), "a final is there twice"
+            assert keys == sorted(keys)
+    harness.shutil.rmtree(folder, ignore_errors=True)
+    assert len(promised) >= KILLS * 2, promised
+
+
+def test_corrupt_journal_is_moved_aside():
+    with ScriptedStt() as stt:
+        folder = harness.tempfile.mkdtemp(prefix="vc-")
+        with open(f"{folder}/journal.db", "wb") as file:
+            file.write(b"this is no database" * 1000)
+        with harness.node(stt.url, folder=folder) as node:
+            node.wait_log("journal.corrupt")
+            assert any("journal.db.corrupt-" in name for name in harness.os.listdir(folder))
+        harness.shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_second_process_on_the_journal_is_refused():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        settings = {"HTTP_LISTEN": "127.0.0.1:0", "ADMIN_LISTEN": "127.0.0.1:0", "RTMP_LISTEN": "127.0.0.1:0",
+                    "STT_URL": stt.url, "JOURNAL_PATH": "journal.db"}
+        second = harness.Process("verbacast", settings, ready=False, folder=node.folder)
+        assert second.wait() == 1
+        assert "another process" in second.log(), second.log()
+
+
+if __name__ == "__main__":
+    harness.main(globals())

@@ -1,0 +1,66 @@
+"""What real publishers send: codecs, rates, channels, video beside, ffmpeg and GStreamer."""
+
+import subprocess
+
+import harness
+from scripted_stt import ScriptedStt
+
+SECONDS = 4
+TONE = ("-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100")
+PICTURE = ("-f", "lavfi", "-i", "testsrc=size=160x120:rate=15")
+
+
+def expect_sound(stt, slug, least_s=SECONDS - 0.7):
+    """The session ended, and about as much sound as was sent has come to the STT."""
+    def found():
+        return [session for session in stt.sessions.values()
+                if session.request["custom_metadata"]["session"] == slug]
+    harness.wait_until(lambda: found() and found()[0].is_stopped, f"the end of {slug}")
+    sessions = found()
+    assert len(sessions) == 1, (slug, len(sessions))
+    seconds = sessions[0].received / 32000
+    assert least_s <= seconds <= SECONDS + 1.5, (slug, seconds)
+
+
+def publish(node, slug, **how):
+    with harness.publisher(node, slug, seconds=SECONDS, **how) as publisher:
+        assert publisher.wait() == 0, publisher.errors()
+
+
+def test_ffmpeg_codecs():
+    cases = {
+        "aac-mono-16k": dict(encode=("-ac", "1", "-ar", "16000", "-c:a", "aac")),
+        "aac-stereo-44k": dict(encode=("-ac", "2", "-ar", "44100", "-c:a", "aac")),
+        "aac-stereo-48k": dict(encode=("-ac", "2", "-ar", "48000", "-c:a", "aac")),
+        "mp3-44k": dict(encode=("-ac", "2", "-ar", "44100", "-c:a", "libmp3lame")),
+        "with-video": dict(source=(*TONE, *PICTURE), encode=("-c:a", "aac", "-c:v", "libx264", "-preset", "ultrafast")),
+    }
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        running = {slug: harness.publisher(node, slug, seconds=SECONDS, **how) for slug, how in cases.items()}
+        for slug, publisher in running.items():
+            with publisher:
+                assert publisher.wait() == 0, (slug, publisher.errors())
+            expect_sound(stt, slug)
+
+
+def gstreamer(node, slug, sink):
+    """What an egress runs: flvmux streamable ! an RTMP sink, ended properly."""
+    command = ["gst-launch-1.0", "-q", "-e", "audiotestsrc", "is-live=true", "samplesperbuffer=441",
+               f"num-buffers={SECONDS * 100}", "!", "audio/x-raw,rate=44100,channels=2", "!", "identity", "sync=true",
+               "!", "voaacenc", "bitrate=128000", "!", "aacparse", "!", "flvmux", "streamable=true",
+               "skip-backwards-streams=true", "!", "queue", "!", *sink]
+    run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=harness.PATIENCE_S)
+    assert run.returncode == 0, run.stdout
+
+
+def test_gstreamer_sinks():
+    with ScriptedStt() as stt, harness.node(stt.url, SESSION_RESUME_MS=500) as node:
+        url = f"rtmp://{node.addresses['rtmp']}/live"
+        gstreamer(node, "rtmp2", ["rtmp2sink", "async-connect=false", "async=false", "sync=false", f"location={url}/rtmp2"])
+        expect_sound(stt, "rtmp2")
+        gstreamer(node, "librtmp", ["rtmpsink", "sync=false", f"location={url}/librtmp live=1"])
+        expect_sound(stt, "librtmp")
+
+
+if __name__ == "__main__":
+    harness.main(globals())
