@@ -181,5 +181,6 @@ void vc_program_end(int status)
 int vc_program_fail(const struct vc_error *error)
 {
   vc_log(VC_LOG_ERROR, VC_EVENT("program.failed"), VC_STR("error", error->text));
+  vc_log_stop(); // what went wrong is said before the program is gone
   return VC_EXIT_FAILED;
 }

@@ -1,0 +1,51 @@
+"""Options: what is refused and in which words, what --help and --check-config say, secrets unsaid."""
+
+import harness
+
+
+def run(*arguments, name="verbacast", **environment):
+    process = harness.Process(name, environment, ready=False, arguments=arguments)
+    output = process.process.stdout.read().decode()
+    status = process.wait()
+    log = process.log()
+    process.process.stdout.close()
+    harness.shutil.rmtree(process.folder, ignore_errors=True)
+    return status, output, log
+
+
+def test_usage_errors_name_option_value_and_range():
+    for arguments, words in ((["--pcm-chunk-size-ms", "5"], ["PCM_CHUNK_SIZE_MS", "5", "10 to 200 ms"]),
+                             (["--pcm-chunk-size-ms=50x"], ["PCM_CHUNK_SIZE_MS", "50x"]),
+                             (["--pcm-chunk-size-ms"], ["PCM_CHUNK_SIZE_MS"]), (["--no-such-flag"], ["--no-such-flag"]),
+                             (["stray"], ["stray"]), (["--log-level", "loud"], ["loud", "error,warn,info,debug"]),
+                             (["--http-listen", "nowhere"], ["HTTP_LISTEN", "nowhere"]),
+                             (["--stt-url", "ftp://x"], ["STT_URL", "ftp://x"])):
+        status, _, log = run(*arguments)
+        assert status == 2, (arguments, status)
+        for word in words:
+            assert word in log, (arguments, word, log)
+    status, _, log = run(MAX_PUBLISHERS="0")
+    assert status == 2 and "MAX_PUBLISHERS" in log, log
+
+
+def test_help_version_and_check():
+    for name in ("verbacast", "verbacast-stt"):
+        status, output, _ = run("--help", name=name)
+        assert status == 0 and "LOG_LEVEL" in output and "--check-config" in output
+        status, output, _ = run("--version", name=name)
+        assert status == 0 and output.startswith(name)
+    status, output, log = run("--check-config", VIEWER_SECRET="hush", HTTP_LISTEN="0.0.0.0:3000",
+                              DATABASE_URL="sqlite:x.db")
+    assert status == 0 and "drain" in output, (output, log)
+    assert "hush" not in output + log
+
+
+def test_off_loopback_without_a_secret_is_refused():
+    for option, secret in (("HTTP_LISTEN", "VIEWER_SECRET"), ("ADMIN_LISTEN", "ADMIN_TOKEN"),
+                           ("RTMP_LISTEN", "PUBLISH_SECRET")):
+        status, _, log = run(**{option: "0.0.0.0:0"})
+        assert status == 1 and secret in log and "--insecure" in log, log
+
+
+if __name__ == "__main__":
+    harness.main(globals())

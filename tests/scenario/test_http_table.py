@@ -1,0 +1,143 @@
+"""Each path asked with no, a wrong and a right token; foreign Origins; hostile bodies; formats."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+
+import harness
+from scripted_stt import ScriptedStt
+
+VIEWER, ADMIN, PUBLISH = "viewer-secret", "admin-token", "publish-secret"
+
+
+def encode(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def token(secret, session, expires_s=3600, algorithm="HS256"):
+    head = encode(json.dumps({"alg": algorithm, "typ": "JWT"}).encode())
+    body = encode(json.dumps({"session": session, "exp": int(time.time()) + expires_s}).encode())
+    signature = hmac.new(secret.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
+    return f"{head}.{body}.{encode(signature) if algorithm == 'HS256' else ''}"
+
+
+def status(url, bearer=None, **more):
+    headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+    headers.update(more.pop("headers", {}))
+    return harness.http(url, headers=headers, **more)[0]
+
+
+def test_open_node():
+    with ScriptedStt() as stt, harness.node(stt.url) as node, harness.viewer(node, "room") as viewer:
+        with harness.publisher(node, "room") as publisher:
+            viewer.wait_finals(2)
+            for door in ("http", "admin"):
+                for path in ("/", "/dashboard", "/pages/viewer.js", "/healthz", "/readyz", "/metrics", "/sessions",
+                             "/metrics?format=prometheus", "/sessions/room/transcript.json",
+                             "/sessions/room/transcript.txt", "/sessions/room/transcript.srt",
+                             "/sessions/room/transcript.vtt"):
+                    assert status(node.url(door, path)) == 200, (door, path)
+            for path, want in (("/nothing", 404), ("/sessions/none/transcript.json", 404), ("/live/room", 426),
+                               ("/sessions/room/transcript.doc", 404), ("/sessions/-x/transcript.txt", 404),
+                               ("/pages/../secret", 404)):
+                assert status(node.url("http", path)) == want, path
+            assert status(node.url("http", "/metrics"), method="POST", body=b"") == 405
+            assert status(node.url("http", "/admin/kick")) == 405
+            rows = harness.http_json(node.url("http", "/sessions"))
+            assert rows[0]["slug"] == "room" and rows[0]["state"] == "live" and rows[0]["viewers"] == 1, rows
+            assert status(node.url("http", "/sessions/room"), method="DELETE") == 409
+            publisher.stop()
+        viewer.wait_type("end")
+        _, headers, _ = harness.http(node.url("http", "/sessions/room/transcript.json"))
+        assert headers["X-Verbacast-Complete"] == "true"
+
+
+def test_metrics_are_what_the_seed_reads():
+    with ScriptedStt() as stt, harness.node(stt.url) as node, harness.viewer(node, "room") as viewer:
+        with harness.publisher(node, "room") as publisher:
+            viewer.wait_finals(3)
+            metrics = harness.http_json(node.url("http", "/metrics"))
+            latency = metrics["latency"]
+            for name in ("audio.chunk_size_bytes", "stt.end_to_transcript_ms", "stt.end_to_transcript_ms.partial",
+                         "stt.end_to_transcript_ms.final", "gladia.stt_latency_ms", "gladia.message_gap_ms",
+                         "ingest.broadcast_latency_ms", "ws.session_broadcast_lag_ms.room", "ws.fanout_ms"):
+                assert latency[name]["count"] > 0, name
+                assert latency[name]["min"] <= latency[name]["p50"] <= latency[name]["p99"] <= latency[name]["max"], name
+            for name in ("audio.chunks_sent", "ws.broadcast_errors_total", "ws.heartbeat_timeouts_total", "ws.queue_drops_total"):
+                assert name in metrics["counters"], name
+            assert metrics["counters"]["audio.chunks_sent"] > 20
+            assert metrics["sessions"]["room"]["clients"] == 1
+            assert metrics["node"]["degraded"] == []
+            text = harness.http(node.url("http", "/metrics"), headers={"Accept": "text/plain"})[2]
+            assert "verbacast_audio_chunks_sent " in text and "# TYPE verbacast_ws_fanout_ms summary" in text
+            publisher.stop()
+
+
+def test_protected_node():
+    secrets = dict(VIEWER_SECRET=VIEWER, ADMIN_TOKEN=ADMIN, PUBLISH_SECRET=PUBLISH)
+    with ScriptedStt() as stt, harness.node(stt.url, **secrets) as node:
+        good, other = token(VIEWER, "room"), token(VIEWER, "other")
+        old, wrong, none = token(VIEWER, "room", -60), token("guess", "room"), token(VIEWER, "room", algorithm="none")
+        with harness.Publisher(f"rtmp://{node.addresses['rtmp']}/live/room", seconds=2) as refused:
+            assert refused.wait() != 0
+        url = f"rtmp://{node.addresses['rtmp']}/live/room?token={token(PUBLISH, 'room')}"
+        with harness.Publisher(url) as publisher, harness.viewer(node, "room", f"?token={good}") as viewer:
+            viewer.wait_finals(1)
+            for secret, want in ((None, 401), (wrong, 401), (old, 401), (none, 401), (other, 403)):
+                query = f"?token={secret}" if secret else ""
+                with harness.viewer(node, "room", query) as rejected:
+                    rejected.wait_close()
+                    assert rejected.refusal == want, (secret, rejected.refusal)
+                assert status(node.url("http", f"/sessions/room/transcript.txt{query}")) == want
+            assert status(node.url("http", f"/sessions/room/transcript.txt?token={good}")) == 200
+            assert status(node.url("http", "/sessions/room/transcript.txt"), bearer=token(VIEWER, "*")) == 200
+            for path in ("/metrics", "/sessions", "/dashboard"):
+                assert status(node.url("http", path)) == 401, path
+                assert status(node.url("http", path), bearer="guess") == 401, path
+                assert status(node.url("http", path), bearer=ADMIN) == 200, path
+                assert status(node.url("admin", path)) == 200, path
+            for path in ("/healthz", "/readyz", "/"):
+                assert status(node.url("http", path)) == 200, path
+            kick = dict(method="POST", body=b'{"session": "room", "what": "publisher"}')
+            assert status(node.url("http", "/admin/kick"), **kick) == 401
+            assert status(node.url("http", "/admin/kick"), bearer=ADMIN, **kick) == 200
+            viewer.wait_type("end")
+        for text in (VIEWER, ADMIN, PUBLISH, good):
+            assert text not in node.log()
+
+
+def test_foreign_origins_and_proxies():
+    with ScriptedStt() as stt, harness.node(stt.url, ALLOWED_ORIGINS="https://friend.example") as node:
+        url = node.url("http", "/sessions/room")
+        foreign = {"Origin": "https://elsewhere.example"}
+        assert status(url, method="DELETE", headers=foreign) == 403
+        assert status(url, method="DELETE", headers={"Origin": "https://friend.example"}) == 200
+        assert status(url, method="DELETE", headers={"Origin": f"http://{node.addresses['http']}"}) == 200
+        for header in ({"X-Forwarded-For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}, {"Host": "node.example"}):
+            code, _, body = harness.http(node.url("http", "/metrics"), headers=header)
+            assert code == 403 and "VIEWER_SECRET" in body, (header, code, body)
+
+
+def test_hostile_bodies():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        for path in ("/admin/kick", "/livekit/webhook", "/", "/metrics"):
+            for body in (b"[" * 2048, b"{" * 60000, b"\xff" * 100, b""):
+                assert 400 <= status(node.url("http", path), method="POST", body=body) < 500, path
+        assert status(node.url("http", "/admin/kick"), method="POST", body=b"x" * 100000) == 413
+        assert status(node.url("http", "/healthz")) == 200
+
+
+def test_erasure():
+    with ScriptedStt() as stt, harness.node(stt.url) as node, harness.viewer(node, "room") as viewer:
+        with harness.publisher(node, "room", seconds=3) as publisher:
+            assert publisher.wait() == 0, publisher.errors()
+        viewer.wait_type("end")
+        code, _, body = harness.http(node.url("http", "/sessions/room"), method="DELETE")
+        assert code == 200 and json.loads(body)["remains"] == [], body
+        assert status(node.url("http", "/sessions/room/transcript.json")) == 404
+
+
+if __name__ == "__main__":
+    harness.main(globals())
