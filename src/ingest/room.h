@@ -145,10 +145,11 @@ void command_say_status(struct connection *connection, const char *level, const 
 // The connection wants to publish its slug here. Returns: 0 it does, 1 it was refused (said).
 int ingest_session_publish(struct vc_worker *worker, struct connection *connection);
 void ingest_session_media(struct vc_worker *worker, struct connection *connection,
-                   const struct rtmp_message *message);
+                          const struct rtmp_message *message);
 // The publisher is gone: without a word (the session waits) or properly (it ends).
 void ingest_session_lose(struct vc_worker *worker, struct connection *connection);
-void ingest_session_end(struct vc_worker *worker, struct session *session, enum vc_close_reason reason);
+void ingest_session_end(struct vc_worker *worker, struct session *session,
+                        enum vc_close_reason reason);
 void ingest_session_tick(struct vc_worker *worker);
 void ingest_session_destroy_all(struct vc_worker *worker);
 
