@@ -1,193 +1,196 @@
-// What the files of the room share.
+// The stt room from inside: a worker, its sessions, and which file does what with them.
+//
+//   stage.c    the stage: options, metrics, the table of sessions, health
+//   session.c  chunks and turns in, audio out, time, the end
+//   link.c     the STT session: POST, connection, back-off, what to do when it breaks
+//   hearing.c  what the service says: acknowledgments, utterances on the session's clock
+//   outbox.c   results on their way to the ledger
 #pragma once
-
-#include <uthash.h>
-#include <utlist.h>
 
 #include <verbacast/flow/chunk.h>
 #include <verbacast/flow/result.h>
+#include <verbacast/base/log.h>
 #include <verbacast/net/client.h>
 #include <verbacast/stt.h>
 #include <verbacast/wire/gladia.h>
 
-#define LANGUAGES_MAX 16
-#define PIECE_BYTES 32768         // of a backlog in one frame; the protocol's limit is 1 MiB
-#define MESSAGE_MAX (1024 * 1024) // from the server
-#define FINALS_WAITING_MAX 256    // that the ledger did not take, then the socket is not read
-#define SEGMENTS_MAX 64
-#define RANGES_MAX 16
-#define OPEN_MAX 16 // utterances with a partial and no final
-#define OVERLAP_SAMPLES                                                                            \
-  (VC_SAMPLE_RATE_HZ / 2) // a new session is fed from so long before the last final's end
-#define POST_TIMEOUT_MS 10000
-#define CONNECT_TIMEOUT_MS 10000
-#define KEEP_ALIVE_MS 20000 // the provider drops a silent connection after about 30 s
-#define CLOSE_WAIT_MS 10000 // for the last finals of a session that ended
-#define ATTEMPTS_PER_URL 5
-#define BACKOFF_FIRST_MS 300
-#define BACKOFF_MAX_MS 30000
+#include <pthread.h>
+#include <uthash.h>
 
-enum metric {
+#include "ring.h"
+#include "trail.h"
+
+#define LANGUAGES_MAX 16
+#define OPEN_MAX 32 // partials of a session that are owed a final; the oldest is retracted
+#define ID_SIZE 64
+
+// Rows of vc_stt_metrics.
+enum {
   CHUNKS_SENT,
-  CHUNK_BYTES,
+  CHUNK_SIZE,
   TO_STT,
   END_TO_TRANSCRIPT,
-  END_TO_PARTIAL,
-  END_TO_FINAL,
+  END_TO_TRANSCRIPT_PARTIAL,
+  END_TO_TRANSCRIPT_FINAL,
   LATENCY,
   LATENCY_PARTIAL,
   LATENCY_FINAL,
   MESSAGE_GAP,
   SESSIONS,
-  CONNECTIONS_TOTAL,
+  STT_SESSIONS,
   RECONNECTS,
-  NEW_SESSIONS,
   REFUSALS,
-  AUDIO_DROPPED_MS,
-  MALFORMED,
   ERRORS,
+  MALFORMED,
+  AUDIO_REFUSED,
+  AUDIO_RESENT_MS,
+  AUDIO_DROPPED_MS,
   DUPLICATES,
-  PARTIALS_MERGED,
-  UNFINISHED,
+  RETRACTS,
+  KEEP_ALIVES,
+  RESULTS_WAITING,
+  RESULTS_DROPPED,
+  OUT_OF_MEMORY,
 };
 
-struct room {
+// What all workers share.
+struct shared {
   /* set before start, then read-only */
   struct vc_stt_settings settings;
-  char languages_text[256];
   const char *languages[LANGUAGES_MAX];
   size_t n_languages;
-  /* any thread, atomic */
-  _Atomic int n_in_trouble; // sessions; health is degraded while there is one
-};
-
-// --- audio.c: what is kept, and what the provider's clock means
-
-struct audio_entry {
-  struct vc_buffer *pcm;
-  uint64_t first; // sample on the session's audio clock
-  uint32_t n;
-  uint64_t arrival_ns;
-  struct audio_entry *prev, *next; // in audio.entries
-};
-
-// From `offset` (samples the STT session was sent) on, its clock means `sample` of ours.
-struct segment {
-  uint64_t offset, sample;
-};
-
-struct audio {
-  struct audio_entry *entries;
-  uint64_t n_kept;    // samples
-  uint64_t next_sent; // the sample to be sent next
-  uint64_t acked;     // of this connection: all before was acknowledged
-};
-
-void audio_add(struct audio *audio, struct audio_entry *entry);
-// Lets go of what lies wholly before `sample`.
-void audio_release(struct audio *audio, uint64_t sample);
-// Drops the oldest while more than `most` samples are kept. Returns: samples dropped that were
-// never sent.
-uint64_t audio_bound(struct audio *audio, uint64_t most);
-// Moves `*position` on by n samples of what is kept, over holes.
-void audio_advance(const struct audio *audio, uint64_t *position, uint64_t n);
-// The entry that holds the sample, or the first behind it; NULL: none.
-struct audio_entry *audio_find(const struct audio *audio, uint64_t sample);
-uint64_t audio_begin(const struct audio *audio);
-uint64_t audio_end(const struct audio *audio);
-void audio_fini(struct audio *audio);
-
-// --- a session
-
-enum stage_of_session {
-  POSTING,
-  OPENING,
-  OPEN,
-  WAITING,  // until retry_ns
-  FINISHED, // its last results wait for the ledger
-};
-
-struct open_utterance {
-  char id[64];
-  int channel;
+  char *language_text; // where they point into
+  int wants_tls;       // STT_URL is https: wss only
+  /* guarded by the mutex */
+  pthread_mutex_t mutex;
+  uint32_t n_up, n_down; // sessions whose STT is there, or is away
 };
 
 struct waiting {
   struct vc_result *result;
-  struct waiting *prev, *next; // in session.waiting
+  struct waiting *prev, *next; // in session.outbox
 };
+
+struct open_partial {
+  char id[ID_SIZE];
+  int channel;
+  double start_s;
+};
+
+enum phase {
+  PHASE_WAITING,    // for retry_at_ns
+  PHASE_ASKING,     // POST
+  PHASE_CONNECTING, // until the upgrade is answered
+  PHASE_LIVE,
+  PHASE_CLOSED, // RESULT_CLOSE is said; goes when the outbox is empty
+};
+
+enum standing { STANDING_UNKNOWN, STANDING_UP, STANDING_DOWN }; // as counted in `shared`
 
 struct session {
-  uint64_t id;
-  struct vc_worker *worker;
+  uint64_t id;                // key in room.sessions
   struct vc_session *session; // one reference
-  enum stage_of_session stage;
+  struct room *room;
+  UT_hash_handle hh;
+  /* the link */
+  enum phase phase;
   struct vc_post *post;
   struct vc_socket *socket;
-  char *url; // of the STT session; NULL: none, a credential
-  int is_peer_private;
-  uint32_t ordinal;        // of the STT session, from 1
-  uint32_t n_attempts;     // failures in a row
-  uint32_t n_url_attempts; // of this url
-  uint64_t retry_ns;
-  uint64_t opening_ns; // since when it opens
-  /* audio */
-  struct audio audio;
-  int must_write;            // the socket has not taken the last message to its end
-  int has_acks;              // of this STT session
-  int has_first_ack;         // of this connection
-  uint64_t connection_first; // the first sample that this connection was sent
-  uint64_t n_sent;           // samples the STT session was sent, doubles too
-  struct segment segments[SEGMENTS_MAX];
-  size_t n_segments;
-  uint64_t final_end; // sample: all before is covered by finals
-  struct {
-    double start_s, end_s;
-  } ranges[RANGES_MAX]; // of the last finals, for what is told twice
-  size_t n_ranges, next_range;
-  /* the publisher */
-  int is_lost;     // it is away
-  int is_closing;  // no audio comes any more
-  int has_stopped; // stop_recording was sent
-  enum vc_close_reason close_reason;
-  uint64_t close_ns;
-  /* results */
-  struct open_utterance open[OPEN_MAX];
+  char *url;        // of the STT session, a credential; NULL: there is none
+  uint32_t ordinal; // of the STT session, 0: none yet
+  enum vc_scope scope;
+  uint64_t began_ns; // the STT session
+  uint64_t retry_at_ns;
+  uint64_t deadline_ns;        // of asking and connecting
+  uint32_t n_failures;         // since it last worked
+  uint32_t n_connect_failures; // of this url
+  int has_heard;               // the peer said something on this connection
+  int has_acknowledged;        // ever, in this STT session
+  uint64_t unanswered_ns;      // since when audio waits for a word of the peer
+  uint64_t last_sent_ns;
+  enum standing standing;
+  int is_broken; // a connection that worked is being restored
+  char trouble[96];
+  /* the audio */
+  struct ring ring;
+  struct trail trail;
+  uint64_t send_at;       // next sample to be sent
+  uint64_t sent_high;     // samples before it were sent at least once
+  uint64_t told_to;       // up to the end of the last final
+  uint64_t last_audio_ns; // when a frame was last handed over
+  uint64_t probe_until_ns;
+  /* what is heard */
+  struct open_partial open[OPEN_MAX];
   size_t n_open;
-  struct waiting *waiting;
+  uint64_t last_transcript_ns; // of this connection, 0: none
+  int was_partial;             // that transcript
+  /* its end */
+  int is_lost;     // the publisher is away
+  int is_ending;   // CLOSE came
+  int has_stopped; // stop_recording was sent on this connection
+  int has_ended;   // end_recording came
+  uint64_t end_at_ns, linger_until_ns;
+  enum vc_close_reason close_reason;
+  /* results */
+  enum vc_state said_state;
+  char said_reason[96];
+  struct waiting *outbox;
   size_t n_waiting;
-  int is_paused;
-  enum vc_state state;
-  int is_in_trouble;
-  /* figures */
-  uint64_t last_sent_ns, last_transcript_ns;
-  int was_partial;   // the last transcript
-  UT_hash_handle hh; // in worker_state.sessions
+  struct session *before;    // of the same slug, not yet over: its results go first
+  struct vc_result *closing; // RESULT_CLOSE, made with the session
 };
 
-struct worker_state {
-  struct room *room;
+struct room {
+  struct vc_worker *worker;
+  struct shared *shared;
   struct vc_client *client;
-  struct vc_putter *ledger;
-  uint32_t n_ledger;
+  struct vc_putter *putter;
+  uint32_t n_ledgers;
+  struct vc_slots *slots;
   struct session *sessions;
-  int is_draining;
-  uint8_t piece[PIECE_BYTES];
+  size_t n_waiting; // sessions with results in their outbox
+  size_t n_closed;  // sessions in PHASE_CLOSED
+  uint64_t random;
+  struct vc_log_limit log_limit;
 };
+
+// --- stage.c
+uint64_t stt_room_now(const struct room *room);
+void stt_room_count(struct room *room, size_t metric, uint64_t n);
+void stt_room_record(struct room *room, size_t metric, double value);
+double stt_room_since_ms(const struct room *room, uint64_t then_ns);
+uint64_t stt_room_random(struct room *room, uint64_t below);
+// `reason` of DOWN: why, for health; else NULL.
+void stt_room_stand(struct session *session, enum standing standing, const char *reason);
+void stt_room_log(struct session *session, const char *event, const char *reason, int code);
 
 // --- session.c
-void stt_session_chunk(struct vc_worker *worker, struct vc_chunk *chunk);
+struct session *stt_session_create(struct room *room, struct vc_session *of);
+void stt_session_destroy(struct session *session); // its outbox is empty, or what is in it is lost
+void stt_session_hear_chunk(struct session *session, const struct vc_chunk *chunk);
+void stt_session_turn(struct session *session, const struct vc_chunk *chunk); // LOST, BACK, CLOSE
+void stt_session_begin_end(struct session *session, enum vc_close_reason reason);
+void stt_session_hurry(struct session *session);  // another one of its slug waits for its end
+void stt_session_finish(struct session *session); // RESULT_CLOSE, whatever is still owed
+void stt_session_feed(struct session *session);   // sends what there is to send
 void stt_session_tick(struct session *session);
-void stt_session_destroy(struct session *session);
-// What it still waits for will not come in time: it ends now.
-void stt_session_give_up(struct session *session);
+void stt_session_show_state(struct session *session);
+void stt_session_trim(struct session *session);
 
-// --- results.c
-void results_message(struct session *session, const uint8_t *text, size_t size);
-void results_turn(struct session *session, enum vc_result_kind kind);
-void results_state(struct session *session, enum vc_state state, const char *reason);
-// Open partials will get no final any more.
-void results_retract(struct session *session);
-// Puts what waits. Returns: 1 when nothing waits any more.
-int results_flush(struct session *session);
-void results_acked(struct session *session, uint64_t byte_begin, uint64_t byte_end);
+// --- link.c
+void stt_link_begin(struct session *session); // asks for an STT session
+void stt_link_tick(struct session *session);
+void stt_link_worked(struct session *session); // the peer proved that it is there
+void stt_link_end(struct session *session);    // lets go of post, socket and url
+
+// --- hearing.c
+void stt_hear_message(struct session *session, const uint8_t *text, size_t size);
+void stt_hear_retract_all(struct session *session);
+
+// --- outbox.c
+// Takes the result, which may be NULL (no memory: counted).
+void stt_outbox_say(struct session *session, struct vc_result *result);
+void stt_outbox_flush(struct session *session);
+// The session is closed. Returns: 1 when the ledger has all of it, RESULT_CLOSE too.
+int stt_outbox_close(struct session *session);
+void stt_outbox_fini(struct session *session); // what is left is lost
