@@ -1,5 +1,6 @@
 #include <verbacast/base/limits.h>
 
+#define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
 #include <assert.h>
@@ -69,6 +70,10 @@ static struct row *find_row(struct vc_limits *limits, const struct key *key, int
     if (row != NULL) {
       row->key = *key;
       HASH_ADD(hh, limits->rows, key, sizeof row->key, row);
+      if (row->hh.tbl == NULL) { // no memory for the table
+        free(row);
+        row = NULL;
+      }
     }
   }
   return row;

@@ -11,6 +11,8 @@
 
 #define SECRET_MAX 16384
 #define FLAG_MAX 64
+#define HELP_COLUMNS 80
+#define HELP_INDENT "      "
 
 struct vc_secret {
   pthread_mutex_t mutex;
@@ -568,6 +570,47 @@ static const char *shown_default(const struct vc_option *row)
   return row->initial == NULL || row->initial[0] == '\0' ? NULL : row->initial;
 }
 
+// Whole words in lines of HELP_COLUMNS; a longer word has a line of its own.
+static void print_wrapped(FILE *out, const char *text)
+{
+  size_t column = fprintf(out, "%s", HELP_INDENT) > 0 ? strlen(HELP_INDENT) : 0;
+  for (size_t n; *text != '\0'; text += n + (text[n] == ' ')) {
+    n = strcspn(text, " ");
+    if (column > strlen(HELP_INDENT) && column + 1 + n > HELP_COLUMNS) {
+      fprintf(out, "\n%s", HELP_INDENT);
+      column = strlen(HELP_INDENT);
+    } else if (column > strlen(HELP_INDENT)) {
+      fputc(' ', out);
+      column++;
+    }
+    fwrite(text, 1, n, out);
+    column += n;
+  }
+  fputc('\n', out);
+}
+
+static void print_bounds(FILE *out, const struct vc_option *row)
+{
+  char *text = NULL;
+  size_t size;
+  FILE *line = open_memstream(&text, &size);
+  if (line == NULL) {
+    return;
+  }
+  int has_unit = row->unit != NULL && row->kind != VC_OPTION_TEXT && row->kind != VC_OPTION_BYTES;
+  if (shown_default(row) != NULL) {
+    fprintf(line, "Default: %s%s%s. ", row->initial, has_unit ? " " : "",
+            has_unit ? row->unit : "");
+  }
+  fputs("Allowed: ", line);
+  print_allowed(line, row);
+  fputc('.', line);
+  if (fclose(line) == 0) {
+    print_wrapped(out, text);
+  }
+  free(text);
+}
+
 static void print_help(const struct vc_option_set *set, FILE *out)
 {
   fprintf(out, "Usage: %s [--OPTION VALUE]...\n%s\n", set->program, set->summary);
@@ -577,15 +620,9 @@ static void print_help(const struct vc_option_set *set, FILE *out)
     for (const struct vc_option *row = set->groups[g].rows; row->name != NULL; row++) {
       char flag[FLAG_MAX];
       print_flag(row->name, flag);
-      fprintf(out, "  --%s  (%s)\n      %s\n      ", flag, row->name, row->help);
-      if (shown_default(row) != NULL) {
-        fprintf(out, "Default: %s%s%s. ", row->initial,
-                row->unit != NULL && row->kind != VC_OPTION_TEXT ? " " : "",
-                row->unit != NULL && row->kind != VC_OPTION_TEXT ? row->unit : "");
-      }
-      fputs("Allowed: ", out);
-      print_allowed(out, row);
-      fputs(".\n", out);
+      fprintf(out, "  --%s  (%s)\n", flag, row->name);
+      print_wrapped(out, row->help);
+      print_bounds(out, row);
     }
   }
   fprintf(out, "\n  --help           prints this\n  --version        prints the version\n"

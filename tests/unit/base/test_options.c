@@ -37,7 +37,9 @@ static const struct vc_option rows[] = {
     {"SHARE", VC_OPTION_REAL, offsetof(struct target, share), "0.5", NULL, 0, 1, .help = "Share."},
     {"IS_ON", VC_OPTION_SWITCH, offsetof(struct target, is_on), .help = "Switch."},
     {"ENGINE", VC_OPTION_CHOICE, offsetof(struct target, engine), "auto",
-     .choices = "auto,sherpa,pocketsphinx", .help = "Engine."},
+     .choices = "auto,sherpa,pocketsphinx",
+     .help = "What hears: auto takes sherpa where its models are found, and pocketsphinx, which "
+             "hears English only, where they are not."},
     {"DATABASE_URL", VC_OPTION_TEXT, offsetof(struct target, url), .check = check_url,
      .help = "Database."},
     {"ADMIN_TOKEN", VC_OPTION_SECRET, offsetof(struct target, token), .help = "Token."},
@@ -238,8 +240,12 @@ static void test_help_and_version(void **state)
   assert_int_equal(parse(rig, "--help", NULL), VC_OPTIONS_PRINTED);
   for (const struct vc_option *row = rows; row->name != NULL; row++) {
     assert_non_null(strstr(rig->out, row->name));
-    assert_non_null(strstr(rig->out, row->help));
+    assert_non_null(strstr(rig->out, row->kind == VC_OPTION_CHOICE ? "What hears:" : row->help));
   }
+  for (const char *line = rig->out; *line != '\0'; line += strcspn(line, "\n") + 1) {
+    assert_in_range(strcspn(line, "\n"), 0, 80);
+  }
+  assert_non_null(strstr(rig->out, " found, and\n      pocketsphinx, which hears English only"));
   assert_non_null(strstr(rig->out, "--pcm-chunk-size-ms"));
   assert_non_null(strstr(rig->out, "Default: 50 ms. Allowed: 10 to 200 ms."));
   assert_non_null(strstr(rig->out, "\nEverything\n"));
