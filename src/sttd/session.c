@@ -172,7 +172,8 @@ static void say_post(struct session *session)
   struct vc_gladia_envelope envelope = session_envelope(session);
   const char *full = session->full_text.size > 0 ? session->full_text.at : "";
   const char *utterances = session->utterances.size > 0 ? session->utterances.at : "";
-  vc_gladia_print_post_transcript(&text, &envelope, full, utterances);
+  vc_gladia_print_post_transcript(&text, &envelope, session->room->engine->languages[0], full,
+                                  utterances);
   session_say(session, &text, SESSION_KEEP);
   text.size = 0;
   vc_text_add(&text, "{\"type\":\"post_final_transcript\",\"session_id\":");

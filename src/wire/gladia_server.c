@@ -332,12 +332,15 @@ void vc_gladia_print_end_recording(struct vc_text *text, const struct vc_gladia_
 
 void vc_gladia_print_post_transcript(struct vc_text *text,
                                      const struct vc_gladia_envelope *envelope,
-                                     const char *full_text, const char *utterances)
+                                     const char *language, const char *full_text,
+                                     const char *utterances)
 {
   begin(text, envelope, "post_transcript");
   vc_text_add(text, ",\"data\":{\"full_transcript\":");
   vc_text_json_string(text, full_text);
-  vc_text_add(text, ",\"utterances\":[");
+  vc_text_add(text, ",\"languages\":[");
+  vc_text_json_string(text, language);
+  vc_text_add(text, "],\"utterances\":[");
   vc_text_add(text, utterances);
   vc_text_add(text, "]}}");
 }

@@ -68,7 +68,8 @@ void vc_gladia_print_end_recording(struct vc_text *text, const struct vc_gladia_
 // `utterances`: printed utterances with commas between; `full_text` the words in one line.
 void vc_gladia_print_post_transcript(struct vc_text *text,
                                      const struct vc_gladia_envelope *envelope,
-                                     const char *full_text, const char *utterances);
+                                     const char *language, const char *full_text,
+                                     const char *utterances);
 void vc_gladia_print_error(struct vc_text *text, const struct vc_gladia_envelope *envelope,
                            int status_code, const char *why);
 // "2026-11-22T07:00:01.123Z"
