@@ -309,10 +309,10 @@ int rtmp_aggregate_next(const struct rtmp_message *aggregate, size_t *at,
                         struct rtmp_message *message)
 {
   size_t left = aggregate->size - *at;
-  const uint8_t *tag = aggregate->payload + *at;
   if (left == 0) {
-    return 0;
+    return 0; // of an empty aggregate there is no payload to point into
   }
+  const uint8_t *tag = aggregate->payload + *at;
   if (left < TAG_HEADER) {
     return -1;
   }
