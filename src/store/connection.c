@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define BUSY_TIMEOUT_MS 5000
+#define BUSY_STEP_MS 5
 #define SCHEME "sqlite:"
 
 // Each brings the tables from the version of its place to the next. Never changed, only added to.
@@ -132,12 +133,29 @@ static int open_database(struct vc_store **store_out, const char *url, int flags
   return 0;
 }
 
+// SQLite does not wait for others that open the file at the same time: the change of the mode is
+// told at once that it is busy.
+static int switch_to_wal(struct vc_store *store, struct vc_error *error)
+{
+  int status = -1;
+  for (int waited_ms = 0; status != 0 && waited_ms < BUSY_TIMEOUT_MS; waited_ms += BUSY_STEP_MS) {
+    status = store_run(store, "PRAGMA journal_mode = WAL", error);
+    if (status != 0 && sqlite3_errcode(store->database) != SQLITE_BUSY) {
+      return -1;
+    }
+    if (status != 0) {
+      sqlite3_sleep(BUSY_STEP_MS);
+    }
+  }
+  return status;
+}
+
 int vc_store_open(struct vc_store **store, const char *url, struct vc_error *error)
 {
   if (open_database(store, url, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error) != 0) {
     return -1;
   }
-  if (store_run(*store, "PRAGMA journal_mode = WAL", error) != 0 || migrate(*store, error) != 0) {
+  if (switch_to_wal(*store, error) != 0 || migrate(*store, error) != 0) {
     vc_store_close(store);
     return -1;
   }

@@ -1,0 +1,211 @@
+// Reading in order, and erasing for good.
+#include "store_rig.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+static struct folder folder;
+static char url[256];
+static struct vc_store *store;
+
+static int set_up(void **state)
+{
+  struct vc_error error;
+  folder_make(&folder);
+  snprintf(url, sizeof url, "sqlite:%s", folder_file(&folder, "store.db"));
+  return vc_store_open(&store, url, &error);
+}
+
+static int tear_down(void **state)
+{
+  vc_store_close(&store);
+  folder_remove(&folder);
+  return 0;
+}
+
+static enum vc_store_outcome put(const char *slug, int64_t epoch, uint64_t seq, const char *text)
+{
+  char id[32];
+  struct vc_error error;
+  snprintf(id, sizeof id, "1-0-%d", (int)seq);
+  char *value = record_final(slug, epoch, seq, id, text);
+  struct vc_store_row row = {.value = value, .size = strlen(value)};
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  free(value);
+  return row.outcome;
+}
+
+struct seen {
+  char places[512];
+  long n;
+};
+
+static void see(void *context, const struct vc_record_fields *fields)
+{
+  struct seen *seen = context;
+  char place[64];
+  snprintf(place, sizeof place, "%s%d.%d", seen->n > 0 ? " " : "", (int)fields->epoch,
+           (int)fields->seq);
+  strncat(seen->places, place, sizeof seen->places - strlen(seen->places) - 1);
+  seen->n++;
+}
+
+static const char *places(const char *slug, long most)
+{
+  static struct seen seen;
+  struct vc_error error;
+  seen = (struct seen){.n = 0};
+  long n = vc_store_read(store, slug, most, see, &seen, &error);
+  assert_int_equal(n, seen.n);
+  return seen.places;
+}
+
+static void test_in_order_and_bounded(void **state)
+{
+  put("demo", 200, 2, "d");
+  put("demo", 100, 7, "b");
+  put("demo", 200, 1, "c");
+  put("demo", 100, 5, "a");
+  put("other", 150, 1, "x");
+  assert_string_equal(places("demo", 100), "100.5 100.7 200.1 200.2");
+  assert_string_equal(places("demo", 3), "100.5 100.7 200.1");
+  assert_string_equal(places("demo", 0), "");
+  assert_string_equal(places("nobody", 100), "");
+}
+
+static void check_whole(void *context, const struct vc_record_fields *fields)
+{
+  assert_int_equal(fields->type, VC_RECORD_TYPE_TRANSCRIPT);
+  assert_string_equal(fields->session, "demo");
+  assert_string_equal(fields->utterance_id, "1-0-3");
+  assert_string_equal(fields->text, "Grüße 😀 \"and\" more");
+  assert_string_equal(fields->language, "en");
+  assert_null(fields->speaker);
+  assert_float_equal(fields->confidence, 0.875, 1e-9);
+  assert_float_equal(fields->start_s, 1.25, 1e-9);
+  assert_float_equal(fields->end_s, 2, 1e-9);
+  assert_int_equal(json_array_size(fields->words), 2);
+  json_t *word = json_array_get(fields->words, 0);
+  assert_string_equal(json_string_value(json_object_get(word, "word")), "Good");
+  assert_float_equal(json_number_value(json_object_get(word, "start")), 1.25, 1e-9);
+}
+
+static void test_what_comes_back(void **state)
+{
+  struct vc_error error;
+  put("demo", 100, 3, "Grüße 😀 \"and\" more");
+  assert_int_equal(vc_store_read(store, "demo", 10, check_whole, NULL, &error), 1);
+}
+
+static void test_last_epoch(void **state)
+{
+  struct vc_error error;
+  assert_int_equal(vc_store_last_epoch(store, "demo", &error), 0);
+  put("demo", 200, 1, "x");
+  put("demo", 100, 1, "x");
+  assert_int_equal(vc_store_last_epoch(store, "demo", &error), 200);
+  assert_int_equal(vc_store_erase(store, "demo", 300, 1, &error), 2);
+  assert_int_equal(vc_store_last_epoch(store, "demo", &error), 300); // never used again
+}
+
+static void test_erased_stays_erased(void **state)
+{
+  struct vc_error error;
+  put("demo", 100, 1, "first");
+  put("demo", 200, 1, "second");
+  put("demo", 300, 1, "third");
+  put("other", 100, 1, "mine");
+  assert_int_equal(vc_store_erase(store, "demo", 200, 1, &error), 2);
+  assert_string_equal(places("demo", 10), "300.1");
+  assert_string_equal(places("other", 10), "100.1");
+  // What arrives late is kept out, by this connection and by a new one.
+  assert_int_equal(put("demo", 200, 2, "late"), VC_STORE_ERASED);
+  vc_store_close(&store);
+  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  assert_int_equal(put("demo", 150, 1, "late"), VC_STORE_ERASED);
+  assert_int_equal(put("demo", 300, 2, "new"), VC_STORE_STORED);
+  assert_string_equal(places("demo", 10), "300.1 300.2");
+  // A smaller tombstone does not shrink the larger.
+  assert_int_equal(vc_store_erase(store, "demo", 50, 2, &error), 0);
+  assert_int_equal(put("demo", 200, 3, "late"), VC_STORE_ERASED);
+  assert_int_equal(vc_store_erase(store, "nobody", 50, 2, &error), 0);
+}
+
+static void test_session_records_are_kept_out_too(void **state)
+{
+  struct vc_error error;
+  assert_int_equal(vc_store_erase(store, "demo", 200, 1, &error), 0);
+  char *started = record_started("demo", 200), *ended = record_ended("demo", 200, "crash");
+  struct vc_store_row rows[] = {{.value = started, .size = strlen(started)},
+                                {.value = ended, .size = strlen(ended)}};
+  assert_int_equal(vc_store_write(store, rows, 2, &error), 0);
+  assert_int_equal(rows[0].outcome, VC_STORE_ERASED);
+  assert_int_equal(rows[1].outcome, VC_STORE_ERASED);
+  free(started);
+  free(ended);
+}
+
+// Another connection erases, as an HTTP handler's does, while this one remembers ids.
+static void test_erased_beside_a_writer(void **state)
+{
+  struct vc_store *eraser;
+  struct vc_error error;
+  put("demo", 100, 1, "x");
+  assert_int_equal(vc_store_open_existing(&eraser, url, &error), 0);
+  assert_int_equal(vc_store_erase(eraser, "demo", 100, 1, &error), 1);
+  assert_int_equal(put("demo", 100, 2, "late"), VC_STORE_ERASED);
+  assert_int_equal(put("new", 101, 1, "takes the erased one's row id"), VC_STORE_STORED);
+  assert_int_equal(put("demo", 101, 1, "y"), VC_STORE_STORED);
+  assert_string_equal(places("demo", 10), "101.1");
+  assert_string_equal(places("new", 10), "101.1");
+  vc_store_close(&eraser);
+}
+
+static void test_erased_bytes_are_gone(void **state)
+{
+  struct vc_error error;
+  for (uint64_t i = 1; i <= 200; i++) {
+    put("demo", 100, i, "The-secret-that-must-not-stay.");
+  }
+  put("other", 100, 1, "Something-that-stays.");
+  assert_int_equal(vc_store_erase(store, "demo", 100, 1, &error), 200);
+  assert_false(folder_holds(&folder, "The-secret-that-must-not-stay."));
+  assert_true(folder_holds(&folder, "Something-that-stays."));
+}
+
+static void test_no_tables(void **state)
+{
+  struct vc_store *empty;
+  struct vc_error error;
+  char path[300];
+  snprintf(path, sizeof path, "sqlite:%s", folder_file(&folder, "empty.db"));
+  fclose(fopen(path + strlen("sqlite:"), "w"));
+  assert_int_equal(vc_store_open_existing(&empty, path, &error), 0);
+  assert_int_equal(vc_store_read(empty, "demo", 10, see, NULL, &error), -1);
+  assert_int_equal(vc_store_last_epoch(empty, "demo", &error), -1);
+  assert_int_equal(vc_store_erase(empty, "demo", 1, 1, &error), -1);
+  vc_store_close(&empty);
+}
+
+int main(void)
+{
+#define WITH_STORE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+  const struct CMUnitTest tests[] = {
+      WITH_STORE(test_in_order_and_bounded),
+      WITH_STORE(test_what_comes_back),
+      WITH_STORE(test_last_epoch),
+      WITH_STORE(test_erased_stays_erased),
+      WITH_STORE(test_session_records_are_kept_out_too),
+      WITH_STORE(test_erased_beside_a_writer),
+      WITH_STORE(test_erased_bytes_are_gone),
+      WITH_STORE(test_no_tables),
+  };
+  return cmocka_run_group_tests_name("store/read", tests, NULL, NULL);
+}

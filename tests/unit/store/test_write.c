@@ -1,0 +1,251 @@
+// The batch writer: what goes in, what is told of each row, and the cache of ids.
+#include "store_rig.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define E1 INT64_C(1790000000000)
+
+static struct folder folder;
+static char url[256];
+static struct vc_store *store;
+
+static int set_up(void **state)
+{
+  struct vc_error error;
+  folder_make(&folder);
+  snprintf(url, sizeof url, "sqlite:%s", folder_file(&folder, "store.db"));
+  return vc_store_open(&store, url, &error);
+}
+
+static int tear_down(void **state)
+{
+  vc_store_close(&store);
+  folder_remove(&folder);
+  return 0;
+}
+
+// What one SELECT of one text says, good until the next call.
+static const char *ask(const char *sql)
+{
+  static char answer[512];
+  sqlite3 *database;
+  sqlite3_stmt *statement;
+  assert_int_equal(sqlite3_open(url + strlen("sqlite:"), &database), SQLITE_OK);
+  assert_int_equal(sqlite3_prepare_v2(database, sql, -1, &statement, NULL), SQLITE_OK);
+  assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+  const char *text = (const char *)sqlite3_column_text(statement, 0);
+  snprintf(answer, sizeof answer, "%s", text != NULL ? text : "NULL");
+  sqlite3_finalize(statement);
+  sqlite3_close(database);
+  return answer;
+}
+
+// Takes the value.
+static struct vc_store_row write_one(char *value)
+{
+  struct vc_error error = {.text = ""};
+  struct vc_store_row row = {.value = value, .size = strlen(value)};
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  free(value);
+  row.value = NULL;
+  return row;
+}
+
+static void test_a_final(void **state)
+{
+  assert_int_equal(write_one(record_final("demo", E1, 42, "1-0-4", "Good morning.")).outcome,
+                   VC_STORE_STORED);
+  assert_string_equal(
+      ask("SELECT s.slug || ' ' || s.epoch || ' ' || s.node || ' ' || s.started_at || ' ' || t.seq"
+          " || ' ' || t.utterance_id || ' ' || t.text || ' ' || t.language || ' ' || t.confidence"
+          " || ' ' || t.start_s || ' ' || t.end_s || ' ' || t.received_at"
+          " FROM transcripts t JOIN sessions s ON s.id = t.session_id"),
+      "demo 1790000000000 a1 1790000000.0 42 1-0-4 Good morning. en 0.875 1.25 2.0 1790000002.0");
+  assert_string_equal(ask("SELECT json_extract(words, '$[1].word') FROM transcripts"), "morning.");
+  assert_string_equal(ask("SELECT participant_id FROM transcripts"), "NULL");
+  assert_string_equal(ask("SELECT ended_at FROM sessions"), "NULL");
+}
+
+static void test_unknown_is_null(void **state)
+{
+  write_one(strdup("{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":7,\"seq\":1,"
+                   "\"utteranceId\":\"a\",\"text\":\"\",\"language\":null,\"speaker\":null,"
+                   "\"confidence\":null,\"start\":0,\"end\":0,\"words\":null}"));
+  assert_string_equal(
+      ask("SELECT coalesce(language, confidence, words, received_at, participant_id)"
+          " FROM transcripts WHERE text = '' AND start_s = 0 AND end_s = 0"),
+      "NULL");
+}
+
+static void test_speakers_are_participants(void **state)
+{
+  static const char *const speakers[] = {"Ann", "Bob", "Ann"};
+  for (int i = 0; i < 3; i++) {
+    char *value;
+    assert_true(asprintf(&value,
+                         "{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":7,"
+                         "\"seq\":%d,\"utteranceId\":\"%d\",\"text\":\"x\",\"speaker\":\"%s\","
+                         "\"start\":0,\"end\":1}",
+                         i + 1, i, speakers[i]) > 0);
+    assert_int_equal(write_one(value).outcome, VC_STORE_STORED);
+  }
+  assert_string_equal(ask("SELECT count(*) FROM participants"), "2");
+  assert_string_equal(ask("SELECT group_concat(label) FROM (SELECT p.label FROM transcripts t JOIN"
+                          " participants p ON p.id = t.participant_id ORDER BY t.seq)"),
+                      "Ann,Bob,Ann");
+}
+
+// A session is made by whichever record comes first, and nothing that is known gets lost.
+static void test_sessions_from_either_kind(void **state)
+{
+  static const char whole[] = "1790000000.0 1790000060.0 a1";
+  static const char sql[] = "SELECT started_at || ' ' || ended_at || ' ' || node FROM sessions";
+  write_one(record_ended("demo", E1, "publisher_left"));
+  assert_string_equal(ask(sql), whole);
+  write_one(record_final("demo", E1, 1, "a", "x"));
+  write_one(record_started("demo", E1));
+  assert_string_equal(ask(sql), whole);
+  assert_string_equal(ask("SELECT count(*) FROM sessions"), "1");
+}
+
+static void test_repeated_and_conflicting(void **state)
+{
+  write_one(record_final("demo", E1, 1, "a", "one"));
+  assert_int_equal(write_one(record_final("demo", E1, 1, "a", "one")).outcome, VC_STORE_REPEATED);
+  assert_int_equal(write_one(record_final("demo", E1, 1, "a", "two")).outcome, VC_STORE_CONFLICT);
+  assert_int_equal(write_one(record_final("demo", E1, 1, "b", "one")).outcome, VC_STORE_CONFLICT);
+  assert_int_equal(write_one(record_final("demo", E1, 2, "a", "one")).outcome, VC_STORE_CONFLICT);
+  assert_string_equal(ask("SELECT group_concat(seq || utterance_id || text) FROM transcripts"),
+                      "1aone");
+  assert_int_equal(write_one(record_final("demo", E1 + 1, 1, "a", "two")).outcome, VC_STORE_STORED);
+  assert_int_equal(write_one(record_final("other", E1, 1, "a", "two")).outcome, VC_STORE_STORED);
+}
+
+static void test_poison_is_told_alone(void **state)
+{
+  static const char *const poison[] = {
+      "",
+      "no JSON",
+      "[]",
+      "{\"v\":2,\"type\":\"transcript\"}",
+      "{\"v\":1,\"type\":\"elephant\",\"session\":\"demo\",\"epoch\":1}",
+      "{\"v\":1,\"type\":\"session_started\",\"session\":\"\",\"epoch\":1}",
+      "{\"v\":1,\"type\":\"session_ended\",\"session\":\"demo\",\"epoch\":1}",
+      "{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":1,\"seq\":0}",
+      "{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":1,\"seq\":1,"
+      "\"utteranceId\":\"a\",\"text\":\"x\",\"start\":0,\"end\":null}",
+      "{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":1,\"seq\":1,"
+      "\"utteranceId\":\"a\",\"text\":\"x\",\"start\":0,\"end\":1,\"words\":\"none\"}",
+  };
+  enum { N = sizeof poison / sizeof *poison };
+  struct vc_store_row rows[2 * N];
+  struct vc_error error;
+  char *good[N];
+  for (size_t i = 0; i < N; i++) {
+    good[i] = record_final("demo", E1, i + 1, (char[]){(char)('a' + i), 0}, "x");
+    rows[2 * i] = (struct vc_store_row){.value = poison[i], .size = strlen(poison[i])};
+    rows[2 * i + 1] = (struct vc_store_row){.value = good[i], .size = strlen(good[i])};
+  }
+  assert_int_equal(vc_store_write(store, rows, 2 * N, &error), 0);
+  for (size_t i = 0; i < N; i++) {
+    assert_int_equal(rows[2 * i].outcome, VC_STORE_POISONED);
+    assert_non_null(rows[2 * i].why);
+    assert_int_equal(rows[2 * i + 1].outcome, VC_STORE_STORED);
+    free(good[i]);
+  }
+  assert_int_equal(atoi(ask("SELECT count(*) FROM transcripts")), N);
+}
+
+static void test_nesting_is_no_trap(void **state)
+{
+  char deep[4096];
+  memset(deep, '[', sizeof deep);
+  struct vc_store_row row = {.value = deep, .size = sizeof deep};
+  struct vc_error error;
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  assert_int_equal(row.outcome, VC_STORE_POISONED);
+}
+
+static void test_an_empty_batch(void **state)
+{
+  struct vc_error error;
+  assert_int_equal(vc_store_write(store, NULL, 0, &error), 0);
+}
+
+// More sessions than ids are remembered, in turn, so that each is forgotten before it comes again.
+static void test_more_sessions_than_the_cache_holds(void **state)
+{
+  enum { N = 1500, ROUNDS = 3 };
+  static struct vc_store_row rows[N];
+  struct vc_error error;
+  for (uint64_t round = 1; round <= ROUNDS; round++) {
+    for (size_t i = 0; i < N; i++) {
+      char *value = record_final("demo", E1 + (int64_t)i, round,
+                                 round == 1   ? "a"
+                                 : round == 2 ? "b"
+                                              : "c",
+                                 "x");
+      rows[i] = (struct vc_store_row){.value = value, .size = strlen(value)};
+    }
+    assert_int_equal(vc_store_write(store, rows, N, &error), 0);
+    for (size_t i = 0; i < N; i++) {
+      assert_int_equal(rows[i].outcome, VC_STORE_STORED);
+      free((char *)(uintptr_t)rows[i].value);
+    }
+  }
+  assert_int_equal(atoi(ask("SELECT count(*) FROM sessions")), N);
+  assert_string_equal(ask("SELECT count(*) FROM (SELECT session_id FROM transcripts GROUP BY 1"
+                          " HAVING count(*) = 3)"),
+                      "1500");
+}
+
+// The largest slug and numbers that the wire lets through.
+static void test_extremes(void **state)
+{
+  char slug[129];
+  memset(slug, 's', 128);
+  slug[128] = '\0';
+  for (int i = 0; i < 2; i++) {
+    assert_int_equal(
+        write_one(record_final(slug, INT64_C(9007199254740991) - i, INT64_MAX, "a", "x")).outcome,
+        VC_STORE_STORED);
+  }
+  assert_string_equal(ask("SELECT max(seq) FROM transcripts"), "9223372036854775807");
+  // No slug, but nothing here may depend on it.
+  char *value, longer[600];
+  memset(longer, 'l', sizeof longer - 1);
+  longer[sizeof longer - 1] = '\0';
+  for (int i = 1; i <= 2; i++) {
+    assert_true(asprintf(&value,
+                         "{\"v\":1,\"type\":\"transcript\",\"session\":\"%s%d\",\"epoch\":7,"
+                         "\"seq\":1,\"utteranceId\":\"a\",\"text\":\"x\",\"start\":0,\"end\":1}",
+                         longer, i) > 0);
+    assert_int_equal(write_one(value).outcome, VC_STORE_STORED);
+  }
+}
+
+int main(void)
+{
+#define WITH_STORE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+  const struct CMUnitTest tests[] = {
+      WITH_STORE(test_a_final),
+      WITH_STORE(test_unknown_is_null),
+      WITH_STORE(test_speakers_are_participants),
+      WITH_STORE(test_sessions_from_either_kind),
+      WITH_STORE(test_repeated_and_conflicting),
+      WITH_STORE(test_poison_is_told_alone),
+      WITH_STORE(test_nesting_is_no_trap),
+      WITH_STORE(test_an_empty_batch),
+      WITH_STORE(test_more_sessions_than_the_cache_holds),
+      WITH_STORE(test_extremes),
+  };
+  return cmocka_run_group_tests_name("store/write", tests, NULL, NULL);
+}
