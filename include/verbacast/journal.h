@@ -53,7 +53,8 @@ struct vc_journal_settings {
 struct vc_journal;
 
 // Opens the outbox: a corrupt file is moved aside, sessions that a crash left open get their end,
-// rows that it left are relayed. Returns: 0, or -1: another process has it, it cannot be written.
+// rows that it left are relayed. When the disk is full all that waits until there is room, and the
+// health says "journal". Returns: 0, or -1: another process has it, it cannot be written.
 int vc_journal_create(struct vc_journal **journal, const struct vc_journal_settings *settings,
                       struct vc_error *error);
 struct vc_stage *vc_journal_stage(struct vc_journal *journal);

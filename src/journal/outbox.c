@@ -1,3 +1,7 @@
+// The file is made ready when the journal is made, or, when the disk is full then, by the first
+// commit that finds room: a full disk must not keep the node down. Nothing is written before it is
+// ready, so that sessions that are open in it by then are those a crash left open.
+#include <verbacast/base/clock.h>
 #include <verbacast/base/log.h>
 #include <verbacast/wire/record.h>
 
@@ -8,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 #include <utlist.h>
 
@@ -19,13 +22,18 @@
 #define PATH_MAX_BYTES 4096
 
 struct outbox {
+  char path[PATH_MAX_BYTES];
+  int lock_fd; // -1: a reader
   sqlite3 *database;
-  int lock_fd;
-  sqlite3_stmt *insert, *delete_upto, *open_session, *close_session;
+  int is_ready;  // its tables are there and hold no session that a crash left open
+  int last_code; // SQLite's, of the last failure
+  sqlite3_stmt *insert, *measure_upto, *delete_upto, *open_session, *close_session;
 };
 
 static int fail(struct outbox *outbox, const char *doing, struct vc_error *error)
 {
+  outbox->last_code =
+      outbox->database != NULL ? sqlite3_extended_errcode(outbox->database) : SQLITE_NOMEM;
   return vc_error_set(error, "%s: %s", doing,
                       outbox->database != NULL ? sqlite3_errmsg(outbox->database) : "no memory");
 }
@@ -48,13 +56,10 @@ static sqlite3_stmt *prepare(struct outbox *outbox, const char *sql, struct vc_e
 }
 
 // The lock is on a file of its own, so that it holds while the database is moved aside.
-static int lock(struct outbox *outbox, const char *path, struct vc_error *error)
+static int lock(struct outbox *outbox, struct vc_error *error)
 {
-  char lock_path[PATH_MAX_BYTES];
-  int n = snprintf(lock_path, sizeof lock_path, "%s.lock", path);
-  if (n < 0 || (size_t)n >= sizeof lock_path) {
-    return vc_error_set(error, "the path is too long");
-  }
+  char lock_path[PATH_MAX_BYTES + 8];
+  snprintf(lock_path, sizeof lock_path, "%s.lock", outbox->path);
   outbox->lock_fd = open(lock_path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
   if (outbox->lock_fd < 0) {
     return vc_error_set(error, "cannot open %s: %s", lock_path, strerror(errno));
@@ -63,39 +68,47 @@ static int lock(struct outbox *outbox, const char *path, struct vc_error *error)
     return vc_error_set(error,
                         "%s is used by another process; each node needs its own "
                         "JOURNAL_PATH",
-                        path);
+                        outbox->path);
   }
   return 0;
 }
 
-static int connect_to(struct outbox *outbox, const char *path, int flags, struct vc_error *error)
+static int connect_to(struct outbox *outbox, int flags, struct vc_error *error)
 {
-  if (sqlite3_open_v2(path, &outbox->database, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+  if (sqlite3_open_v2(outbox->path, &outbox->database, flags | SQLITE_OPEN_NOMUTEX, NULL) !=
+      SQLITE_OK) {
     return fail(outbox, "open", error);
   }
   sqlite3_busy_timeout(outbox->database, BUSY_TIMEOUT_MS);
   return run(outbox, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON", error);
 }
 
-static int check_version(struct outbox *outbox, struct vc_error *error)
+static int read_version(struct outbox *outbox, int *version, struct vc_error *error)
 {
   sqlite3_stmt *statement = prepare(outbox, "PRAGMA user_version", error);
-  int version = 0;
   if (statement == NULL) {
     return -1;
   }
   int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : fail(outbox, "version", error);
-  version = status == 0 ? sqlite3_column_int(statement, 0) : 0;
+  *version = status == 0 ? sqlite3_column_int(statement, 0) : 0;
   sqlite3_finalize(statement);
-  if (status == 0 && version > VERSION) {
-    return vc_error_set(error, "the journal is of version %d, this program knows %d", version,
-                        VERSION);
-  }
   return status;
 }
 
+// Writes nothing when all is there: the disk may be full.
 static int make_tables(struct outbox *outbox, struct vc_error *error)
 {
+  int version;
+  if (read_version(outbox, &version, error) != 0) {
+    return -1;
+  }
+  if (version > VERSION) {
+    return vc_error_set(error, "the journal is of version %d, this program knows %d", version,
+                        VERSION);
+  }
+  if (version == VERSION) {
+    return 0;
+  }
   return run(outbox,
              "PRAGMA journal_mode = WAL;"
              "CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -113,13 +126,15 @@ static int prepare_all(struct outbox *outbox, struct vc_error *error)
                            "INSERT INTO outbox (v, key, epoch, added_ms, value)"
                            " VALUES (1, ?1, ?2, ?3, ?4)",
                            error);
+  outbox->measure_upto = prepare(
+      outbox, "SELECT count(*), coalesce(sum(length(value)), 0) FROM outbox WHERE id <= ?1", error);
   outbox->delete_upto = prepare(outbox, "DELETE FROM outbox WHERE id <= ?1", error);
   outbox->open_session =
       prepare(outbox, "INSERT OR REPLACE INTO open_sessions VALUES (?1, ?2, ?3)", error);
   outbox->close_session =
       prepare(outbox, "DELETE FROM open_sessions WHERE key = ?1 AND epoch = ?2", error);
-  return outbox->insert == NULL || outbox->delete_upto == NULL || outbox->open_session == NULL ||
-                 outbox->close_session == NULL
+  return outbox->insert == NULL || outbox->measure_upto == NULL || outbox->delete_upto == NULL ||
+                 outbox->open_session == NULL || outbox->close_session == NULL
              ? -1
              : 0;
 }
@@ -127,10 +142,12 @@ static int prepare_all(struct outbox *outbox, struct vc_error *error)
 static void disconnect(struct outbox *outbox)
 {
   sqlite3_finalize(outbox->insert);
+  sqlite3_finalize(outbox->measure_upto);
   sqlite3_finalize(outbox->delete_upto);
   sqlite3_finalize(outbox->open_session);
   sqlite3_finalize(outbox->close_session);
-  outbox->insert = outbox->delete_upto = outbox->open_session = outbox->close_session = NULL;
+  outbox->insert = outbox->measure_upto = outbox->delete_upto = NULL;
+  outbox->open_session = outbox->close_session = NULL;
   sqlite3_close_v2(outbox->database);
   outbox->database = NULL;
 }
@@ -156,86 +173,6 @@ static int check_integrity(struct outbox *outbox, int *is_bad, struct vc_error *
   return *is_bad ? vc_error_set(error, "the file is corrupt") : 0;
 }
 
-static int set_up(struct outbox *outbox, const char *path, int *is_bad, struct vc_error *error)
-{
-  *is_bad = 0;
-  if (connect_to(outbox, path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error) != 0 ||
-      check_version(outbox, error) != 0 || make_tables(outbox, error) != 0) {
-    *is_bad = is_corrupt(outbox);
-    return -1;
-  }
-  return check_integrity(outbox, is_bad, error) != 0 ? -1 : prepare_all(outbox, error);
-}
-
-static void move_aside(const char *path)
-{
-  static const char *const suffixes[] = {"", "-wal", "-shm"};
-  long long now = (long long)time(NULL);
-  for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-    char from[PATH_MAX_BYTES], to[PATH_MAX_BYTES];
-    snprintf(from, sizeof from, "%s%s", path, suffixes[i]);
-    snprintf(to, sizeof to, "%s.corrupt-%lld%s", path, now, suffixes[i]);
-    if (rename(from, to) == 0) {
-      vc_log(VC_LOG_ERROR, VC_EVENT("journal.corrupt"), VC_STR("file", from),
-             VC_STR("moved_to", to));
-    }
-  }
-}
-
-int outbox_open(struct outbox **outbox_out, const char *path, struct vc_error *error)
-{
-  struct vc_error why;
-  int is_bad = 0;
-  struct outbox *outbox = calloc(1, sizeof *outbox);
-  if (outbox == NULL) {
-    return vc_error_set(error, "journal: no memory");
-  }
-  outbox->lock_fd = -1;
-  int status = lock(outbox, path, &why);
-  if (status == 0) {
-    status = set_up(outbox, path, &is_bad, &why);
-    if (is_bad) {
-      disconnect(outbox);
-      move_aside(path);
-      status = set_up(outbox, path, &is_bad, &why);
-    }
-  }
-  if (status != 0) {
-    vc_error_set(error, "JOURNAL_PATH %s: %s", path, why.text);
-    outbox_close(&outbox);
-    return -1;
-  }
-  *outbox_out = outbox;
-  return 0;
-}
-
-int outbox_open_reader(struct outbox **outbox_out, const char *path, struct vc_error *error)
-{
-  struct outbox *outbox = calloc(1, sizeof *outbox);
-  if (outbox == NULL) {
-    return vc_error_set(error, "no memory");
-  }
-  outbox->lock_fd = -1;
-  if (connect_to(outbox, path, SQLITE_OPEN_READWRITE, error) != 0) {
-    outbox_close(&outbox);
-    return -1;
-  }
-  *outbox_out = outbox;
-  return 0;
-}
-
-void outbox_close(struct outbox **outbox)
-{
-  if (*outbox != NULL) {
-    disconnect(*outbox);
-    if ((*outbox)->lock_fd >= 0) {
-      close((*outbox)->lock_fd);
-    }
-    free(*outbox);
-    *outbox = NULL;
-  }
-}
-
 static int step(struct outbox *outbox, sqlite3_stmt *statement, struct vc_error *error)
 {
   int status = sqlite3_step(statement) == SQLITE_DONE ? 0 : fail(outbox, "commit", error);
@@ -258,65 +195,9 @@ static int add_row(struct outbox *outbox, const char *key, int64_t epoch, int64_
   return step(outbox, outbox->insert, error);
 }
 
-static int append(struct outbox *outbox, const struct vc_record *record, int64_t now_ms,
-                  struct vc_error *error)
-{
-  if (add_row(outbox, record->slug, record->epoch, now_ms, record->value->data, record->value->size,
-              error) != 0) {
-    return -1;
-  }
-  if (record->kind == VC_RECORD_SESSION_STARTED) {
-    bind_key(outbox->open_session, record->slug, record->epoch);
-    sqlite3_bind_blob64(outbox->open_session, 3, record->value->data, record->value->size,
-                        SQLITE_STATIC);
-    return step(outbox, outbox->open_session, error);
-  }
-  if (record->kind == VC_RECORD_SESSION_ENDED) {
-    bind_key(outbox->close_session, record->slug, record->epoch);
-    return step(outbox, outbox->close_session, error);
-  }
-  return 0;
-}
-
-int outbox_commit(struct outbox *outbox, const struct pending *first, int64_t delete_upto,
-                  int64_t now_ms, struct vc_error *error)
-{
-  if (run(outbox, "BEGIN IMMEDIATE", error) != 0) {
-    return -1;
-  }
-  int status = 0;
-  for (const struct pending *pending = first; pending != NULL && status == 0;
-       pending = pending->next) {
-    status = append(outbox, pending->record, now_ms, error);
-  }
-  if (status == 0 && delete_upto > 0) {
-    sqlite3_bind_int64(outbox->delete_upto, 1, delete_upto);
-    status = step(outbox, outbox->delete_upto, error);
-  }
-  if (status == 0 && run(outbox, "COMMIT", error) == 0) {
-    return 0;
-  }
-  run(outbox, "ROLLBACK", NULL);
-  return -1;
-}
-
-int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_error *error)
-{
-  sqlite3_stmt *statement =
-      prepare(outbox, "SELECT count(*), coalesce(sum(length(value)), 0) FROM outbox", error);
-  if (statement == NULL) {
-    return -1;
-  }
-  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : fail(outbox, "size", error);
-  *rows = status == 0 ? sqlite3_column_int64(statement, 0) : 0;
-  *bytes = status == 0 ? sqlite3_column_int64(statement, 1) : 0;
-  sqlite3_finalize(statement);
-  return status;
-}
-
 // The end of a session whose node died, from the record of its begin.
-static int end_crashed(struct outbox *outbox, const char *value, size_t size, int64_t now_ms,
-                       struct vc_error *error)
+static int end_one(struct outbox *outbox, const char *value, size_t size, int64_t now_ms,
+                   struct vc_error *error)
 {
   struct vc_record_parsed begun;
   const char *why;
@@ -338,46 +219,295 @@ static int end_crashed(struct outbox *outbox, const char *value, size_t size, in
   return status;
 }
 
-static int end_all_crashed(struct outbox *outbox, int64_t now_ms, struct vc_error *error)
+// Returns: how many, or -1.
+static int end_each(struct outbox *outbox, int64_t now_ms, struct vc_error *error)
 {
   sqlite3_stmt *statement = prepare(outbox, "SELECT value FROM open_sessions", error);
-  int n = 0, status = statement == NULL ? -1 : 0;
-  while (status == 0 && sqlite3_step(statement) == SQLITE_ROW) {
+  if (statement == NULL) {
+    return -1;
+  }
+  int n = 0, status;
+  while ((status = sqlite3_step(statement)) == SQLITE_ROW) {
+    if (end_one(outbox, sqlite3_column_blob(statement, 0),
+                (size_t)sqlite3_column_bytes(statement, 0), now_ms, error) != 0) {
+      break;
+    }
     n++;
-    status = end_crashed(outbox, sqlite3_column_blob(statement, 0),
-                         (size_t)sqlite3_column_bytes(statement, 0), now_ms, error);
+  }
+  if (status != SQLITE_DONE && status != SQLITE_ROW) {
+    fail(outbox, "open sessions", error);
   }
   sqlite3_finalize(statement);
-  return status == 0 && run(outbox, "DELETE FROM open_sessions", error) == 0 ? n : -1;
+  return status == SQLITE_DONE && run(outbox, "DELETE FROM open_sessions", error) == 0 ? n : -1;
 }
 
-int outbox_end_crashed(struct outbox *outbox, int64_t now_ms, struct vc_error *error)
+static int has_open_sessions(struct outbox *outbox, int *has, struct vc_error *error)
 {
+  sqlite3_stmt *statement = prepare(outbox, "SELECT EXISTS (SELECT 1 FROM open_sessions)", error);
+  if (statement == NULL) {
+    return -1;
+  }
+  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : fail(outbox, "open sessions", error);
+  *has = status == 0 && sqlite3_column_int(statement, 0);
+  sqlite3_finalize(statement);
+  return status;
+}
+
+// Before anything of this life is written: what is open now was left open by a crash.
+static int end_crashed(struct outbox *outbox, int64_t now_ms, struct vc_error *error)
+{
+  int has;
+  int status = has_open_sessions(outbox, &has, error);
+  if (status != 0 || !has) {
+    return status;
+  }
   if (run(outbox, "BEGIN IMMEDIATE", error) != 0) {
     return -1;
   }
-  int n = end_all_crashed(outbox, now_ms, error);
-  if (n >= 0 && run(outbox, "COMMIT", error) == 0) {
-    return n;
+  int n = end_each(outbox, now_ms, error);
+  if (n < 0 || run(outbox, "COMMIT", error) != 0) {
+    return -1; // the connection is closed, which rolls back and keeps the reason
+  }
+  vc_log(VC_LOG_WARN, VC_EVENT("journal.crash"), VC_INT("sessions", n));
+  return 0;
+}
+
+static int set_up(struct outbox *outbox, int *is_bad, struct vc_error *error)
+{
+  *is_bad = 0;
+  if (connect_to(outbox, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error) != 0 ||
+      make_tables(outbox, error) != 0) {
+    *is_bad = is_corrupt(outbox);
+    return -1;
+  }
+  return check_integrity(outbox, is_bad, error) != 0 ? -1 : prepare_all(outbox, error);
+}
+
+static void move_aside(const char *path)
+{
+  static const char *const suffixes[] = {"", "-wal", "-shm"};
+  int64_t now_ms = vc_clock_unix_ms(&vc_clock_system);
+  for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+    char from[PATH_MAX_BYTES + 8], to[PATH_MAX_BYTES + 64];
+    snprintf(from, sizeof from, "%s%s", path, suffixes[i]);
+    snprintf(to, sizeof to, "%s.corrupt-%" PRId64 "%s", path, now_ms, suffixes[i]);
+    if (rename(from, to) == 0) {
+      vc_log(VC_LOG_ERROR, VC_EVENT("journal.corrupt"), VC_STR("file", from),
+             VC_STR("moved_to", to));
+    }
+  }
+}
+
+static int is_disk_full(const struct outbox *outbox)
+{
+  return (outbox->last_code & 0xff) == SQLITE_FULL || outbox->last_code == SQLITE_IOERR_SHMSIZE;
+}
+
+static int set_up_or_anew(struct outbox *outbox, struct vc_error *error)
+{
+  int is_bad;
+  int status = set_up(outbox, &is_bad, error);
+  if (is_bad) {
+    disconnect(outbox);
+    move_aside(outbox->path);
+    status = set_up(outbox, &is_bad, error);
+  }
+  return status;
+}
+
+// Returns: 0, 1 the disk is full: what was begun is undone, or -1.
+static int make_ready(struct outbox *outbox, int64_t now_ms, struct vc_error *error)
+{
+  if (outbox->is_ready) {
+    return 0;
+  }
+  outbox->last_code = SQLITE_OK;
+  int status = set_up_or_anew(outbox, error);
+  if (status == 0) {
+    status = end_crashed(outbox, now_ms, error);
+  }
+  outbox->is_ready = status == 0;
+  if (status != 0) {
+    status = is_disk_full(outbox) ? 1 : -1;
+    disconnect(outbox);
+  }
+  return status;
+}
+
+static struct outbox *create(const char *path, struct vc_error *error)
+{
+  struct outbox *outbox = calloc(1, sizeof *outbox);
+  if (outbox == NULL) {
+    vc_error_set(error, "no memory");
+    return NULL;
+  }
+  outbox->lock_fd = -1;
+  int n = snprintf(outbox->path, sizeof outbox->path, "%s", path);
+  if (n < 0 || (size_t)n >= sizeof outbox->path) {
+    vc_error_set(error, "the path is too long");
+    free(outbox);
+    return NULL;
+  }
+  return outbox;
+}
+
+int outbox_open(struct outbox **outbox_out, const char *path, int64_t now_ms,
+                struct vc_error *error)
+{
+  struct vc_error why = {.text = ""};
+  struct outbox *outbox = create(path, &why);
+  int status = outbox == NULL ? -1 : lock(outbox, &why);
+  if (status == 0) {
+    status = make_ready(outbox, now_ms, &why);
+  }
+  if (status != 0) {
+    vc_error_set(error, "JOURNAL_PATH %.200s: %.250s", path, why.text);
+  }
+  if (status < 0) {
+    outbox_close(&outbox);
+    return -1;
+  }
+  *outbox_out = outbox;
+  return status;
+}
+
+int outbox_open_reader(struct outbox **outbox_out, const char *path, struct vc_error *error)
+{
+  struct outbox *outbox = create(path, error);
+  if (outbox == NULL) {
+    return -1;
+  }
+  if (connect_to(outbox, SQLITE_OPEN_READWRITE, error) != 0) {
+    outbox_close(&outbox);
+    return -1;
+  }
+  *outbox_out = outbox;
+  return 0;
+}
+
+int outbox_is_ready(const struct outbox *outbox)
+{
+  return outbox->is_ready;
+}
+
+void outbox_close(struct outbox **outbox)
+{
+  if (*outbox != NULL) {
+    disconnect(*outbox);
+    if ((*outbox)->lock_fd >= 0) {
+      close((*outbox)->lock_fd);
+    }
+    free(*outbox);
+    *outbox = NULL;
+  }
+}
+
+static int append(struct outbox *outbox, const struct vc_record *record, int64_t now_ms,
+                  struct vc_error *error)
+{
+  if (add_row(outbox, record->slug, record->epoch, now_ms, record->value->data, record->value->size,
+              error) != 0) {
+    return -1;
+  }
+  if (record->kind == VC_RECORD_SESSION_STARTED) {
+    bind_key(outbox->open_session, record->slug, record->epoch);
+    sqlite3_bind_blob64(outbox->open_session, 3, record->value->data, record->value->size,
+                        SQLITE_STATIC);
+    return step(outbox, outbox->open_session, error);
+  }
+  if (record->kind == VC_RECORD_SESSION_ENDED) {
+    bind_key(outbox->close_session, record->slug, record->epoch);
+    return step(outbox, outbox->close_session, error);
+  }
+  return 0;
+}
+
+// The rows are counted before they go: counting those that stay would take ever longer.
+static int delete_rows(struct outbox *outbox, int64_t upto, struct outbox_deleted *deleted,
+                       struct vc_error *error)
+{
+  sqlite3_stmt *measure = outbox->measure_upto;
+  sqlite3_bind_int64(measure, 1, upto);
+  int status = sqlite3_step(measure) == SQLITE_ROW ? 0 : fail(outbox, "measure", error);
+  if (status == 0) {
+    deleted->rows = sqlite3_column_int64(measure, 0);
+    deleted->bytes = sqlite3_column_int64(measure, 1);
+  }
+  sqlite3_reset(measure);
+  sqlite3_bind_int64(outbox->delete_upto, 1, upto);
+  return status == 0 ? step(outbox, outbox->delete_upto, error) : -1;
+}
+
+int outbox_commit(struct outbox *outbox, const struct pending *first, int64_t delete_upto,
+                  int64_t now_ms, struct outbox_deleted *deleted, struct vc_error *error)
+{
+  *deleted = (struct outbox_deleted){0};
+  if (make_ready(outbox, now_ms, error) != 0 || run(outbox, "BEGIN IMMEDIATE", error) != 0) {
+    return -1;
+  }
+  int status = 0;
+  for (const struct pending *pending = first; pending != NULL && status == 0;
+       pending = pending->next) {
+    status = append(outbox, pending->record, now_ms, error);
+  }
+  if (status == 0 && delete_upto > 0) {
+    status = delete_rows(outbox, delete_upto, deleted, error);
+  }
+  if (status == 0 && run(outbox, "COMMIT", error) == 0) {
+    return 0;
   }
   run(outbox, "ROLLBACK", NULL);
   return -1;
 }
 
-int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, struct vc_error *error)
+int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_error *error)
 {
+  *rows = *bytes = 0;
+  if (!outbox->is_ready) {
+    return 0;
+  }
   sqlite3_stmt *statement =
-      prepare(outbox, "DELETE FROM outbox WHERE key = ?1 AND epoch <= ?2", error);
+      prepare(outbox, "SELECT count(*), coalesce(sum(length(value)), 0) FROM outbox", error);
+  if (statement == NULL) {
+    return -1;
+  }
+  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : fail(outbox, "size", error);
+  *rows = status == 0 ? sqlite3_column_int64(statement, 0) : 0;
+  *bytes = status == 0 ? sqlite3_column_int64(statement, 1) : 0;
+  sqlite3_finalize(statement);
+  return status;
+}
+
+static int erase_from(struct outbox *outbox, const char *sql, const char *slug, int64_t epoch,
+                      struct vc_error *error)
+{
+  sqlite3_stmt *statement = prepare(outbox, sql, error);
   if (statement == NULL) {
     return -1;
   }
   bind_key(statement, slug, epoch);
   int status = sqlite3_step(statement) == SQLITE_DONE ? 0 : fail(outbox, "erase", error);
   sqlite3_finalize(statement);
-  if (status == 0) {
-    run(outbox, "PRAGMA wal_checkpoint(TRUNCATE)", NULL);
-  }
   return status;
+}
+
+int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t now_ms,
+                 struct vc_error *error)
+{
+  if (make_ready(outbox, now_ms, error) != 0 || run(outbox, "BEGIN IMMEDIATE", error) != 0) {
+    return -1;
+  }
+  if (erase_from(outbox, "DELETE FROM outbox WHERE key = ?1 AND epoch <= ?2", slug, epoch, error) !=
+          0 ||
+      erase_from(outbox, "DELETE FROM open_sessions WHERE key = ?1 AND epoch <= ?2", slug, epoch,
+                 error) != 0 ||
+      run(outbox, "COMMIT", error) != 0) {
+    run(outbox, "ROLLBACK", NULL);
+    return -1;
+  }
+  // What was deleted is zeroed in the file; the log before it may still hold it.
+  run(outbox, "PRAGMA wal_checkpoint(TRUNCATE)", NULL);
+  return 0;
 }
 
 int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, int most,
@@ -398,7 +528,9 @@ int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, i
       status = SQLITE_NOMEM;
       break;
     }
-    memcpy(value, sqlite3_column_blob(statement, 2), size);
+    if (size > 0) { // SQLite gives NULL for nothing
+      memcpy(value, sqlite3_column_blob(statement, 2), size);
+    }
     value[size] = '\0';
     rows[n++] = (struct outbox_row){.id = sqlite3_column_int64(statement, 0),
                                     .added_ms = sqlite3_column_int64(statement, 1),

@@ -20,6 +20,7 @@ struct relay {
   struct vc_journal_row *shown;
   int most;
   int64_t sent_upto;
+  int is_unreadable; // the last read failed
 };
 
 static uint64_t now_ns(void)
@@ -70,20 +71,36 @@ static void tell_age(struct relay *relay, int n)
   vc_metric_set(journal->relay_slots, OLDEST_UNSENT, age_ms > 0 ? age_ms / 1000 : 0);
 }
 
+// Its connection is made when it is first needed and as often as it takes: the disk may be too full
+// for it. Returns: how many, or -1.
+static int read_rows(struct relay *relay, struct vc_error *error)
+{
+  const char *path = relay->journal->settings.options->journal_path;
+  struct vc_error why;
+  int n = relay->outbox == NULL ? outbox_open_reader(&relay->outbox, path, &why) : 0;
+  if (n == 0) {
+    n = outbox_read(relay->outbox, relay->sent_upto, relay->rows, relay->most, &why);
+  }
+  return n < 0 ? vc_error_set(error, "the journal cannot be read: %.400s", why.text) : n;
+}
+
 // One batch. Returns: rows sent, or -1: it failed.
 static int relay_batch(struct relay *relay)
 {
   struct vc_journal *journal = relay->journal;
   const char *what = journal->settings.sink.what;
   struct vc_error error;
-  int n = outbox_read(relay->outbox, relay->sent_upto, relay->rows, relay->most, &error);
+  int n = read_rows(relay, &error);
   tell_age(relay, n);
   int status = n > 0 ? send_rows(relay, n, &error) : n;
   if (status < 0) {
     vc_metric_add(journal->relay_slots, RELAY_ERRORS, 1);
     vc_health_set(journal->settings.health, what, error.text);
-  } else if (n > 0) {
+  } else if (n > 0 || relay->is_unreadable) {
     vc_health_clear(journal->settings.health, what);
+  }
+  relay->is_unreadable = n < 0;
+  if (status >= 0 && n > 0) {
     vc_metric_add(journal->relay_slots, RELAYED, (uint64_t)n);
     relay->sent_upto = relay->rows[n - 1].id;
     // Release: whoever deletes the rows sees that they were written.
@@ -140,14 +157,11 @@ static void relay_until_stop(struct relay *relay)
 void *relay_run(void *context)
 {
   struct vc_journal *journal = context;
-  struct vc_error error;
   struct relay relay = {.journal = journal, .most = (int)journal->settings.options->batch_max_size};
   relay.rows = calloc((size_t)relay.most, sizeof *relay.rows);
   relay.shown = calloc((size_t)relay.most, sizeof *relay.shown);
-  if (relay.rows == NULL || relay.shown == NULL ||
-      outbox_open_reader(&relay.outbox, journal->settings.options->journal_path, &error) != 0) {
-    vc_health_set(journal->settings.health, "journal",
-                  relay.shown == NULL ? "no memory for the relay" : error.text);
+  if (relay.rows == NULL || relay.shown == NULL) {
+    vc_health_set(journal->settings.health, "journal", "no memory for the relay");
   } else {
     relay_until_stop(&relay);
   }

@@ -58,19 +58,24 @@ struct vc_journal {
 };
 
 // --- outbox.c: the file
-// Returns: 0, or -1 and the error. A corrupt file is moved aside first.
-int outbox_open(struct outbox **outbox, const char *path, struct vc_error *error);
+// Locks the file; moves it aside when it is corrupt; ends the sessions that a crash left open.
+// Returns: 0, 1 and the error: the disk is full, each commit tries anew, or -1 and the error.
+int outbox_open(struct outbox **outbox, const char *path, int64_t now_ms, struct vc_error *error);
+// Returns: 0 while the disk was too full to begin, else 1.
+int outbox_is_ready(const struct outbox *outbox);
 // Another connection to a file that is open, for the relay.
 int outbox_open_reader(struct outbox **outbox, const char *path, struct vc_error *error);
 void outbox_close(struct outbox **outbox);
 // One transaction: appends the records, deletes rows up to `delete_upto`. Returns: 0, or -1: it was
 // rolled back.
+struct outbox_deleted {
+  int64_t rows, bytes;
+};
 int outbox_commit(struct outbox *outbox, const struct pending *first, int64_t delete_upto,
-                  int64_t now_ms, struct vc_error *error);
+                  int64_t now_ms, struct outbox_deleted *deleted, struct vc_error *error);
 int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_error *error);
-// Writes the ends of sessions that a crash left open. Returns: how many, or -1.
-int outbox_end_crashed(struct outbox *outbox, int64_t now_ms, struct vc_error *error);
-int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, struct vc_error *error);
+int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t now_ms,
+                 struct vc_error *error);
 
 struct outbox_row {
   int64_t id;

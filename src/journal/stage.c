@@ -119,19 +119,23 @@ static void count_size(struct vc_worker *worker)
   }
 }
 
-static void committed(struct vc_worker *worker, int64_t deleted_upto)
+static void committed(struct vc_worker *worker, int64_t deleted_upto,
+                      const struct outbox_deleted *deleted)
 {
   struct vc_journal *journal = journal_of(worker);
   vc_metric_add(vc_worker_slots(worker), COMMITTED, journal->n_pending);
   trace(journal);
-  atomic_fetch_add_explicit(&journal->rows, (int64_t)journal->n_pending, memory_order_relaxed);
-  atomic_fetch_add_explicit(&journal->bytes, (int64_t)journal->pending_bytes, memory_order_relaxed);
+  atomic_fetch_add_explicit(&journal->rows, (int64_t)journal->n_pending - deleted->rows,
+                            memory_order_relaxed);
+  atomic_fetch_add_explicit(&journal->bytes,
+                            (int64_t)journal->pending_bytes - deleted->bytes -
+                                deleted->rows * ROW_OVERHEAD,
+                            memory_order_relaxed);
   while (journal->pending != NULL) {
     forget(journal, journal->pending);
   }
   if (deleted_upto > journal->deleted_upto) {
     journal->deleted_upto = deleted_upto;
-    count_size(worker);
   }
   if (journal->backoff_ms != 0) {
     journal->backoff_ms = 0;
@@ -162,18 +166,23 @@ static int commit(struct vc_worker *worker)
   int64_t upto = atomic_load_explicit(&journal->relayed_upto, memory_order_acquire);
   int64_t delete_upto = upto > journal->deleted_upto ? upto : 0;
   struct vc_error error;
-  if (journal->pending == NULL && delete_upto == 0) {
+  if (journal->pending == NULL && delete_upto == 0 && outbox_is_ready(journal->outbox)) {
     return 0;
   }
   const struct vc_clock *clock = vc_worker_clock(worker);
   uint64_t begun = vc_clock_now_ns(clock);
+  int was_ready = outbox_is_ready(journal->outbox);
+  struct outbox_deleted deleted;
   int status = outbox_commit(journal->outbox, journal->pending, delete_upto,
-                             vc_clock_unix_ms(clock), &error);
+                             vc_clock_unix_ms(clock), &deleted, &error);
   uint64_t ended = vc_clock_now_ns(clock);
   vc_metric_record(vc_worker_slots(worker), COMMIT_MS,
                    (double)(ended - begun) / (double)VC_NS_PER_MS, ended);
   if (status == 0) {
-    committed(worker, upto);
+    committed(worker, upto, &deleted);
+    if (!was_ready) {
+      count_size(worker); // with what was there before
+    }
   } else {
     commit_failed(worker, &error);
   }
@@ -193,7 +202,7 @@ static void commit_when_due(struct vc_worker *worker)
   int is_due = journal->pending != NULL && now >= journal->oldest_ns + commit_ns;
   int has_relayed =
       atomic_load_explicit(&journal->relayed_upto, memory_order_relaxed) > journal->deleted_upto;
-  if (is_due || (has_relayed && journal->pending == NULL)) {
+  if (is_due || (has_relayed && journal->pending == NULL) || !outbox_is_ready(journal->outbox)) {
     commit(worker);
   }
   if (journal->pending != NULL) {
@@ -243,7 +252,8 @@ static void handle_erase(struct vc_worker *worker, struct vc_query *query)
       forget(journal, pending);
     }
   }
-  int status = outbox_erase(journal->outbox, vc_query_slug(query), vc_query_number(query), &error);
+  int status = outbox_erase(journal->outbox, vc_query_slug(query), vc_query_number(query),
+                            vc_clock_unix_ms(vc_worker_clock(worker)), &error);
   if (status != 0) {
     vc_log(VC_LOG_ERROR, VC_EVENT("journal.erase_failed"), VC_STR("why", error.text));
   }
@@ -306,17 +316,13 @@ static const struct vc_stage_ops ops = {
 static int open_outbox(struct vc_journal *journal, struct vc_error *error)
 {
   const struct vc_journal_settings *settings = &journal->settings;
-  if (outbox_open(&journal->outbox, settings->options->journal_path, error) != 0) {
-    return -1;
-  }
-  int n = outbox_end_crashed(journal->outbox, vc_clock_unix_ms(settings->clock), error);
-  if (n < 0) {
-    // A full disk must not keep the node down: the ends are written at a later start.
+  int status = outbox_open(&journal->outbox, settings->options->journal_path,
+                           vc_clock_unix_ms(settings->clock), error);
+  if (status > 0) {
+    journal->backoff_ms = BACKOFF_FIRST_MS; // the first commit that goes well clears it
     vc_health_set(settings->health, "journal", error->text);
-  } else if (n > 0) {
-    vc_log(VC_LOG_WARN, VC_EVENT("journal.crash"), VC_INT("sessions", n));
   }
-  return 0;
+  return status < 0 ? -1 : 0;
 }
 
 int vc_journal_create(struct vc_journal **journal_out, const struct vc_journal_settings *settings,
@@ -394,9 +400,10 @@ size_t vc_journal_stop(struct vc_journal *journal, uint32_t flush_ms)
     journal->has_relay = 0;
     // The rows that went in the last moments are not sent again at the next start.
     struct vc_error error;
+    struct outbox_deleted deleted;
     int64_t upto = atomic_load_explicit(&journal->relayed_upto, memory_order_acquire);
     if (upto > journal->deleted_upto &&
-        outbox_commit(journal->outbox, NULL, upto, 0, &error) != 0) {
+        outbox_commit(journal->outbox, NULL, upto, 0, &deleted, &error) != 0) {
       vc_log(VC_LOG_WARN, VC_EVENT("journal.delete_failed"), VC_STR("why", error.text));
     }
   }

@@ -1,0 +1,305 @@
+// A disk that fails: nothing that was put is lost while memory holds it, the health says so, and
+// nothing is promised before it is on the disk.
+#include "fault_vfs.h"
+#include "rig.h"
+
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <verbacast/base/log.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define E1 INT64_C(1790000000000)
+#define CALLS_MAX 500
+#define N_FINALS 3
+
+static struct rig rig;
+
+static int set_up(void **state)
+{
+  rig_init(&rig);
+  vc_log_level_set((enum vc_log_level) - 1);
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  fault_vfs_heal();
+  rig_fini(&rig);
+  return 0;
+}
+
+// Returns: 1 when the failure was met.
+static int round_of(unsigned operations, int code, size_t after)
+{
+  int64_t epoch = E1 + (int64_t)after;
+  rig_start(&rig);
+  fault_vfs_fail(operations, code, after, 1);
+  rig_begin(&rig, "demo", epoch);
+  for (uint64_t seq = 1; seq <= N_FINALS; seq++) {
+    rig_final(&rig, "demo", epoch, seq);
+    rig_wait_metric(&rig, "journal.committed_total", seq + 1);
+  }
+  rig_end(&rig, "demo", epoch);
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  int is_met = fault_vfs_seen() > after;
+  fault_vfs_heal();
+  rig_start(&rig); // what the stop could not send or delete
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  for (uint64_t seq = 1; seq <= N_FINALS; seq++) {
+    // A row whose deletion failed may be sent again; the sink's keys are for that.
+    assert_in_range(rig_n_finals(&rig, "demo", epoch, seq), 1, 2);
+  }
+  assert_in_range(rig_n_ends(&rig, "demo", epoch, "publisher_left"), 1, 2);
+  assert_int_equal(rig_n_ends(&rig, "demo", epoch, "crash"), 0);
+  return is_met;
+}
+
+static void test_each_call_fails_once(void **state)
+{
+  static const struct {
+    unsigned operations;
+    int code;
+  } kinds[] = {{FAULT_WRITE, SQLITE_FULL},
+               {FAULT_SYNC, SQLITE_IOERR_FSYNC},
+               {FAULT_LOCK, SQLITE_IOERR_LOCK}};
+  for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
+    size_t after = 0;
+    while (after < 40 && round_of(kinds[kind].operations, kinds[kind].code, after)) {
+      after++;
+    }
+    assert_true(after > 2);
+    tear_down(NULL);
+    set_up(NULL);
+  }
+}
+
+// What an open fails with is told, and costs nothing of what the file holds.
+static void test_each_call_of_a_start(void **state)
+{
+  struct vc_error error;
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_begin(&rig, "demo", E1);
+  for (uint64_t seq = 1; seq <= N_FINALS; seq++) {
+    rig_final(&rig, "demo", E1, seq);
+  }
+  assert_int_equal(rig_stop(&rig, 50), 0);
+  size_t after = 0;
+  for (int is_met = 1; is_met && after < CALLS_MAX; after++) {
+    struct vc_journal *journal = NULL;
+    error.text[0] = '\0';
+    fault_vfs_fail(FAULT_ANY & ~(unsigned)FAULT_READ, SQLITE_IOERR, after, 1);
+    int status = vc_journal_create(
+        &journal, &(struct vc_journal_settings){.options = &rig.options, .clock = &vc_clock_system},
+        &error);
+    is_met = fault_vfs_seen() > after;
+    fault_vfs_heal();
+    assert_true(status == 0 || (journal == NULL && strstr(error.text, "JOURNAL_PATH") != NULL));
+    vc_journal_destroy(&journal);
+  }
+  assert_in_range(after, 5, CALLS_MAX - 1);
+  rig_accept(&rig);
+  rig_start(&rig);
+  rig_wait_kept(&rig, 1 + N_FINALS + 1);
+  for (uint64_t seq = 1; seq <= N_FINALS; seq++) {
+    assert_int_equal(rig_n_finals(&rig, "demo", E1, seq), 1);
+  }
+  assert_int_equal(rig_n_ends(&rig, "demo", E1, "crash"), 1);
+}
+
+static void test_disk_full_and_free_again(void **state)
+{
+  char reason[128];
+  rig_start(&rig);
+  fault_vfs_fail(FAULT_WRITE, SQLITE_FULL, 0, SIZE_MAX);
+  for (uint64_t seq = 1; seq <= 20; seq++) {
+    rig_final(&rig, "demo", E1, seq);
+  }
+  rig_wait_degraded(&rig, "journal", 1);
+  assert_true(rig_is_degraded(&rig, "journal", reason));
+  assert_non_null(strstr(reason, "full"));
+  assert_int_equal(rig_metric(&rig, "journal.committed_total"), 0);
+  fault_vfs_heal();
+  rig_wait_metric(&rig, "journal.committed_total", 20);
+  rig_wait_degraded(&rig, "journal", 0);
+  rig_wait_kept(&rig, 20);
+  assert_int_equal(rig_metric(&rig, "journal.lost_total"), 0);
+  assert_int_equal(rig_metric(&rig, "journal.backlog_bytes"), 0);
+}
+
+// A full disk must not keep the node down; what a crash left open is ended when there is room.
+static void test_start_with_a_full_disk(void **state)
+{
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_begin(&rig, "demo", E1);
+  rig_final(&rig, "demo", E1, 1);
+  assert_int_equal(rig_stop(&rig, 50), 0);
+  fault_vfs_fail(FAULT_WRITE, SQLITE_FULL, 0, SIZE_MAX);
+  rig_start(&rig);
+  rig_wait_degraded(&rig, "journal", 1);
+  rig_begin(&rig, "demo", E1 + 1);
+  rig_final(&rig, "demo", E1 + 1, 1);
+  fault_vfs_heal();
+  rig_accept(&rig);
+  rig_wait_metric(&rig, "journal.committed_total", 2);
+  rig_wait_degraded(&rig, "journal", 0);
+  rig_wait_kept(&rig, 5);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  rig_wait_metric(&rig, "journal.bytes", 0);
+  rig_wait_degraded(&rig, "database", 0);
+  assert_int_equal(rig_n_ends(&rig, "demo", E1, "crash"), 1);
+  assert_int_equal(rig_n_ends(&rig, "demo", E1 + 1, "crash"), 0);
+}
+
+// The same where there is no file yet.
+static void test_first_start_with_a_full_disk(void **state)
+{
+  fault_vfs_fail(FAULT_WRITE, SQLITE_FULL, 0, SIZE_MAX);
+  rig_start(&rig);
+  rig_wait_degraded(&rig, "journal", 1);
+  rig_final(&rig, "demo", E1, 1);
+  assert_int_equal(rig_erase(&rig, "nobody", E1), 503);
+  fault_vfs_heal();
+  rig_wait_kept(&rig, 1);
+  rig_wait_degraded(&rig, "journal", 0);
+  rig_wait_metric(&rig, "journal.rows", 0);
+}
+
+// It gets well by itself, with nothing to commit.
+static void test_idle_start_with_a_full_disk(void **state)
+{
+  rig_start(&rig);
+  rig_begin(&rig, "demo", E1);
+  rig_wait_kept(&rig, 1);
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  fault_vfs_fail(FAULT_WRITE, SQLITE_FULL, 0, SIZE_MAX);
+  rig_start(&rig);
+  rig_wait_degraded(&rig, "journal", 1);
+  fault_vfs_heal();
+  rig_wait_degraded(&rig, "journal", 0);
+  rig_wait_kept(&rig, 2);
+  assert_int_equal(rig_n_ends(&rig, "demo", E1, "crash"), 1);
+}
+
+static void test_stop_with_a_full_disk(void **state)
+{
+  rig_start(&rig);
+  fault_vfs_fail(FAULT_WRITE, SQLITE_FULL, 0, SIZE_MAX);
+  for (uint64_t seq = 1; seq <= 5; seq++) {
+    rig_final(&rig, "demo", E1, seq);
+  }
+  assert_int_equal(rig_stop(&rig, 200), 5); // it says how many are lost
+}
+
+// Beyond the bound the oldest lose their durability, and only they.
+static void test_the_backlog_is_bounded(void **state)
+{
+  enum { N = 70, SIZE = 1024 * 1024 };
+  char *text = malloc(SIZE);
+  assert_non_null(text);
+  memset(text, 'x', SIZE - 1);
+  text[SIZE - 1] = '\0';
+  rig_start(&rig);
+  fault_vfs_fail(FAULT_WRITE, SQLITE_FULL, 0, SIZE_MAX);
+  for (uint64_t seq = 1; seq <= N; seq++) {
+    rig_put(&rig, VC_RECORD_FINAL, "demo", E1, seq,
+            record_final("demo", E1, seq, (char[]){(char)('0' + seq), 0}, text));
+  }
+  free(text);
+  for (int i = 0; i < RIG_PATIENCE_MS && rig_metric(&rig, "journal.lost_total") < N - 64; i++) {
+    rig_pause();
+  }
+  uint64_t lost = rig_metric(&rig, "journal.lost_total");
+  assert_in_range(lost, N - 64, N - 62);
+  assert_true(rig_metric(&rig, "journal.backlog_bytes") <= VC_JOURNAL_PENDING_MAX);
+  fault_vfs_heal();
+  rig_wait_metric(&rig, "journal.committed_total", N - lost);
+  rig_wait_kept(&rig, N - lost);
+  assert_int_equal(rig_metric(&rig, "journal.lost_total"), lost);
+}
+
+static void test_an_erasure_that_fails_is_told(void **state)
+{
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_final(&rig, "gone", E1, 1);
+  rig_wait_metric(&rig, "journal.rows", 1);
+  fault_vfs_fail(FAULT_WRITE, SQLITE_FULL, 0, SIZE_MAX);
+  assert_int_equal(rig_erase(&rig, "gone", E1), 503);
+  fault_vfs_heal();
+  assert_int_equal(rig_erase(&rig, "gone", E1), 200);
+  rig_wait_metric(&rig, "journal.rows", 0);
+}
+
+// The log of a run with the disk's calls between its lines: behind each write, and before the line
+// that promises it, there is a sync.
+static void check_promises(const char *text, size_t n_promised)
+{
+  int is_synced = 0;
+  size_t n = 0;
+  for (const char *line = text; *line != '\0'; line = strchr(line, '\n') + 1) {
+    if (strncmp(line, "wal-write\n", 10) == 0) {
+      is_synced = 0;
+    } else if (strncmp(line, "wal-sync\n", 9) == 0) {
+      is_synced = 1;
+    } else if (strncmp(strchr(line, '\n') - 1, "\n", 1) != 0 &&
+               memmem(line, (size_t)(strchr(line, '\n') - line), "event=journal_committed ", 24)) {
+      assert_true(is_synced);
+      n++;
+    }
+  }
+  assert_int_equal(n, n_promised);
+}
+
+static void test_promised_when_synced(void **state)
+{
+  enum { N = 50, SIZE = 1 << 20 };
+  static char text[SIZE];
+  int fd = open(folder_file(&rig.folder, "log"), O_CREAT | O_RDWR | O_APPEND, 0600);
+  int before = dup(STDERR_FILENO);
+  assert_true(fd >= 0 && before >= 0);
+  rig_refuse(&rig); // rows are not deleted: all that is written is what was put
+  rig_start(&rig);
+  vc_log_level_set(VC_LOG_DEBUG);
+  assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+  fault_vfs_trace(fd);
+  for (uint64_t seq = 1; seq <= N; seq++) {
+    rig_final(&rig, "demo", E1, seq);
+    rig_wait_metric(&rig, "journal.committed_total", seq);
+  }
+  rig_wait_metric(&rig, "journal.rows", N);
+  fault_vfs_trace(-1);
+  vc_log_level_set((enum vc_log_level) - 1);
+  rig_stop(&rig, 50);
+  dup2(before, STDERR_FILENO);
+  close(before);
+  ssize_t n = pread(fd, text, sizeof text - 1, 0);
+  close(fd);
+  assert_in_range(n, 1, SIZE - 2);
+  text[n] = '\0';
+  check_promises(text, N);
+}
+
+int main(void)
+{
+#define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+  const struct CMUnitTest tests[] = {
+      WITH_RIG(test_each_call_fails_once),          WITH_RIG(test_each_call_of_a_start),
+      WITH_RIG(test_disk_full_and_free_again),      WITH_RIG(test_start_with_a_full_disk),
+      WITH_RIG(test_first_start_with_a_full_disk),  WITH_RIG(test_idle_start_with_a_full_disk),
+      WITH_RIG(test_stop_with_a_full_disk),         WITH_RIG(test_the_backlog_is_bounded),
+      WITH_RIG(test_an_erasure_that_fails_is_told), WITH_RIG(test_promised_when_synced),
+  };
+  fault_vfs_install();
+  return cmocka_run_group_tests_name("journal/faults", tests, NULL, NULL);
+}

@@ -1,0 +1,245 @@
+// Records go in, are committed in groups, and leave through the relay once and in order.
+#include "rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <verbacast/base/log.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define E1 INT64_C(1790000000000)
+
+static struct rig rig;
+
+static int set_up(void **state)
+{
+  rig_init(&rig);
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  rig_fini(&rig);
+  return 0;
+}
+
+static void test_in_order_and_gone(void **state)
+{
+  enum { N = 1000 };
+  rig_start(&rig);
+  for (uint64_t seq = 1; seq <= N; seq++) {
+    rig_final(&rig, seq % 2 ? "odd" : "even", E1, seq);
+  }
+  rig_wait_kept(&rig, N);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  rig_wait_metric(&rig, "journal.bytes", 0);
+  assert_int_equal(rig_metric(&rig, "journal.committed_total"), N);
+  assert_int_equal(rig_metric(&rig, "journal.relayed_total"), N);
+  assert_int_equal(rig_metric(&rig, "journal.lost_total"), 0);
+  assert_int_equal(rig_metric(&rig, "journal.backlog_bytes"), 0);
+  assert_int_equal(rig_stop(&rig, 2000), 0);
+  uint64_t seq = 0;
+  for (size_t i = 0; i < N; i++) {
+    struct vc_record_parsed record;
+    const char *why;
+    assert_int_equal(vc_record_parse(rig.kept[i], strlen(rig.kept[i]), &record, &why), 0);
+    assert_int_equal(record.fields.seq, ++seq);
+    vc_record_parsed_fini(&record);
+  }
+}
+
+static void test_a_group_is_one_commit(void **state)
+{
+  struct vc_distribution commits;
+  rig.options.journal_commit_ms = 10000;
+  rig_refuse(&rig);
+  rig_start(&rig);
+  for (uint64_t seq = 1; seq <= 200; seq++) {
+    rig_final(&rig, "demo", E1, seq);
+  }
+  // The stop does not wait for the ten seconds, and is what commits them.
+  assert_int_equal(vc_journal_stop(rig.journal, 1), 0);
+  assert_int_equal(rig_metric(&rig, "journal.committed_total"), 200);
+  assert_int_equal(vc_metrics_distribution(rig.metrics, "journal.commit_ms", &commits), 0);
+  assert_int_equal(commits.count_total, 1);
+}
+
+static void test_batches_are_bounded(void **state)
+{
+  rig.options.batch_max_size = 7;
+  rig_refuse(&rig);
+  rig_start(&rig);
+  for (uint64_t seq = 1; seq <= 70; seq++) {
+    rig_final(&rig, "demo", E1, seq);
+  }
+  rig_wait_metric(&rig, "journal.committed_total", 70);
+  rig_accept(&rig);
+  rig_wait_kept(&rig, 70);
+  assert_in_range(rig.n_batches, 10, 70);
+}
+
+static void test_the_sink_is_away_and_returns(void **state)
+{
+  char reason[128];
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_final(&rig, "demo", E1, 1);
+  rig_wait_refused(&rig);
+  rig_wait_refused(&rig);
+  assert_true(rig_is_degraded(&rig, "database", reason));
+  assert_string_equal(reason, "the sink refuses");
+  assert_false(rig_is_degraded(&rig, "journal", NULL));
+  assert_true(rig_metric(&rig, "journal.relay_errors_total") >= 2);
+  rig_final(&rig, "demo", E1, 2);
+  rig_wait_metric(&rig, "journal.rows", 2);
+  rig_accept(&rig);
+  rig_wait_kept(&rig, 2);
+  rig_wait_degraded(&rig, "database", 0);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  assert_int_equal(rig_n_finals(&rig, "demo", E1, 1), 1);
+  assert_int_equal(rig_n_finals(&rig, "demo", E1, 2), 1);
+}
+
+static void test_stop_with_the_sink_away_keeps_the_rows(void **state)
+{
+  rig_refuse(&rig);
+  rig_start(&rig);
+  for (uint64_t seq = 1; seq <= 10; seq++) {
+    rig_final(&rig, "demo", E1, seq);
+  }
+  assert_int_equal(rig_stop(&rig, 300), 0);
+  assert_int_equal(rig.n_kept, 0);
+  rig_accept(&rig);
+  rig_start(&rig);
+  rig_wait_kept(&rig, 10);
+  assert_int_equal(rig_stop(&rig, 2000), 0);
+  rig_start(&rig);
+  assert_int_equal(rig_metric(&rig, "journal.rows"), 0);
+  assert_int_equal(rig_stop(&rig, 2000), 0);
+  for (uint64_t seq = 1; seq <= 10; seq++) {
+    assert_int_equal(rig_n_finals(&rig, "demo", E1, seq), 1);
+  }
+}
+
+// The stop sends what was put a moment before, and a new start has nothing to send again.
+static void test_stop_flushes(void **state)
+{
+  for (int life = 0; life < 10; life++) {
+    rig_start(&rig);
+    for (uint64_t seq = 1; seq <= 20; seq++) {
+      rig_final(&rig, "demo", E1 + life, seq);
+    }
+    assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+    assert_int_equal(rig.n_kept, 20 * (life + 1));
+  }
+}
+
+static void test_without_a_sink(void **state)
+{
+  struct vc_error error;
+  rig.metrics = vc_metrics_create(&vc_clock_system);
+  assert_int_equal(vc_journal_create(&rig.journal,
+                                     &(struct vc_journal_settings){.options = &rig.options,
+                                                                   .clock = &vc_clock_system,
+                                                                   .metrics = rig.metrics},
+                                     &error),
+                   0);
+  rig.putter = vc_putter_create(vc_journal_stage(rig.journal));
+  assert_int_equal(vc_journal_start(rig.journal, &error), 0);
+  rig_final(&rig, "demo", E1, 1);
+  rig_wait_metric(&rig, "journal.relayed_total", 1);
+  rig_wait_metric(&rig, "journal.rows", 0);
+}
+
+static void test_full(void **state)
+{
+  rig.options.journal_max_bytes = 65536;
+  rig_refuse(&rig);
+  rig_start(&rig);
+  assert_null(vc_journal_refusal(rig.journal));
+  uint64_t seq = 0;
+  while (seq < 5000 && vc_journal_refusal(rig.journal) == NULL) {
+    rig_final(&rig, "demo", E1, ++seq);
+    rig_wait_metric(&rig, "journal.committed_total", seq);
+  }
+  assert_in_range(seq, 50, 500);
+  // What goes on goes on: only new sessions are refused.
+  rig_final(&rig, "demo", E1, ++seq);
+  rig_wait_metric(&rig, "journal.committed_total", seq);
+  assert_int_equal(rig_stop(&rig, 0), 0);
+  // It starts all the same, and says so at once.
+  rig_start(&rig);
+  assert_non_null(vc_journal_refusal(rig.journal));
+  rig_accept(&rig);
+  rig_wait_kept(&rig, seq);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  assert_null(vc_journal_refusal(rig.journal));
+}
+
+static void test_erase(void **state)
+{
+  rig_refuse(&rig);
+  rig_start(&rig);
+  for (uint64_t seq = 1; seq <= 100; seq++) {
+    rig_final(&rig, "gone", E1, seq);
+  }
+  rig_final(&rig, "gone", E1 + 1, 1);
+  rig_final(&rig, "other", E1, 1);
+  rig_wait_metric(&rig, "journal.rows", 102);
+  uint64_t bytes = rig_metric(&rig, "journal.bytes");
+  assert_int_equal(rig_erase(&rig, "gone", E1), 200);
+  assert_int_equal(rig_erase(&rig, "nobody", E1), 200);
+  rig_wait_metric(&rig, "journal.rows", 2);
+  assert_true(rig_metric(&rig, "journal.bytes") < bytes / 20);
+  assert_false(folder_holds(&rig.folder, "what-gone-said-1790000000000-"));
+  assert_true(folder_holds(&rig.folder, "what-other-said-1790000000000-1."));
+  rig_accept(&rig);
+  rig_wait_kept(&rig, 2);
+  assert_int_equal(rig_n_finals(&rig, "gone", E1 + 1, 1), 1);
+  assert_int_equal(rig_n_finals(&rig, "other", E1, 1), 1);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  rig_wait_metric(&rig, "journal.bytes", 0);
+}
+
+// What is not committed yet goes too. (Two putters have no order: the finals are handled when the
+// lane of the query that comes behind an answered one is.)
+static void test_erase_what_is_pending(void **state)
+{
+  rig.options.journal_commit_ms = 10000;
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_final(&rig, "gone", E1, 1);
+  rig_final(&rig, "other", E1, 1);
+  for (uint64_t before = 0; before<2; before += rig_metric(&rig, "journal.backlog_bytes")> 0) {
+    rig_erase(&rig, "nobody", E1);
+  }
+  assert_int_equal(rig_erase(&rig, "gone", E1), 200);
+  rig_accept(&rig);
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  assert_int_equal(rig.n_kept, 1);
+  assert_int_equal(rig_n_finals(&rig, "other", E1, 1), 1);
+}
+
+int main(void)
+{
+#define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+  const struct CMUnitTest tests[] = {
+      WITH_RIG(test_in_order_and_gone),
+      WITH_RIG(test_a_group_is_one_commit),
+      WITH_RIG(test_batches_are_bounded),
+      WITH_RIG(test_the_sink_is_away_and_returns),
+      WITH_RIG(test_stop_with_the_sink_away_keeps_the_rows),
+      WITH_RIG(test_stop_flushes),
+      WITH_RIG(test_without_a_sink),
+      WITH_RIG(test_full),
+      WITH_RIG(test_erase),
+      WITH_RIG(test_erase_what_is_pending),
+  };
+  vc_log_level_set(VC_LOG_ERROR);
+  return cmocka_run_group_tests_name("journal/stage", tests, NULL, NULL);
+}
