@@ -407,7 +407,9 @@ static void read_all(struct vc_socket *socket)
   if (socket->rest != NULL && !socket->is_paused) {
     take_rest(socket);
   }
-  while (socket->state != SOCKET_ENDED && !socket->is_paused) {
+  // The upgrade is not what the owner paused.
+  while (socket->state == SOCKET_UPGRADING ||
+         (socket->state == SOCKET_OPEN && !socket->is_paused)) {
     size_t n = 0;
     CURLcode code =
         curl_easy_recv(socket->transfer.easy, client->read_buffer, sizeof client->read_buffer, &n);
@@ -437,6 +439,9 @@ static void write_waiting(struct vc_socket *socket)
 
 static void serve(struct vc_socket *socket)
 {
+  if (socket->state == SOCKET_CONNECTING) { // paused and resumed before it is ours
+    return;
+  }
   enter(socket);
   write_waiting(socket);
   read_all(socket);

@@ -258,6 +258,18 @@ static void do_open(struct host *host, void *context)
   opening->status = vc_socket_open(&host->socket, host->client, &request);
 }
 
+static void do_open_paused(struct host *host, void *context)
+{
+  do_open(host, context);
+  vc_socket_pause(host->socket);
+}
+
+static void do_open_and_resume(struct host *host, void *context)
+{
+  do_open_paused(host, context);
+  vc_socket_resume(host->socket);
+}
+
 struct sending {
   enum vc_ws_opcode opcode;
   const void *payload;
@@ -706,6 +718,33 @@ static void test_upgrade_refused(void **state)
   host_stop(&host);
 }
 
+// A pause holds messages back, not the upgrade.
+static void test_socket_paused_from_the_beginning(void **state)
+{
+  struct host host;
+  uint16_t port;
+  host_start(&host, NULL);
+  for (int is_resumed = 0; is_resumed < 2; is_resumed++) {
+    struct upgrader upgrader = {.listener = peer_listen(&port)};
+    struct opening opening = {.scope = VC_SCOPE_ANY};
+    snprintf(opening.url, sizeof opening.url, "ws://127.0.0.1:%u/", port);
+    assert_int_equal(pthread_create(&upgrader.thread, NULL, upgrade, &upgrader), 0);
+    on_worker(&host, is_resumed ? do_open_and_resume : do_open_paused, &opening);
+    await(&host, &host.n_opened, is_resumed + 1);
+    pthread_join(upgrader.thread, NULL);
+    close(upgrader.listener);
+    assert_int_equal(peer_send_text(&upgrader.peer, "hello"), 0);
+    if (!is_resumed) {
+      on_worker(&host, do_resume, NULL);
+    }
+    await_messages(&host, (size_t)is_resumed + 1);
+    on_worker(&host, do_close, NULL);
+    peer_close(&upgrader.peer, 0);
+  }
+  assert_int_equal(host.n_closed, 0);
+  host_stop(&host);
+}
+
 static void test_where_a_socket_may_go(void **state)
 {
   struct host host;
@@ -901,6 +940,7 @@ int main(void)
       cmocka_unit_test(test_socket_says_goodbye),
       cmocka_unit_test(test_socket_breaks),
       cmocka_unit_test(test_upgrade_refused),
+      cmocka_unit_test(test_socket_paused_from_the_beginning),
       cmocka_unit_test(test_where_a_socket_may_go),
       cmocka_unit_test(test_paused_socket_loses_nothing),
       cmocka_unit_test(test_full_socket_says_so),

@@ -319,6 +319,32 @@ void rig_await_state(struct rig *rig, enum vc_state state)
   assert_int_equal(seen, state);
 }
 
+void rig_turn_until_closed(struct rig *rig, int n)
+{
+  struct timespec until;
+  for (int i = 0; i < PEER_WAIT_S * 10 && rig_get(rig, &rig->n_closed) < n; i++) {
+    rig_turn(rig, VC_STT_END_MS + 1000);
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 100000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    lock(rig);
+    while (rig->n_closed < n && pthread_cond_timedwait(&rig->changed, &rig->mutex, &until) == 0) {
+    }
+    unlock(rig);
+  }
+  assert_int_equal(rig_get(rig, &rig->n_closed), n);
+}
+
+void rig_await_counter(struct rig *rig, const char *name, uint64_t n)
+{
+  uint64_t until = vc_clock_now_ns(&vc_clock_system) + PEER_WAIT_S * VC_NS_PER_S;
+  while (rig_counter(rig, name) < n && vc_clock_now_ns(&vc_clock_system) < until) {
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  }
+  assert_in_range(rig_counter(rig, name), n, 1000000);
+}
+
 int rig_get(struct rig *rig, const int *count)
 {
   lock(rig);

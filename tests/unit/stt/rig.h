@@ -61,6 +61,9 @@ void rig_skip(struct rig *rig, uint64_t n_samples); // the clock runs on without
 void rig_block(struct rig *rig, int is_blocked);
 void rig_await(struct rig *rig, const int *count, int n);
 void rig_await_state(struct rig *rig, enum vc_state state);
+// Turns the clock on until `n` sessions are closed: for ends that do not come.
+void rig_turn_until_closed(struct rig *rig, int n);
+void rig_await_counter(struct rig *rig, const char *name, uint64_t n);
 int rig_get(struct rig *rig, const int *count);
 uint64_t rig_counter(struct rig *rig, const char *name);
 uint64_t rig_samples(struct rig *rig, const char *distribution); // how many since the start
