@@ -10,7 +10,7 @@
 #define FRAME_MAX_SAMPLES (32768 - 16) // a frame stays below 64 KiB
 // The first frame of a connection that goes on with an STT session is short and waited for: its
 // acknowledgment says how much the stream holds twice, and should it be lost too, it is little.
-#define PROBE_SAMPLES 160
+#define PROBE_SAMPLES 16 // 1 ms: a few of them lost in a row are still less than half a word
 #define KEEP_BEFORE_SAMPLES (VC_SAMPLE_RATE_HZ / 2)
 #define SILENCE_EXTRA_S 5 // beyond the longest utterance: nothing open, nothing more to come
 #define PREDECESSOR_END_MS 3000

@@ -327,11 +327,9 @@ static void answer_post(struct service_connection *connection)
     snprintf(body, sizeof body, "{\"id\":\"s%zu\",\"url\":\"%s://127.0.0.1:%u/live?token=%zu\"}", n,
              service->tls != NULL ? "wss" : "ws", service->port, n);
   }
+  service->n_posts++;
   unlock(service);
   answer(connection, status, headers, body);
-  lock(service);
-  service->n_posts++; // now, so that who waits for it finds the answer given
-  unlock(service);
 }
 
 static void serve_socket(struct service_connection *connection)
