@@ -9,6 +9,9 @@
 #include <string.h>
 
 #define TIME_MAX_S 1e7
+#define ID_MAX 63
+#define LANGUAGE_MAX 31
+#define CHANNEL_MAX 255
 
 const char vc_gladia_stop_recording[] = "{\"type\":\"stop_recording\"}";
 const char vc_gladia_keep_alive[] = "{\"type\":\"audio_chunk\",\"data\":{\"chunk\":\"\"}}";
@@ -85,6 +88,15 @@ static double tidy_confidence(double confidence)
   return isfinite(confidence) && confidence >= 0 && confidence <= 1 ? confidence : NAN;
 }
 
+// A member that is to be a number and may be missing or null. Returns: 0, or 1: it is something
+// else, and whoever wrote it cannot be trusted with the rest.
+static int read_number(const json_t *object, const char *key, double fallback, double *number)
+{
+  const json_t *value = json_object_get(object, key);
+  *number = json_is_number(value) ? json_number_value(value) : fallback;
+  return value != NULL && !json_is_null(value) && !json_is_number(value);
+}
+
 // A copy without blanks at the ends, cut at `most` bytes between characters.
 static char *trimmed(const char *text, size_t most)
 {
@@ -109,6 +121,32 @@ static void words_fini(struct words *words)
   free(words->at);
 }
 
+// Returns: 0, 1 malformed, -1 no memory. A word of blanks alone is left out: its text is NULL.
+static int parse_word(const json_t *from, double start_s, double end_s, struct vc_word *word)
+{
+  double start, end, confidence;
+  const json_t *text_of = json_object_get(from, "word");
+  *word = (struct vc_word){0};
+  if (read_number(from, "start", start_s, &start) != 0 ||
+      read_number(from, "end", end_s, &end) != 0 ||
+      read_number(from, "confidence", NAN, &confidence) != 0 ||
+      (text_of != NULL && !json_is_null(text_of) && !json_is_string(text_of))) {
+    return 1;
+  }
+  char *text = trimmed(vc_json_string(from, "word", ""), VC_GLADIA_TEXT_MAX);
+  if (text == NULL || text[0] == '\0') {
+    int status = text == NULL ? -1 : 0;
+    free(text);
+    return status;
+  }
+  word->text = text;
+  word->start_s = tidy_time(start, start_s);
+  word->end_s = tidy_time(end, word->start_s);
+  word->end_s = word->end_s < word->start_s ? word->start_s : word->end_s;
+  word->confidence = tidy_confidence(confidence);
+  return 0;
+}
+
 static int parse_words(const json_t *list, double start_s, double end_s, struct words *words)
 {
   size_t n = json_array_size(list);
@@ -117,25 +155,20 @@ static int parse_words(const json_t *list, double start_s, double end_s, struct 
   if (words->at == NULL) {
     return -1;
   }
+  if (list != NULL && !json_is_null(list) && !json_is_array(list)) {
+    return 1;
+  }
   double before = start_s;
   for (size_t i = 0; i < n; i++) {
-    const json_t *word = json_array_get(list, i);
-    char *text = trimmed(vc_json_string(word, "word", ""), VC_GLADIA_TEXT_MAX);
-    if (text == NULL) {
-      return -1;
+    struct vc_word *word = &words->at[words->n];
+    int status = parse_word(json_array_get(list, i), before, end_s, word);
+    if (status != 0) {
+      return status;
     }
-    if (text[0] == '\0') {
-      free(text);
-      continue;
+    if (word->text != NULL) {
+      before = word->start_s;
+      words->n++;
     }
-    double start = tidy_time(vc_json_real(word, "start", before), before);
-    double end = tidy_time(vc_json_real(word, "end", end_s), start);
-    words->at[words->n++] =
-        (struct vc_word){.text = text,
-                         .start_s = start,
-                         .end_s = end < start ? start : end,
-                         .confidence = tidy_confidence(vc_json_real(word, "confidence", NAN))};
-    before = start;
   }
   return 0;
 }
@@ -160,32 +193,38 @@ static int parse_transcript(const json_t *data, struct vc_gladia_message *messag
   const json_t *from = json_object_get(data, "utterance");
   const char *id = vc_json_string(data, "id", "");
   const json_t *is_final = json_object_get(data, "is_final");
-  if (!json_is_object(from) || id[0] == '\0' || strlen(id) > 63 || !json_is_boolean(is_final) ||
-      !json_is_string(json_object_get(from, "text"))) {
+  double start, end, confidence, channel;
+  if (!json_is_object(from) || id[0] == '\0' || strlen(id) > ID_MAX || !json_is_boolean(is_final) ||
+      !json_is_string(json_object_get(from, "text")) ||
+      read_number(from, "start", 0, &start) != 0 || read_number(from, "end", NAN, &end) != 0 ||
+      read_number(from, "confidence", NAN, &confidence) != 0 ||
+      read_number(from, "channel", 0, &channel) != 0) {
     return 1;
   }
   char speaker[64];
-  double start = tidy_time(vc_json_real(from, "start", 0), 0);
-  double end = tidy_time(vc_json_real(from, "end", start), start);
+  start = tidy_time(start, 0);
+  end = tidy_time(end, start);
   struct vc_utterance utterance = {
       .id = id,
       .language = vc_json_string(from, "language", ""),
       .speaker = parse_speaker(from, speaker, sizeof speaker) ? speaker : NULL,
       .start_s = start,
       .end_s = end < start ? start : end,
-      .confidence = tidy_confidence(vc_json_real(from, "confidence", NAN)),
-      .channel = (int)vc_json_integer(from, "channel", 0),
+      .confidence = tidy_confidence(confidence),
+      .channel = channel >= 0 && channel <= CHANNEL_MAX ? (int)channel : -1,
       .is_final = json_is_true(is_final),
       .is_approximate = vc_json_true(from, "approximate"),
   };
-  if (utterance.channel < 0 || utterance.channel > 255 || strlen(utterance.language) > 31) {
+  if (utterance.channel < 0 || strlen(utterance.language) > LANGUAGE_MAX) {
     return 1;
   }
   struct words words = {0};
   char *text = trimmed(vc_json_string(from, "text", ""), VC_GLADIA_TEXT_MAX);
   int status = -1;
-  if (text != NULL && parse_words(json_object_get(from, "words"), utterance.start_s,
-                                  utterance.end_s, &words) == 0) {
+  if (text != NULL) {
+    status = parse_words(json_object_get(from, "words"), start, utterance.end_s, &words);
+  }
+  if (status == 0) {
     utterance.text = text;
     utterance.words = words.at;
     utterance.n_words = words.n;
@@ -198,10 +237,11 @@ static int parse_transcript(const json_t *data, struct vc_gladia_message *messag
   return status;
 }
 
-// `error` is {message} or {status_code, exception, message}.
+// `error` is {message}, {status_code, exception, message}, or the text itself.
 static void parse_error(const json_t *error, struct vc_gladia_message *message)
 {
-  const char *text = vc_json_string(error, "message", "no reason given");
+  const char *text = json_is_string(error) ? json_string_value(error)
+                                           : vc_json_string(error, "message", "no reason given");
   snprintf(message->error_text, sizeof message->error_text, "%.*s",
            (int)vc_utf8_cut(text, strlen(text), sizeof message->error_text - 1), text);
   message->status_code = (int)vc_json_integer(error, "status_code", 0);
@@ -231,8 +271,12 @@ static int parse_audio_chunk(const json_t *root, const json_t *data,
 static int parse_speech(const json_t *data, enum vc_gladia_kind kind,
                         struct vc_gladia_message *message)
 {
+  double time;
+  if (read_number(data, "time", 0, &time) != 0) {
+    return 1;
+  }
   message->kind = kind;
-  message->time_s = tidy_time(vc_json_real(data, "time", 0), 0);
+  message->time_s = tidy_time(time, 0);
   return 0;
 }
 

@@ -53,14 +53,29 @@ static double number_of(struct reading *reading, const char *key, double fallbac
   return number;
 }
 
+static long long integer_of(struct reading *reading, const char *key, long long fallback)
+{
+  const json_t *value = json_object_get(reading->root, key);
+  if (value == NULL || json_is_null(value)) {
+    return fallback;
+  }
+  if (!json_is_integer(value)) {
+    refuse(reading, "%s must be a whole number; this server takes %lld", key, fallback);
+  }
+  return json_integer_value(value);
+}
+
 static void check_audio(struct reading *reading, struct vc_gladia_request *request)
 {
-  const char *encoding = vc_json_string(reading->root, "encoding", "wav/pcm");
-  long long depth = vc_json_integer(reading->root, "bit_depth", 16);
-  long long rate = vc_json_integer(reading->root, "sample_rate", 16000);
-  long long channels = vc_json_integer(reading->root, "channels", 1);
-  if (strcmp(encoding, "wav/pcm") != 0) {
-    refuse(reading, "encoding is '%.40s'; this server takes wav/pcm", encoding);
+  const json_t *given = json_object_get(reading->root, "encoding");
+  const char *encoding =
+      given == NULL || json_is_null(given) ? "wav/pcm" : json_string_value(given);
+  long long depth = integer_of(reading, "bit_depth", 16);
+  long long rate = integer_of(reading, "sample_rate", 16000);
+  long long channels = integer_of(reading, "channels", 1);
+  if (encoding == NULL || strcmp(encoding, "wav/pcm") != 0) {
+    refuse(reading, "encoding is '%.40s'; this server takes wav/pcm",
+           encoding != NULL ? encoding : "no text");
   }
   if (depth != 16) {
     refuse(reading, "bit_depth is %lld; this server takes 16", depth);

@@ -26,7 +26,8 @@ static int parse_request_line(char *line, struct vc_http_head *head)
 {
   char *space = strchr(line, ' ');
   char *second = space != NULL ? strchr(space + 1, ' ') : NULL;
-  if (second == NULL || strncmp(second + 1, "HTTP/1.", 7) != 0 || strlen(second + 1) != 8) {
+  if (second == NULL || strncmp(second + 1, "HTTP/1.", 7) != 0 || strlen(second + 1) != 8 ||
+      !isdigit((unsigned char)second[8])) {
     return -1;
   }
   *space = *second = '\0';

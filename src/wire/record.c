@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+#define TIME_MAX_S 1e9 // of a session: thirty years
+
 static const char *const type_names[] = {"transcript", "session_started", "session_ended"};
 
 static void string_member(struct vc_text *text, const char *key, const char *value)
@@ -91,6 +93,11 @@ static int is_number(const json_t *value)
   return json_is_number(value);
 }
 
+static int is_span(double start_s, double end_s)
+{
+  return start_s >= 0 && start_s <= end_s && end_s < TIME_MAX_S; // none of it holds for NAN
+}
+
 static const char *parse_transcript(const json_t *root, struct vc_record_fields *fields)
 {
   long long seq = vc_json_integer(root, "seq", 0);
@@ -113,8 +120,8 @@ static const char *parse_transcript(const json_t *root, struct vc_record_fields 
   if (fields->text == NULL) {
     return "text is missing or no string";
   }
-  if (!isfinite(fields->start_s) || !isfinite(fields->end_s)) {
-    return "start or end is missing or no number";
+  if (!is_span(fields->start_s, fields->end_s)) {
+    return "start or end is missing or no time";
   }
   if (!is_null_or(root, "words", is_array) || !is_null_or(root, "language", is_string) ||
       !is_null_or(root, "speaker", is_string) || !is_null_or(root, "confidence", is_number)) {
