@@ -143,10 +143,30 @@ static int begin_sequence(struct vc_utf8_state *state, uint8_t byte)
   return 0;
 }
 
+// How many of the bytes, counted in eights, are ASCII: most of what is written on earth by
+// machines.
+static size_t ascii_run(const uint8_t *bytes, size_t size)
+{
+  size_t n = 0;
+  uint64_t eight;
+  while (size - n >= sizeof eight) {
+    memcpy(&eight, bytes + n, sizeof eight);
+    if ((eight & UINT64_C(0x8080808080808080)) != 0) {
+      break;
+    }
+    n += sizeof eight;
+  }
+  return n;
+}
+
 int vc_utf8_feed(struct vc_utf8_state *state, const uint8_t *bytes, size_t size)
 {
   for (size_t i = 0; i < size; i++) {
     if (state->n_left == 0) {
+      i += ascii_run(bytes + i, size - i);
+      if (i == size) {
+        break;
+      }
       if (begin_sequence(state, bytes[i]) != 0) {
         return -1;
       }

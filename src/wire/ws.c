@@ -141,6 +141,7 @@ static int grow_message(struct vc_ws_parser *parser, size_t size)
   }
   // What is announced is not believed: the buffer grows with what has come, by doubling.
   size_t capacity = parser->message_capacity == 0 ? 256 : parser->message_capacity * 2;
+  capacity = capacity < parser->message_max ? capacity : parser->message_max;
   capacity = capacity < needed ? needed : capacity;
   uint8_t *message = realloc(parser->message, capacity);
   if (message == NULL) {
@@ -157,11 +158,12 @@ static int take_data(struct vc_ws_parser *parser, const uint8_t *bytes, size_t s
   if (grow_message(parser, size) != 0) {
     return fail(event, 1011);
   }
-  uint8_t *to = parser->message + parser->message_size;
-  if (size > 0) {
-    memcpy(to, bytes, size);
-    unmask(parser, to, size);
+  if (size == 0) {
+    return 0;
   }
+  uint8_t *to = parser->message + parser->message_size;
+  memcpy(to, bytes, size);
+  unmask(parser, to, size);
   parser->message_size += size;
   if (parser->message_opcode == VC_WS_TEXT && vc_utf8_feed(&parser->utf8, to, size) != 0) {
     return fail(event, 1007);
