@@ -1,5 +1,6 @@
 #include <verbacast/net/front.h>
 
+#include <verbacast/base/clock.h>
 #include <verbacast/base/log.h>
 #include <verbacast/wire/http.h>
 #include <verbacast/wire/text.h>
@@ -26,6 +27,7 @@
 #define REQUEST_SIZE "8192"
 #define CONNECTION_QUEUE "256"
 #define BACKLOG "4096"
+#define LOST_LOG_INTERVAL_MS 10000
 #define SEND_BUFFER (48 * 1024) // more would hide a slow viewer in the kernel
 
 struct vc_front {
@@ -35,6 +37,8 @@ struct vc_front {
   struct vc_address bound;
   /* any thread, atomic */
   _Atomic uint64_t n_lost_sockets, n_bad_requests;
+  /* guarded by library_mutex */
+  struct vc_log_limit lost_limit;
 };
 
 static pthread_mutex_t library_mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -57,43 +61,65 @@ int vc_request_query(const struct vc_request *request, const char *name, char *v
   return vc_query_find(request->query, name, value, size);
 }
 
-// X-Forwarded-For's last hop that is no proxy of ours; what lies before it anybody can write.
-static void resolve_client(const struct vc_front *front, struct vc_request *request)
+// Takes one hop. Returns: 1 when it is a proxy of ours, so that the hop before it is to be
+// believed.
+static int take_hop(const struct vc_front *front, struct vc_request *request, const char *at,
+                    size_t n)
 {
-  const char *header = vc_request_header(request, "X-Forwarded-For");
-  if (header == NULL || !vc_networks_have(front->settings.proxies, &request->client)) {
-    return;
+  char text[VC_ADDRESS_TEXT_MAX];
+  struct vc_address hop;
+  while (n > 0 && (*at == ' ' || *at == '\t')) {
+    at++;
+    n--;
   }
-  size_t end = strlen(header);
-  while (end > 0) {
+  while (n > 0 && (at[n - 1] == ' ' || at[n - 1] == '\t')) {
+    n--;
+  }
+  if (n == 0 || n >= sizeof text) {
+    return 0;
+  }
+  memcpy(text, at, n);
+  text[n] = '\0';
+  if (vc_address_parse(text, &hop) != 0) {
+    return 0;
+  }
+  request->client = hop;
+  return vc_networks_have(front->settings.proxies, &hop);
+}
+
+// One line of the header, from its end. Returns: 1 when all of its hops are proxies of ours.
+static int take_hops(const struct vc_front *front, struct vc_request *request, const char *value)
+{
+  size_t end = strlen(value);
+  for (;;) {
     size_t begin = end;
-    while (begin > 0 && header[begin - 1] != ',') {
+    while (begin > 0 && value[begin - 1] != ',') {
       begin--;
     }
-    const char *at = header + begin;
-    size_t n = end - begin;
-    while (n > 0 && (*at == ' ' || *at == '\t')) {
-      at++;
-      n--;
+    if (!take_hop(front, request, value + begin, end - begin)) {
+      return 0;
     }
-    while (n > 0 && (at[n - 1] == ' ' || at[n - 1] == '\t')) {
-      n--;
+    if (begin == 0) {
+      return 1;
     }
-    char text[VC_ADDRESS_TEXT_MAX];
-    struct vc_address hop;
-    if (n == 0 || n >= sizeof text) {
+    end = begin - 1;
+  }
+}
+
+// X-Forwarded-For's last hop that is no proxy of ours; what lies before it anybody can write. A
+// proxy may add a line of its own behind the client's instead of lengthening it (HAProxy does): the
+// lines are one list, read from its end.
+static void resolve_client(const struct vc_front *front, struct vc_request *request)
+{
+  const struct mg_request_info *info = mg_get_request_info(connection_of(request));
+  if (!vc_networks_have(front->settings.proxies, &request->client)) {
+    return;
+  }
+  for (int i = info->num_headers - 1; i >= 0; i--) {
+    if (strcasecmp(info->http_headers[i].name, "X-Forwarded-For") == 0 &&
+        !take_hops(front, request, info->http_headers[i].value)) {
       return;
     }
-    memcpy(text, at, n);
-    text[n] = '\0';
-    if (vc_address_parse(text, &hop) != 0) {
-      return;
-    }
-    request->client = hop;
-    if (!vc_networks_have(front->settings.proxies, &hop)) {
-      return;
-    }
-    end = begin > 0 ? begin - 1 : 0;
   }
 }
 
@@ -246,6 +272,20 @@ static void set_options(int fd)
   setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 }
 
+// A client that resets its connection meanwhile is not found either: a storm of them is one line.
+static void log_lost(struct vc_front *front, const struct vc_request *request)
+{
+  uint64_t n_left_out;
+  pthread_mutex_lock(&library_mutex);
+  int passes = vc_log_limit_pass(&front->lost_limit, vc_clock_now_ns(&vc_clock_system),
+                                 LOST_LOG_INTERVAL_MS, &n_left_out);
+  pthread_mutex_unlock(&library_mutex);
+  if (passes) {
+    vc_log(VC_LOG_ERROR, VC_EVENT("http.lost_socket"), VC_STR("path", request->path),
+           VC_INT("left_out", n_left_out));
+  }
+}
+
 static void socket_ready(struct mg_connection *connection, void *context)
 {
   struct vc_front *front = context;
@@ -260,7 +300,7 @@ static void socket_ready(struct mg_connection *connection, void *context)
     uint8_t payload[VC_WS_CONTROL_MAX];
     size_t n = vc_ws_print_close(payload, 1013, "no descriptor");
     atomic_fetch_add_explicit(&front->n_lost_sockets, 1, memory_order_relaxed);
-    vc_log(VC_LOG_ERROR, VC_EVENT("http.lost_socket"), VC_STR("path", request.path));
+    log_lost(front, &request);
     mg_websocket_write(connection, MG_WEBSOCKET_OPCODE_CONNECTION_CLOSE, (const char *)payload, n);
     return;
   }

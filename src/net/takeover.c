@@ -14,12 +14,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-// Civetweb's descriptors stay below, ours go above: a quarter of the limit, 1024 at most.
+// Viewers' descriptors go above: a quarter of the limit, 1024 at most. Civetweb's stay below as
+// long as the rest of the program (publishers, their connections to the STT) leaves room there;
+// when it does not, they are looked for above too, which takes longer.
 #define BASE_MAX 1024
+#define LIMIT_MAX 65536
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int eof_fd = -1; // reads end of file; a shutdown() of it harms nobody
-static int base_fd;
+static int base_fd, end_fd;
 
 static void prepare(void)
 {
@@ -27,6 +30,7 @@ static void prepare(void)
   int pair[2];
   getrlimit(RLIMIT_NOFILE, &limit);
   base_fd = limit.rlim_cur / 4 < BASE_MAX ? (int)(limit.rlim_cur / 4) : BASE_MAX;
+  end_fd = limit.rlim_cur < LIMIT_MAX ? (int)limit.rlim_cur : LIMIT_MAX;
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
     close(pair[1]);
     eof_fd = pair[0];
@@ -53,23 +57,26 @@ static int is_it(int fd, const struct vc_address *peer, uint16_t local_port)
   return found.port == local_port;
 }
 
-int takeover_steal(const struct vc_address *peer, uint16_t local_port)
+// Returns: Civetweb's number for the connection, or -1. No other descriptor has these two ends.
+static int find(const struct vc_address *peer, uint16_t local_port)
 {
-  for (int fd = 3; fd < base_fd; fd++) {
-    if (!is_it(fd, peer, local_port)) {
-      continue;
+  for (int fd = 3; fd < end_fd; fd++) {
+    if (is_it(fd, peer, local_port)) {
+      return fd;
     }
-    int ours = fcntl(fd, F_DUPFD_CLOEXEC, base_fd);
-    if (ours < 0) {
-      return -1;
-    }
-    if (dup2(eof_fd, fd) < 0) {
-      close(ours);
-      return -1;
-    }
-    return ours;
   }
   return -1;
+}
+
+int takeover_steal(const struct vc_address *peer, uint16_t local_port)
+{
+  int fd = find(peer, local_port);
+  int ours = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, base_fd) : -1;
+  if (ours >= 0 && dup2(eof_fd, fd) < 0) {
+    close(ours);
+    return -1;
+  }
+  return ours;
 }
 
 // A connection of our own through all of it: what is sent after the theft must arrive, and the
@@ -122,7 +129,7 @@ int takeover_prepare(struct vc_error *error)
     return vc_error_set(error,
                         "front: sockets cannot be taken over on this system (descriptors "
                         "up to %d are looked at)",
-                        base_fd);
+                        end_fd);
   }
   return 0;
 }
