@@ -136,7 +136,7 @@ void lag_record(struct vc_worker *worker, struct session *session, double lag_ms
     session->lag_window = window;
   }
   struct lag *lag = &session->lag[0];
-  // Four buckets an octave from 1 microsecond on: read back by control/metrics.
+  // Read back by control.
   double bucket = lag_ms > 0.001 ? log2(lag_ms / 0.001) * 4 : 0;
   lag->buckets[bucket < LAG_BUCKETS - 1 ? (size_t)bucket : LAG_BUCKETS - 1]++;
   lag->min_ms = lag->count == 0 || lag_ms < lag->min_ms ? lag_ms : lag->min_ms;

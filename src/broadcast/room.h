@@ -1,6 +1,7 @@
 // What the files of the room share.
 #pragma once
 
+#define HASH_NONFATAL_OOM 1 // an element that was not added has no table
 #include <uthash.h>
 #include <utlist.h>
 
@@ -12,8 +13,9 @@
 #define READ_SIZE 8192
 #define READS_PER_TURN 4
 #define IOVECS_MAX 64
+#define CLOSING_SEND_BUFFER (96 * 1024)
 #define CLOSE_TIMEOUT_MS 2000 // for the peer's own close
-#define LAG_BUCKETS 64
+#define LAG_BUCKETS 112       // four an octave from 1 microsecond on: up to 4 minutes
 
 enum metric {
   VIEWERS,
@@ -106,7 +108,7 @@ struct viewer {
   uint32_t head_from;
   struct vc_answer *answer;
   size_t answer_at;
-  uint64_t blocked_ns;  // since when it takes nothing
+  uint64_t blocked_ns;  // since when it takes nothing, 0: it took what came last
   uint64_t deadline_ns; // ping, or the end of a close
   struct vc_ws_parser parser;
   struct vc_address address;
@@ -148,12 +150,16 @@ void lag_record(struct vc_worker *worker, struct session *session, double lag_ms
 
 // --- viewer.c: one viewer's life and reading
 void viewer_adopt(struct vc_worker *worker, const struct vc_newcomer *newcomer);
+// Says why and closes the descriptor of one that does not become a viewer.
+void newcomer_turn_away(const struct vc_newcomer *newcomer, int code, const char *reason);
 void viewer_destroy(struct vc_worker *worker, struct viewer *viewer);
 // Says goodbye; what was not sent of messages is forgotten, but a message is never cut.
 void viewer_close(struct vc_worker *worker, struct viewer *viewer, int code, const char *reason);
 void viewer_ask(struct vc_worker *worker, struct viewer *viewer);
 void viewer_read(struct vc_worker *worker, struct viewer *viewer);
 void viewer_tick(struct vc_worker *worker);
+// 1 while there is something for the viewer that it has not taken.
+int viewer_has_unsent(const struct viewer *viewer);
 void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void *payload,
                     size_t size);
 void viewer_leave_retry(struct vc_worker *worker);

@@ -1,5 +1,6 @@
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -10,8 +11,10 @@
 struct batch {
   struct iovec iovecs[IOVECS_MAX + 2];
   struct vc_message *messages[IOVECS_MAX + 2]; // NULL: control frames
-  uint64_t after[IOVECS_MAX + 2]; // where the viewer stands once that message has begun
-  uint64_t end;                   // and once all have
+  uint64_t after[IOVECS_MAX + 2];          // where the viewer stands once that message has begun
+  uint64_t end;                            // and once all have
+  size_t n_skipped_before[IOVECS_MAX + 2]; // partials passed over before that message
+  size_t n_skipped, n_counted;             // in all; of which the metric knows
   size_t n;
 };
 
@@ -53,7 +56,14 @@ static int has_it(const struct viewer *viewer, const struct entry *entry)
                                                   : !position_is_before(viewer->position, position);
 }
 
-static void gather_live(struct vc_worker *worker, struct viewer *viewer, struct batch *batch)
+// They count when the viewer stands behind them: what is gathered may be gathered again.
+static void count_skipped(struct vc_worker *worker, struct batch *batch, size_t n)
+{
+  vc_metric_add(vc_worker_slots(worker), PARTIALS_SKIPPED, n - batch->n_counted);
+  batch->n_counted = n;
+}
+
+static void gather_live(const struct viewer *viewer, struct batch *batch)
 {
   const struct session *session = viewer->session;
   uint64_t cursor = viewer->cursor;
@@ -67,9 +77,10 @@ static void gather_live(struct vc_worker *worker, struct viewer *viewer, struct 
       continue;
     }
     if (entry->is_overtaken && viewer->is_behind) {
-      vc_metric_add(vc_worker_slots(worker), PARTIALS_SKIPPED, 1);
+      batch->n_skipped++;
       continue;
     }
+    batch->n_skipped_before[batch->n] = batch->n_skipped;
     batch->after[batch->n] = cursor;
     batch_add(batch, entry->message->frame->data, entry->message->frame->size, entry->message);
   }
@@ -109,6 +120,10 @@ static void answer_done(struct vc_worker *worker, struct viewer *viewer)
     }
     viewer->stage = LIVE;
     viewer->cursor = ring_find(viewer->session, answer->live_from);
+    if (position_is_before(viewer->position, viewer->session->evicted)) {
+      // It took the answer so slowly that what comes behind has left the ring meanwhile.
+      ask_again(worker, viewer);
+    }
   } else {
     viewer_ask(worker, viewer);
   }
@@ -125,13 +140,22 @@ static void given(struct vc_worker *worker, struct viewer *viewer, const struct 
   }
 }
 
+// An idle viewer keeps no memory for its next ping.
+static void control_free(struct viewer *viewer)
+{
+  free(viewer->control);
+  viewer->control = NULL;
+  viewer->n_control = viewer->control_from = 0;
+}
+
 // Accounts for `sent` bytes of the batch.
-static void account(struct vc_worker *worker, struct viewer *viewer, const struct batch *batch,
+static void account(struct vc_worker *worker, struct viewer *viewer, struct batch *batch,
                     size_t sent)
 {
   struct vc_message *old_head = viewer->head;
   uint32_t old_from = viewer->head_from;
   viewer->head = NULL;
+  viewer->blocked_ns = 0;
   vc_metric_add(vc_worker_slots(worker), DELIVERED_BYTES, sent);
   for (size_t i = 0; i < batch->n; i++) {
     struct vc_message *message = batch->messages[i];
@@ -142,7 +166,7 @@ static void account(struct vc_worker *worker, struct viewer *viewer, const struc
     if (message == NULL) {
       viewer->control_from = (uint16_t)(viewer->control_from + taken);
       if (viewer->control_from == viewer->n_control) {
-        viewer->n_control = viewer->control_from = 0;
+        control_free(viewer);
       }
       continue;
     }
@@ -152,6 +176,8 @@ static void account(struct vc_worker *worker, struct viewer *viewer, const struc
     vc_metric_add(vc_worker_slots(worker), DELIVERED, taken == size);
     if (!is_old_head) {
       given(worker, viewer, message);
+      count_skipped(worker, batch,
+                    i + 1 == batch->n ? batch->n_skipped : batch->n_skipped_before[i]);
       stand_at(viewer, i + 1 == batch->n ? batch->end : batch->after[i]);
     }
     if (taken < size) {
@@ -165,7 +191,7 @@ static void account(struct vc_worker *worker, struct viewer *viewer, const struc
 static void block(struct vc_worker *worker, struct viewer *viewer)
 {
   viewer->is_blocked = 1;
-  viewer->blocked_ns = vc_worker_now_ns(worker);
+  viewer->blocked_ns = viewer->blocked_ns != 0 ? viewer->blocked_ns : vc_worker_now_ns(worker);
   viewer->is_behind = 1;
 }
 
@@ -204,12 +230,12 @@ static void gather(struct vc_worker *worker, struct viewer *viewer, struct batch
   } else if (viewer->stage == LIVE && is_out_of_ring(worker, viewer)) {
     ask_again(worker, viewer);
   } else if (viewer->stage == LIVE) {
-    gather_live(worker, viewer, batch);
+    gather_live(viewer, batch);
   }
 }
 
 // Nothing is left to be sent. Returns: 1 when there may be more at once.
-static int rest(struct vc_worker *worker, struct viewer *viewer, const struct batch *batch)
+static int rest(struct vc_worker *worker, struct viewer *viewer, struct batch *batch)
 {
   if (viewer->stage == TAKING) {
     answer_done(worker, viewer);
@@ -220,6 +246,7 @@ static int rest(struct vc_worker *worker, struct viewer *viewer, const struct ba
     viewer->stage = CLOSED;
   } else if (viewer->stage == LIVE) {
     viewer->cursor = batch->end;
+    count_skipped(worker, batch, batch->n_skipped);
     viewer->is_behind = viewer->cursor < viewer->session->end;
     return viewer->is_behind;
   }

@@ -200,7 +200,7 @@ static uint64_t largest_lag(const struct session *session)
   const struct viewer *viewer;
   DL_FOREACH(session->viewers, viewer)
   {
-    uint64_t lag = viewer->stage == LIVE ? session->end - viewer->cursor : 0;
+    uint64_t lag = viewer->stage <= LIVE ? session->end - viewer->cursor : 0;
     largest = lag > largest ? lag : largest;
   }
   return largest;
@@ -302,7 +302,10 @@ static void close_share(struct vc_worker *worker)
     if (n_gone + n_seen++ >= n_due) {
       return;
     }
-    viewer_close(worker, viewer, 1001, "shutdown");
+    // One that is still taking its last messages is given the whole time for them.
+    if (passed_ms >= CLOSE_SPREAD_MS || !viewer_has_unsent(viewer)) {
+      viewer_close(worker, viewer, 1001, "shutdown");
+    }
   }
 }
 
@@ -417,18 +420,6 @@ int vc_broadcast_has_room(const struct vc_broadcast *broadcast)
          broadcast->settings.max_viewers;
 }
 
-// Says 1013 and closes: there is no room.
-static void turn_away(const struct vc_newcomer *newcomer)
-{
-  uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MAX], payload[VC_WS_CONTROL_MAX];
-  size_t size = vc_ws_print_close(payload, 1013, "too many viewers");
-  size_t n = vc_ws_print_header(frame, VC_WS_CLOSE, size, NULL);
-  memcpy(frame + n, payload, size);
-  ssize_t sent = send(newcomer->fd, frame, n + size, MSG_DONTWAIT | MSG_NOSIGNAL);
-  (void)sent; // it is closed either way
-  close(newcomer->fd);
-}
-
 void vc_broadcast_adopt(struct vc_broadcast *broadcast, const struct vc_newcomer *newcomer)
 {
   struct vc_limits *limits = broadcast->settings.limits;
@@ -436,13 +427,13 @@ void vc_broadcast_adopt(struct vc_broadcast *broadcast, const struct vc_newcomer
   if (n >= broadcast->settings.max_viewers ||
       (limits != NULL && vc_limits_enter(limits, &newcomer->address, newcomer->is_exempt) != 0)) {
     atomic_fetch_sub_explicit(&broadcast->n_viewers, 1, memory_order_relaxed);
-    turn_away(newcomer);
+    newcomer_turn_away(newcomer, 1013, "too many viewers");
     return;
   }
   struct adopt *adopt = calloc(1, sizeof *adopt);
   if (adopt == NULL) {
     count_out(broadcast, newcomer);
-    turn_away(newcomer);
+    newcomer_turn_away(newcomer, 1013, "too many viewers");
     return;
   }
   *adopt = (struct adopt){.owned = {.item.kind = VC_ITEM_OWNED, .destroy = adopt_destroy},
@@ -452,7 +443,7 @@ void vc_broadcast_adopt(struct vc_broadcast *broadcast, const struct vc_newcomer
                     vc_stage_n_workers(broadcast->stage);
   if (vc_shared_putter_put(broadcast->front, worker, &adopt->owned.item) != 0) {
     count_out(broadcast, newcomer);
-    turn_away(newcomer);
+    newcomer_turn_away(newcomer, 1013, "too many viewers");
     free(adopt);
   }
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "room.h"
@@ -110,6 +111,10 @@ static struct session *find_session(struct worker_state *state, const char *slug
     if (session != NULL) {
       memcpy(session->slug, slug, strlen(slug) + 1);
       HASH_ADD_STR(state->sessions, slug, session);
+      if (session->hh.tbl == NULL) {
+        free(session);
+        session = NULL;
+      }
     }
   }
   return session;
@@ -138,6 +143,17 @@ static void count_out(struct worker_state *state, const struct vc_address *addre
   atomic_fetch_sub_explicit(&state->broadcast->n_viewers, 1, memory_order_relaxed);
 }
 
+void newcomer_turn_away(const struct vc_newcomer *newcomer, int code, const char *reason)
+{
+  uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MAX], payload[VC_WS_CONTROL_MAX];
+  size_t size = vc_ws_print_close(payload, code, reason);
+  size_t n = vc_ws_print_header(frame, VC_WS_CLOSE, size, NULL);
+  memcpy(frame + n, payload, size);
+  ssize_t sent = send(newcomer->fd, frame, n + size, MSG_DONTWAIT | MSG_NOSIGNAL);
+  (void)sent; // it is closed either way
+  close(newcomer->fd);
+}
+
 static void time_ping(struct vc_worker *worker, struct viewer *viewer)
 {
   struct worker_state *state = vc_worker_state(worker);
@@ -146,17 +162,15 @@ static void time_ping(struct vc_worker *worker, struct viewer *viewer)
   DL_APPEND2(state->pings, viewer, prev_timed, next_timed);
 }
 
-void viewer_adopt(struct vc_worker *worker, const struct vc_newcomer *newcomer)
+// Returns NULL without memory. The descriptor is still the newcomer's.
+static struct viewer *viewer_create(struct vc_worker *worker, const struct vc_newcomer *newcomer)
 {
   struct worker_state *state = vc_worker_state(worker);
   struct viewer *viewer = calloc(1, sizeof *viewer);
-  struct session *session =
-      viewer != NULL && !state->is_draining ? find_session(state, newcomer->slug, 1) : NULL;
+  struct session *session = viewer != NULL ? find_session(state, newcomer->slug, 1) : NULL;
   if (session == NULL) {
     free(viewer);
-    close(newcomer->fd);
-    count_out(state, &newcomer->address, newcomer->is_exempt);
-    return;
+    return NULL;
   }
   viewer->watch = (struct vc_watch){.fd = newcomer->fd, .ready = ready};
   viewer->id =
@@ -166,16 +180,33 @@ void viewer_adopt(struct vc_worker *worker, const struct vc_newcomer *newcomer)
   viewer->address = newcomer->address;
   viewer->is_exempt = newcomer->is_exempt;
   vc_ws_parser_init(&viewer->parser, VC_WS_SERVER, MESSAGE_MAX);
-  if (vc_worker_watch(worker, &viewer->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) != 0) {
+  HASH_ADD(hh, state->viewers, id, sizeof viewer->id, viewer);
+  int has_row = viewer->hh.tbl != NULL;
+  if (!has_row ||
+      vc_worker_watch(worker, &viewer->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) != 0) {
+    if (has_row) {
+      HASH_DEL(state->viewers, viewer);
+    }
     free(viewer);
-    close(newcomer->fd);
-    count_out(state, &newcomer->address, newcomer->is_exempt);
     broadcast_session_release(worker, session);
+    return NULL;
+  }
+  return viewer;
+}
+
+void viewer_adopt(struct vc_worker *worker, const struct vc_newcomer *newcomer)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  struct viewer *viewer = state->is_draining ? NULL : viewer_create(worker, newcomer);
+  if (viewer == NULL) {
+    vc_metric_add(vc_worker_slots(worker), REFUSED, 1);
+    newcomer_turn_away(newcomer, state->is_draining ? 1001 : 1013,
+                       state->is_draining ? "shutdown" : "no room for a viewer");
+    count_out(state, &newcomer->address, newcomer->is_exempt);
     return;
   }
-  DL_APPEND(session->viewers, viewer);
-  session->n_viewers++;
-  HASH_ADD(hh, state->viewers, id, sizeof viewer->id, viewer);
+  DL_APPEND(viewer->session->viewers, viewer);
+  viewer->session->n_viewers++;
   vc_metric_add(vc_worker_slots(worker), VIEWERS, 1);
   vc_metric_add(vc_worker_slots(worker), VIEWERS_TOTAL, 1);
   time_ping(worker, viewer);
@@ -213,6 +244,27 @@ void viewer_destroy(struct vc_worker *worker, struct viewer *viewer)
   broadcast_session_release(worker, session);
 }
 
+int viewer_has_unsent(const struct viewer *viewer)
+{
+  return viewer->head != NULL || viewer->stage == TAKING ||
+         (viewer->stage == LIVE && viewer->cursor < viewer->session->end);
+}
+
+// Forgets all control frames but the one that is partly sent.
+static void control_keep_begun(struct viewer *viewer)
+{
+  uint16_t at = 0, next = 0;
+  while (next <= viewer->control_from && next < viewer->n_control) {
+    at = next;
+    next = (uint16_t)(next + 2 + viewer->control[next + 1]); // ours: bare, at most 125 bytes
+  }
+  viewer->n_control = viewer->control_from > at ? (uint16_t)(next - at) : 0;
+  viewer->control_from = (uint16_t)(viewer->control_from - at);
+  if (viewer->n_control > 0) {
+    memmove(viewer->control, viewer->control + at, viewer->n_control);
+  }
+}
+
 void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void *payload,
                     size_t size)
 {
@@ -220,7 +272,7 @@ void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void 
     viewer->control = malloc(CONTROL_MAX);
   }
   if (viewer->control == NULL || viewer->n_control + 2 + size > CONTROL_MAX) {
-    return; // it answers to many pings that it does not read
+    return; // it sends pings and does not read the answers
   }
   uint8_t *to = viewer->control + viewer->n_control;
   size_t n = vc_ws_print_header(to, opcode, size, NULL);
@@ -228,6 +280,17 @@ void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void 
     memcpy(to + n, payload, size);
   }
   viewer->n_control = (uint16_t)(viewer->n_control + n + size);
+}
+
+// What a viewer that takes nothing has begun to receive and the close frame behind it find room in
+// the kernel, so that it learns why when it takes up reading again.
+static void make_way(struct viewer *viewer)
+{
+  int size = CLOSING_SEND_BUFFER;
+  if (viewer->is_blocked &&
+      setsockopt(viewer->watch.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0) {
+    viewer->is_blocked = 0;
+  }
 }
 
 void viewer_close(struct vc_worker *worker, struct viewer *viewer, int code, const char *reason)
@@ -247,9 +310,8 @@ void viewer_close(struct vc_worker *worker, struct viewer *viewer, int code, con
   viewer->is_closing = 1;
   viewer->deadline_ns = vc_worker_now_ns(worker) + CLOSE_TIMEOUT_MS * VC_NS_PER_MS;
   DL_APPEND2(state->closing, viewer, prev_timed, next_timed);
-  if (viewer->control_from == 0) {
-    viewer->n_control = 0; // pings and pongs do not matter any more
-  }
+  control_keep_begun(viewer);
+  make_way(viewer);
   viewer_control(viewer, VC_WS_CLOSE, payload, vc_ws_print_close(payload, code, reason));
   viewer_flush(worker, viewer);
 }

@@ -11,7 +11,7 @@
 
 #define SESSIONS_MAX 1000
 #define LAG_SMALLEST_MS 0.001 // of broadcast's buckets: four an octave from here on
-#define LAG_BUCKETS 64
+#define LAG_BUCKETS 112
 
 struct page {
   json_t *latency, *counters, *gauges;

@@ -4,16 +4,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
 #include <utlist.h>
 
 #define DRAIN_TURNS_MAX 1000
+#define EVENTS_PER_TURN 64
 
 int hand_is_turning;
+void (*hand_before_turn)(void *context);
+void *hand_context;
 
 struct entry {
   struct entry *prev, *next; // in vc_worker.inbox
   struct vc_item *item;
+};
+
+struct slot {
+  struct slot *prev, *next; // in vc_worker.watched
+  uint32_t number;          // never used again
+  struct vc_watch *watch;
 };
 
 struct vc_worker {
@@ -24,6 +35,9 @@ struct vc_worker {
   struct entry *inbox;
   size_t n_items, capacity;
   uint64_t next_tick_ns, wake_at_ns;
+  int epoll_fd; // -1: nothing was ever watched
+  struct slot *watched;
+  uint32_t next_slot;
 };
 
 struct vc_putter {
@@ -57,6 +71,7 @@ int vc_stage_create(struct vc_stage **stage_out, const struct vc_stage_settings 
     worker->stage = stage;
     worker->index = i;
     worker->capacity = HAND_UNBOUNDED;
+    worker->epoll_fd = -1;
     if (settings->metrics != NULL && settings->metric_rows != NULL) {
       worker->slots = vc_metrics_slots_create(settings->metrics, settings->metric_rows);
     }
@@ -76,6 +91,25 @@ int vc_stage_start(struct vc_stage *stage, struct vc_error *error)
   return 0;
 }
 
+static struct slot *find_slot(const struct vc_worker *worker, uint32_t number)
+{
+  struct slot *slot;
+  DL_SEARCH_SCALAR(worker->watched, slot, number, number);
+  return slot;
+}
+
+static void serve_events(struct vc_worker *worker)
+{
+  struct epoll_event events[EVENTS_PER_TURN];
+  int n = worker->epoll_fd >= 0 ? epoll_wait(worker->epoll_fd, events, EVENTS_PER_TURN, 0) : 0;
+  for (int i = 0; i < n; i++) {
+    struct slot *slot = find_slot(worker, events[i].data.u32);
+    if (slot != NULL) {
+      slot->watch->ready(worker, slot->watch, events[i].events);
+    }
+  }
+}
+
 static void turn(struct vc_worker *worker)
 {
   const struct vc_stage_settings *settings = &worker->stage->settings;
@@ -83,6 +117,7 @@ static void turn(struct vc_worker *worker)
   while ((item = hand_take(worker->stage, worker->index)) != NULL) {
     settings->ops->handle(worker, item);
   }
+  serve_events(worker);
   if (settings->ops->turned != NULL) {
     settings->ops->turned(worker);
   }
@@ -102,6 +137,20 @@ void hand_turn(struct vc_stage *stage)
     turn(&stage->workers[i]);
   }
   hand_is_turning = 0;
+}
+
+void hand_ready(struct vc_stage *stage, int fd, uint32_t events)
+{
+  for (uint32_t i = 0; i < stage->settings.n_workers; i++) {
+    struct slot *slot, *next;
+    DL_FOREACH_SAFE(stage->workers[i].watched, slot, next)
+    {
+      if (slot->watch->fd == fd) {
+        slot->watch->ready(&stage->workers[i], slot->watch, events);
+        return;
+      }
+    }
+  }
 }
 
 struct vc_item *hand_take(struct vc_stage *stage, uint32_t worker_index)
@@ -139,6 +188,9 @@ static int drain(struct vc_worker *worker)
     if (i == DRAIN_TURNS_MAX) {
       return 1;
     }
+    if (hand_before_turn != NULL) {
+      hand_before_turn(hand_context);
+    }
     turn(worker);
   }
   return 0;
@@ -165,6 +217,10 @@ void vc_stage_destroy(struct vc_stage **stage)
     struct vc_item *item;
     while ((item = hand_take(*stage, i)) != NULL) {
       vc_item_destroy(item);
+    }
+    assert((*stage)->workers[i].watched == NULL);
+    if ((*stage)->workers[i].epoll_fd >= 0) {
+      close((*stage)->workers[i].epoll_fd);
     }
   }
   for (struct vc_putter *putter = (*stage)->putters; putter != NULL;) {
@@ -209,6 +265,21 @@ int vc_putter_put(struct vc_putter *putter, uint32_t worker_index, struct vc_ite
   return 0;
 }
 
+struct vc_shared_putter *vc_shared_putter_create(struct vc_stage *stage)
+{
+  return (struct vc_shared_putter *)vc_putter_create(stage);
+}
+
+void vc_shared_putter_destroy(struct vc_shared_putter **putter)
+{
+  *putter = NULL; // the stage's
+}
+
+int vc_shared_putter_put(struct vc_shared_putter *putter, uint32_t worker, struct vc_item *item)
+{
+  return vc_putter_put((struct vc_putter *)putter, worker, item);
+}
+
 void vc_worker_set_state(struct vc_worker *worker, void *state)
 {
   worker->state = state;
@@ -234,4 +305,40 @@ void vc_worker_wake_at(struct vc_worker *worker, uint64_t at_ns)
   if (worker->wake_at_ns == 0 || at_ns < worker->wake_at_ns) {
     worker->wake_at_ns = at_ns;
   }
+}
+
+uint32_t vc_worker_index(const struct vc_worker *worker)
+{
+  return worker->index;
+}
+
+const struct vc_clock *vc_worker_clock(const struct vc_worker *worker)
+{
+  return worker->stage->settings.clock;
+}
+
+int vc_worker_watch(struct vc_worker *worker, struct vc_watch *watch, uint32_t events)
+{
+  struct slot *slot = calloc(1, sizeof *slot);
+  if (worker->epoll_fd < 0) {
+    worker->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+  }
+  struct epoll_event event = {.events = events, .data.u32 = worker->next_slot};
+  if (slot == NULL || epoll_ctl(worker->epoll_fd, EPOLL_CTL_ADD, watch->fd, &event) != 0) {
+    free(slot);
+    return -1;
+  }
+  slot->watch = watch;
+  slot->number = watch->slot = worker->next_slot++;
+  DL_APPEND(worker->watched, slot);
+  return 0;
+}
+
+void vc_worker_unwatch(struct vc_worker *worker, struct vc_watch *watch)
+{
+  struct slot *slot = find_slot(worker, watch->slot);
+  assert(slot != NULL && slot->watch == watch);
+  epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, watch->fd, NULL);
+  DL_DELETE(worker->watched, slot);
+  free(slot);
 }

@@ -9,6 +9,9 @@
 
 // 1 while a stage turns: what it does then is the room's own doing.
 extern int hand_is_turning;
+// Called before each turn of a drain, so that time may pass meanwhile; NULL at first.
+extern void (*hand_before_turn)(void *context);
+extern void *hand_context;
 // Handles what lies in the inboxes, then `turned`, then `tick` when it is due.
 void hand_turn(struct vc_stage *stage);
 // Takes the oldest item of a worker's inbox, NULL when empty.
@@ -16,3 +19,6 @@ struct vc_item *hand_take(struct vc_stage *stage, uint32_t worker);
 size_t hand_count(struct vc_stage *stage, uint32_t worker);
 // How many items a worker's inbox holds from now on; HAND_UNBOUNDED at first.
 void hand_set_capacity(struct vc_stage *stage, uint32_t worker, size_t capacity);
+// Tells a watch of the stage, on whichever worker, that its descriptor is ready: for sockets whose
+// fullness a test plays. What the kernel itself has to say is served at every turn.
+void hand_ready(struct vc_stage *stage, int fd, uint32_t events);
