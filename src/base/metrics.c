@@ -28,6 +28,7 @@ struct slice {
 
 struct distribution {
   _Atomic uint64_t count_total;
+  _Atomic double sum_total;
   struct slice slices[N_SLICES];
 };
 
@@ -190,13 +191,14 @@ void vc_metric_record(struct vc_slots *slots, size_t index, double value, uint64
     STORE(slice->max, value);
   }
   STORE(slice->count, LOAD(slice->count) + 1);
+  STORE(distribution->sum_total, LOAD(distribution->sum_total) + value);
   STORE(distribution->count_total, LOAD(distribution->count_total) + 1);
 }
 
 // What was added up of all writers.
 struct total {
   uint64_t count, count_total, in_buckets;
-  double sum, min, max;
+  double sum, sum_total, min, max;
   uint64_t buckets[N_BUCKETS];
 };
 
@@ -245,6 +247,7 @@ static void finish(const struct total *total, struct vc_distribution *result)
 {
   result->count = total->count;
   result->count_total = total->count_total;
+  result->sum_total = total->sum_total;
   if (total->count == 0) {
     result->avg = result->min = result->max = result->p50 = result->p95 = result->p99 = NAN;
     return;
@@ -274,6 +277,7 @@ static size_t sum_row(struct vc_metrics *metrics, const struct vc_metric *row, i
       if (row->kind == VC_METRIC_DISTRIBUTION) {
         const struct distribution *distribution = slots->cells[i].distribution;
         total->count_total += LOAD(distribution->count_total);
+        total->sum_total += LOAD(distribution->sum_total);
         for (size_t s = 0; s < N_SLICES; s++) {
           slice_read(&distribution->slices[s], oldest, newest, total);
         }
@@ -405,7 +409,7 @@ static void print_prometheus(void *context, const struct vc_metric_value *value)
   print_sample(out, name, "{quantile=\"0.5\"}", d->p50);
   print_sample(out, name, "{quantile=\"0.95\"}", d->p95);
   print_sample(out, name, "{quantile=\"0.99\"}", d->p99);
-  print_sample(out, name, "_sum", d->count == 0 ? 0 : d->avg * (double)d->count);
+  print_sample(out, name, "_sum", d->sum_total); // as _count: a rate over both is their average
   print_name(out, name);
   fprintf(out, "_count %" PRIu64 "\n", d->count_total);
 }

@@ -47,6 +47,7 @@ void vc_metric_record(struct vc_slots *slots, size_t index, double value, uint64
 struct vc_distribution {
   uint64_t count;                      // within the window
   uint64_t count_total;                // since start
+  double sum_total;                    // since start
   double avg, min, max, p50, p95, p99; // NAN when count is 0
 };
 // Thread: any. Sums over all writers of the row called `name`. Returns: 0, or 1 no such metric.

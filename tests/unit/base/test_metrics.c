@@ -243,6 +243,24 @@ static void test_prometheus(void **state)
   free(text);
 }
 
+// The quantiles slide, `_sum` and `_count` grow: rate(_sum) / rate(_count) must be an average.
+static void test_prometheus_totals(void **state)
+{
+  struct vc_slots *slots = vc_metrics_slots_create(*state, rows);
+  char *text = NULL;
+  size_t size;
+  vc_metric_record(slots, DELAY, 8, hand_ns);
+  atomic_fetch_add(&hand_ns, 120 * VC_NS_PER_S);
+  vc_metric_record(slots, DELAY, 2, hand_ns);
+  FILE *out = open_memstream(&text, &size);
+  vc_metrics_print_prometheus(*state, out);
+  fclose(out);
+  assert_non_null(strstr(text, "\nverbacast_test_delay_ms{quantile=\"0.99\"} 2\n"));
+  assert_non_null(strstr(text, "\nverbacast_test_delay_ms_sum 10\n"
+                               "verbacast_test_delay_ms_count 2\n"));
+  free(text);
+}
+
 static void test_markdown(void **state)
 {
   const struct vc_metric *tables[] = {rows};
@@ -264,7 +282,7 @@ int main(void)
       METRICS_TEST(test_quantiles),         METRICS_TEST(test_extremes),
       METRICS_TEST(test_window_slides),     METRICS_TEST(test_reader_beside_writer),
       METRICS_TEST(test_each_row_once),     METRICS_TEST(test_prometheus),
-      METRICS_TEST(test_markdown),
+      METRICS_TEST(test_prometheus_totals), METRICS_TEST(test_markdown),
   };
   return cmocka_run_group_tests_name("base/metrics", tests, NULL, NULL);
 }
