@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include <verbacast/base/limits.h>
+#include <verbacast/base/metrics.h>
 #include <verbacast/base/options.h>
 #include <verbacast/flow/health.h>
 #include <verbacast/flow/stage.h>
@@ -29,6 +30,7 @@ struct vc_control_options {
   const char *database_url;
 };
 extern const struct vc_option vc_control_option_rows[];
+extern const struct vc_metric vc_control_metrics[];
 
 struct vc_control_newcomer {
   int fd;

@@ -37,7 +37,8 @@ const struct vc_option vc_control_option_rows[] = {
      .help = "Serve off loopback, or behind a proxy, without secrets: everybody may do all."},
     {"METRICS_PER_SESSION", VC_OPTION_SWITCH, FIELD(metrics_per_session), "0",
      .help = "Prometheus series by session (JSON always has the live ones)."},
-    {"NODE_ID", VC_OPTION_TEXT, FIELD(node_id), "", "text",
+    {"NODE_ID", VC_OPTION_TEXT, FIELD(node_id), "", "up to 90 printable ASCII characters",
+     .check = check_node_id,
      .help = "Names this node to viewers and in records; empty: host name and a random number."},
     {"PAGES_DIR", VC_OPTION_TEXT, FIELD(pages_dir), "", "a folder",
      .help = "Pages that are taken from here instead of those built in."},
@@ -79,15 +80,36 @@ static void adopt_socket(void *context, const struct vc_request *request, int fd
   control->settings.adopt(control->settings.context, &newcomer);
 }
 
-static int make_putters(struct vc_control *control)
+static int make_putters_and_slots(struct vc_control *control)
 {
   const struct vc_control_settings *settings = &control->settings;
   control->ingest = vc_shared_putter_create(settings->ingest);
   control->ledger = vc_shared_putter_create(settings->ledger);
   control->broadcast = vc_shared_putter_create(settings->broadcast);
   control->journal = vc_shared_putter_create(settings->journal);
+  control->slots = vc_metrics_slots_create(settings->metrics, vc_control_metrics);
   return control->ingest == NULL || control->ledger == NULL || control->broadcast == NULL ||
-         control->journal == NULL;
+         control->journal == NULL || control->slots == NULL;
+}
+
+static int open_door(struct vc_control *control, struct vc_front **door, struct vc_address *bound,
+                     const struct vc_front_settings *settings, struct vc_error *error)
+{
+  struct vc_front *front = NULL;
+  int status = vc_front_start(&front, bound, settings, error);
+  pthread_mutex_lock(&control->mutex);
+  *door = front;
+  pthread_mutex_unlock(&control->mutex);
+  return status;
+}
+
+static void close_door(struct vc_control *control, struct vc_front **door)
+{
+  pthread_mutex_lock(&control->mutex);
+  struct vc_front *front = *door;
+  *door = NULL;
+  pthread_mutex_unlock(&control->mutex);
+  vc_front_stop(&front);
 }
 
 int vc_control_start(struct vc_control **control_out, struct vc_address *http,
@@ -98,6 +120,7 @@ int vc_control_start(struct vc_control **control_out, struct vc_address *http,
   if (control == NULL) {
     return vc_error_set(error, "control: no memory");
   }
+  pthread_mutex_init(&control->mutex, NULL);
   control->settings = *settings;
   control->started_ms = vc_clock_unix_ms(settings->clock);
   const struct vc_front_settings viewers = {.listen = settings->options->http_listen,
@@ -113,12 +136,12 @@ int vc_control_start(struct vc_control **control_out, struct vc_address *http,
                                               .proxies = settings->proxies,
                                               .handle = handle_admin,
                                               .context = control};
-  int status = make_putters(control) != 0 ? vc_error_set(error, "control: no memory") : 0;
+  int status = make_putters_and_slots(control) != 0 ? vc_error_set(error, "control: no memory") : 0;
   if (status == 0) {
-    status = vc_front_start(&control->admin, admin, &operators, error);
+    status = open_door(control, &control->admin, admin, &operators, error);
   }
   if (status == 0) {
-    status = vc_front_start(&control->viewers, http, &viewers, error);
+    status = open_door(control, &control->viewers, http, &viewers, error);
   }
   if (status != 0) {
     vc_control_stop(&control);
@@ -137,12 +160,13 @@ void vc_control_drain(struct vc_control *control, int refuses_viewers)
 void vc_control_stop(struct vc_control **control)
 {
   if (*control != NULL) {
-    vc_front_stop(&(*control)->viewers);
-    vc_front_stop(&(*control)->admin);
+    close_door(*control, &(*control)->viewers);
+    close_door(*control, &(*control)->admin);
     vc_shared_putter_destroy(&(*control)->ingest);
     vc_shared_putter_destroy(&(*control)->ledger);
     vc_shared_putter_destroy(&(*control)->broadcast);
     vc_shared_putter_destroy(&(*control)->journal);
+    pthread_mutex_destroy(&(*control)->mutex);
     free(*control);
     *control = NULL;
   }

@@ -13,6 +13,17 @@
 #define LAG_SMALLEST_MS 0.001 // of broadcast's buckets: four an octave from here on
 #define LAG_BUCKETS 112
 
+enum metric { LOST_SOCKETS, BAD_REQUESTS, LOG_DROPPED };
+const struct vc_metric vc_control_metrics[] = {
+    [LOST_SOCKETS] = {"http.lost_sockets_total", VC_METRIC_COUNTER, "connections",
+                      "WebSockets whose connection could not be taken over from the front."},
+    [BAD_REQUESTS] = {"http.bad_requests_total", VC_METRIC_COUNTER, "requests",
+                      "Requests with a malformed or too large head."},
+    [LOG_DROPPED] = {"log.dropped_total", VC_METRIC_COUNTER, "lines",
+                     "Log lines that nobody took in time."},
+    VC_METRIC_ROWS_END,
+};
+
 struct page {
   json_t *latency, *counters, *gauges;
 };
@@ -183,14 +194,22 @@ static json_t *node_json(struct vc_control *control)
                    "uptime_s", up_s, "degraded", degraded_list(control));
 }
 
-static void add_doors(const struct vc_control *control, json_t *counters)
+static void take_doors(const struct vc_control *control)
 {
-  json_object_set_new(counters, "http.lost_sockets_total",
-                      json_integer((json_int_t)vc_front_lost_sockets(control->viewers)));
-  json_object_set_new(counters, "http.bad_requests_total",
-                      json_integer((json_int_t)(vc_front_bad_requests(control->viewers) +
-                                                vc_front_bad_requests(control->admin))));
-  json_object_set_new(counters, "log.dropped_total", json_integer((json_int_t)vc_log_dropped()));
+  uint64_t n_bad = vc_front_bad_requests(control->viewers) + vc_front_bad_requests(control->admin);
+  vc_metric_set(control->slots, BAD_REQUESTS, (int64_t)n_bad);
+  vc_metric_set(control->slots, LOST_SOCKETS, (int64_t)vc_front_lost_sockets(control->viewers));
+}
+
+// What the doors and the log count by themselves goes into the table before it is read.
+static void take_counts(struct vc_control *control)
+{
+  vc_metric_set(control->slots, LOG_DROPPED, (int64_t)vc_log_dropped());
+  pthread_mutex_lock(&control->mutex);
+  if (control->viewers != NULL && control->admin != NULL) {
+    take_doors(control);
+  }
+  pthread_mutex_unlock(&control->mutex);
 }
 
 static void json_page(struct call *call)
@@ -198,7 +217,6 @@ static void json_page(struct call *call)
   struct vc_control *control = call->control;
   struct page page = {json_object(), json_object(), json_object()};
   vc_metrics_each(control->settings.metrics, add_metric, &page);
-  add_doors(control, page.counters);
   json_t *sessions = sessions_json(control, page.latency);
   if (sessions == NULL) {
     json_decref(page.latency);
@@ -232,8 +250,11 @@ static void print_sessions(struct vc_control *control, FILE *out)
         out);
   json_object_foreach(sessions, slug, session)
   {
-    fprintf(out, "verbacast_session_broadcast_lag_ms{session=\"%s\"} %g\n", slug,
-            vc_json_real(session, "broadcast_lag_ms", NAN));
+    const json_t *lag = json_object_get(session, "broadcast_lag_ms");
+    if (json_is_number(lag)) {
+      fprintf(out, "verbacast_session_broadcast_lag_ms{session=\"%s\"} %g\n", slug,
+              json_number_value(lag));
+    }
   }
   json_decref(sessions);
   json_decref(latency);
@@ -251,12 +272,6 @@ static void print_degraded(struct vc_control *control, FILE *out)
   }
 }
 
-static void print_door(const char *name, const char *help, uint64_t value, FILE *out)
-{
-  fprintf(out, "# HELP %s %s\n# TYPE %s counter\n%s %llu\n", name, help, name, name,
-          (unsigned long long)value);
-}
-
 static void prometheus_page(struct call *call)
 {
   struct vc_control *control = call->control;
@@ -269,12 +284,6 @@ static void prometheus_page(struct call *call)
   }
   vc_metrics_print_prometheus(control->settings.metrics, out);
   print_degraded(control, out);
-  print_door("verbacast_http_lost_sockets_total", "Sockets that could not be taken over.",
-             vc_front_lost_sockets(control->viewers), out);
-  print_door("verbacast_http_bad_requests_total", "Requests with a malformed or too large head.",
-             vc_front_bad_requests(control->viewers) + vc_front_bad_requests(control->admin), out);
-  print_door("verbacast_log_dropped_total", "Log lines that nobody took in time.", vc_log_dropped(),
-             out);
   if (control->settings.options->metrics_per_session) {
     print_sessions(control, out);
   }
@@ -304,6 +313,7 @@ static int wants_prometheus(const struct call *call)
 
 void metrics_page(struct call *call)
 {
+  take_counts(call->control);
   if (wants_prometheus(call)) {
     prometheus_page(call);
   } else {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <pthread.h>
 
 #include <verbacast/control.h>
 #include <verbacast/flow/query.h>
@@ -16,9 +17,12 @@ enum door { VIEWERS_DOOR, ADMIN_DOOR };
 struct vc_control {
   /* set before start, then read-only */
   struct vc_control_settings settings;
-  struct vc_front *viewers, *admin;
   struct vc_shared_putter *ingest, *ledger, *broadcast, *journal;
   int64_t started_ms;
+  struct vc_slots *slots; // of vc_control_metrics
+  /* any thread, under the mutex: one door answers while the other opens or closes */
+  pthread_mutex_t mutex;
+  struct vc_front *viewers, *admin; // NULL: closed
   /* any thread, atomic */
   _Atomic int is_draining;
   _Atomic int refuses_viewers;

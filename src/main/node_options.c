@@ -30,7 +30,8 @@ void node_option_groups(struct vc_option_group groups[NODE_GROUPS], struct node_
 
 extern const struct vc_metric store_metrics[];
 const struct vc_metric *const node_metric_tables[] = {
-    vc_ingest_metrics,    vc_decode_metrics,  vc_stt_metrics, vc_ledger_metrics,
-    vc_broadcast_metrics, vc_journal_metrics, store_metrics,  vc_stage_metrics,
+    vc_ingest_metrics, vc_decode_metrics,    vc_stt_metrics,
+    vc_ledger_metrics, vc_broadcast_metrics, vc_journal_metrics,
+    store_metrics,     vc_control_metrics,   vc_stage_metrics,
 };
 const size_t n_node_metric_tables = sizeof node_metric_tables / sizeof *node_metric_tables;

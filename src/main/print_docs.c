@@ -41,7 +41,12 @@ static void print_metrics(void)
   printf(
       "# Metrics\n\nMade from the metric tables. In `/metrics` distributions stand under "
       "`latency`, counters under `counters`, gauges under `gauges`; in Prometheus' text the names "
-      "begin with `verbacast_` and have `_` for `.`. Distributions slide over 60 s.\n\n");
+      "begin with `verbacast_` and have `_` for `.`. Distributions slide over 60 s; `count_total`, "
+      "and Prometheus' `_sum` and "
+      "`_count`, are since start. Besides: `verbacast_info{node,version}`, "
+      "`verbacast_degraded{what}` and, with METRICS_PER_SESSION, "
+      "`verbacast_session_clients{session}` and `verbacast_session_broadcast_lag_ms{session}`. "
+      "The JSON's form is [schemas/metrics.v1.json](schemas/metrics.v1.json).\n\n");
   vc_metrics_print_markdown(node_metric_tables, n_node_metric_tables, stdout);
   const struct vc_metric *const stt_tables[] = {vc_sttd_metrics, vc_sttd_pool_metrics};
   printf("\n## verbacast-stt\n\n");
