@@ -10,11 +10,24 @@
 
 #define VIEWERS_WORKERS 256 // silent connections hold one each until the front's time-out
 #define ADMIN_WORKERS 4
+#define NODE_ID_MAX 90
 
 static int check_listen(const char *value, struct vc_error *error)
 {
   struct vc_address address;
   return vc_listen_parse(value, &address, error);
+}
+
+// It stands in JSON, in Prometheus' labels and in logs: as it is, or not at all.
+static int check_node_id(const char *value, struct vc_error *error)
+{
+  size_t n = 0;
+  while (value[n] >= ' ' && value[n] <= '~' && value[n] != '"' && value[n] != '\\') {
+    n++;
+  }
+  return value[n] == '\0' && n <= NODE_ID_MAX
+             ? 0
+             : vc_error_set(error, "is too long or has a quote, a backslash or worse in it");
 }
 
 #define FIELD(name) offsetof(struct vc_control_options, name)

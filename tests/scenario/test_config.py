@@ -19,6 +19,8 @@ def test_usage_errors_name_option_value_and_range():
                              (["--pcm-chunk-size-ms"], ["PCM_CHUNK_SIZE_MS"]), (["--no-such-flag"], ["--no-such-flag"]),
                              (["stray"], ["stray"]), (["--log-level", "loud"], ["loud", "error,warn,info,debug"]),
                              (["--http-listen", "nowhere"], ["HTTP_LISTEN", "nowhere"]),
+                             (["--node-id", 'a"b'], ["NODE_ID", 'a"b', "printable"]),
+                             (["--node-id", "n" * 91], ["NODE_ID", "too long"]),
                              (["--stt-url", "ftp://x"], ["STT_URL", "ftp://x"])):
         status, _, log = run(*arguments)
         assert status == 2, (arguments, status)
