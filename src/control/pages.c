@@ -21,6 +21,7 @@ static const char *type_of(const char *name)
          : strcmp(dot, ".html") == 0 ? "text/html; charset=utf-8"
          : strcmp(dot, ".css") == 0  ? "text/css; charset=utf-8"
          : strcmp(dot, ".js") == 0   ? "text/javascript; charset=utf-8"
+         : strcmp(dot, ".svg") == 0  ? "image/svg+xml"
                                      : "application/octet-stream";
 }
 

@@ -1,60 +1,83 @@
 // The transcript that a page shows, as plain state: what a message changes, without any DOM.
 
+const TOLD_MAX = 20000; // finals remembered, so that one which is given again is not shown again
+
 export function createTranscript() {
-  return { epoch: 0, position: null, partials: new Map() };
+  return { epoch: 0, position: null, history: null, open: new Set(), told: new Set() };
 }
 
-// Applies one message of the server. Gives back what the page has to do:
-// { finals: [message], notes: [text], state, reason, isNewEpoch }.
-export function applyMessage(transcript, message) {
-  const todo = { finals: [], notes: [], state: null, reason: null, isNewEpoch: false };
+// Taken back or never finished: whatever is provisional goes.
+function removeOpen(transcript) {
+  const steps = [...transcript.open].map((id) => ({ do: "remove", id }));
+  transcript.open.clear();
+  return steps;
+}
+
+function hello(transcript, message) {
+  // The open partials are given again: one that was retracted while we were away must not stay.
+  const steps = removeOpen(transcript);
+  if (transcript.epoch && message.epoch && message.epoch !== transcript.epoch) {
+    steps.push({ do: "note", text: "The session began anew." });
+  }
+  // What a newcomer is given up to here was said before it came.
+  transcript.history = transcript.position ? null : { epoch: message.epoch, seq: message.seq };
+  transcript.epoch = message.epoch || transcript.epoch;
+  steps.push({ do: "state", state: message.state, reason: message.reason });
+  return steps;
+}
+
+function words(transcript, message) {
+  const id = `${message.epoch} ${message.utteranceId}`;
+  if (transcript.told.has(id)) {
+    return [];
+  }
+  if (!message.isFinal) {
+    transcript.open.add(id);
+    return [{ do: "show", id, message, isNews: false }];
+  }
+  transcript.open.delete(id);
+  transcript.told.add(id);
+  if (transcript.told.size > TOLD_MAX) {
+    transcript.told.delete(transcript.told.values().next().value);
+  }
+  const { history } = transcript;
+  const isNews = !history || message.epoch > history.epoch || (message.epoch === history.epoch && message.seq > history.seq);
+  return [{ do: "show", id, message, isNews }];
+}
+
+function stepsOf(transcript, message) {
   switch (message.type) {
   case "hello":
-    todo.isNewEpoch = transcript.epoch !== 0 && message.epoch !== 0 && message.epoch !== transcript.epoch;
-    if (todo.isNewEpoch) {
-      transcript.partials.clear();
-      todo.notes.push("The session began anew.");
-    }
-    if (message.epoch) {
-      transcript.epoch = message.epoch;
-    }
-    todo.state = message.state;
-    todo.reason = message.reason;
-    return todo;
+    return hello(transcript, message);
   case "transcript":
-    if (message.isFinal) {
-      transcript.partials.delete(message.utteranceId);
-      todo.finals.push(message);
-    } else {
-      transcript.partials.set(message.utteranceId, message);
-    }
-    break;
-  case "retract":
-    transcript.partials.delete(message.utteranceId);
-    break;
+    return words(transcript, message);
+  case "retract": {
+    const id = `${message.epoch} ${message.utteranceId}`;
+    return transcript.open.delete(id) ? [{ do: "remove", id }] : [];
+  }
   case "status":
-    todo.state = message.state;
-    todo.reason = message.reason;
-    break;
+    return [{ do: "state", state: message.state, reason: message.reason }];
   case "gap":
-    todo.notes.push("Some words could not be given here.");
-    break;
+    return [{ do: "note", text: "Some words are missing here: the server no longer holds them." }];
   case "end":
-    transcript.partials.clear();
-    todo.state = "ended";
-    todo.reason = message.reason;
-    break;
+    return [...removeOpen(transcript), { do: "state", state: "ended", reason: message.reason }];
   default:
-    return todo;
+    return null;
   }
-  const last = message.type === "gap" ? message.to : message.seq;
-  if (last !== null && last !== undefined) {
-    transcript.position = `${message.epoch}.${last}`;
-  }
-  return todo;
 }
 
-// Seconds since the session's begin as h:mm:ss.
+// Applies one message of the server. Gives back, in order, what the page has to do:
+// {do: "show", id, message, isNews}, {do: "remove", id}, {do: "note", text}, {do: "state", state, reason}.
+export function applyMessage(transcript, message) {
+  const steps = stepsOf(transcript, message);
+  const last = message.type === "gap" ? message.to : message.seq;
+  if (steps && message.type !== "hello" && last !== null && last !== undefined) {
+    transcript.position = `${message.epoch}.${last}`;
+  }
+  return steps ?? [];
+}
+
+// Seconds since the session's begin as [h:]mm:ss.
 export function clockText(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
   const two = (n) => String(n).padStart(2, "0");
