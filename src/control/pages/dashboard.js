@@ -1,99 +1,115 @@
-// The node at a glance: /metrics once a second, each latency against the figures to beat.
+// The node at a glance: /metrics once a second.
+import { createPlot, numberText } from "./plot.js";
 
-const POINTS = 120;
-// name -> [lowest, highest] of the system that this one replaces; null: no figure known.
-const TARGETS = {
-  "gladia.stt_latency_ms.partial": [200, 500],
-  "gladia.stt_latency_ms.final": [500, 1000],
-  "stt.end_to_transcript_ms": [37, 50],
-  "gladia.message_gap_ms": [70, 75],
-  "ws.session_broadcast_lag_ms": [0.08, 0.13],
-  "ws.fanout_ms": null,
-  "ingest.broadcast_latency_ms": null,
-  "audio.chunk_size_bytes": [1385, 1600],
-};
-const history = new Map(Object.keys(TARGETS).map((name) => [name, []]));
-let before = null;
+const POLL_MS = 1000;
+// band: [lowest, highest] of the system that this one replaces; null: no figure known.
+const PLOTS = [
+  { name: "gladia.stt_latency_ms.partial", title: "Speech to provisional words", unit: "ms", band: [200, 500] },
+  { name: "gladia.stt_latency_ms.final", title: "Speech to final words", unit: "ms", band: [500, 1000] },
+  { name: "ingest.broadcast_latency_ms", title: "Words to the first viewer", unit: "ms", band: null },
+  { name: "ws.fanout_ms", title: "Words to the last viewer", unit: "ms", band: null },
+  { name: "ws.session_broadcast_lag_ms", title: "Wait before sending", unit: "ms", band: [0.08, 0.13] },
+  { name: "stt.end_to_transcript_ms", title: "Last audio sent to words", unit: "ms", band: [37, 50] },
+  { name: "gladia.message_gap_ms", title: "Between two transcripts", unit: "ms", band: [70, 75] },
+  { name: "audio.chunk_size_bytes", title: "Audio per message", unit: "bytes", band: [1385, 1600] },
+];
+const TROUBLE = new RegExp("_(errors|drops|dropped|lost|refused|timeouts|failures|conflicts|poisoned|closed|gaps|overflows|flaps)_" +
+  "|[._](lost|refusals|errors|timeouts|corrupt|malformed|undecodable|conflicts|poisoned|gaps|out_of_memory|reconnects|bad)_" +
+  "|dropped_ms_total|lane_full");
+const STATES = { live: "Live", reconnecting: "Publisher lost", stt_down: "STT away" };
 
 const byId = (id) => document.getElementById(id);
+const plots = PLOTS.map((row) => ({ name: row.name, ...createPlot(row) }));
+let before = null;
+let beforeAt = 0;
 
-function number(value) {
-  if (value === null || value === undefined) {
-    return "–";
+function durationText(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const first = parts.findIndex(([size]) => whole >= size);
+  return (first < 0 ? parts.slice(-1) : parts.slice(first, first + 2))
+    .map(([size, unit], index) => `${Math.floor((index ? whole % parts[first][0] : whole) / size)} ${unit}`).join(" ");
+}
+
+function write(element, text) {
+  if (element.textContent !== text) {
+    element.textContent = text;
   }
-  return Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
 
-function line(points, key, highest) {
-  return points
-    .map((point, index) => (point[key] === null ? null :
-      `${(index + POINTS - points.length) * (300 / (POINTS - 1))},${70 - (point[key] / highest) * 64}`))
-    .filter((point) => point !== null).join(" ");
-}
-
-function svg(name, attributes) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
-  return element;
-}
-
-function plot(name) {
-  const points = history.get(name);
-  const target = TARGETS[name];
-  const last = points.at(-1);
-  const highest = Math.max(1e-9, target ? target[1] * 1.2 : 0, ...points.map((point) => point.p95 ?? 0));
-  const figure = document.createElement("figure");
-  figure.className = "plot";
-  const caption = document.createElement("figcaption");
-  caption.textContent = name;
-  const text = document.createElement("p");
-  text.textContent = `p50 ${number(last.p50)}, p95 ${number(last.p95)}, p99 ${number(last.p99)}` +
-    (target ? `; to beat: ${target[0]}–${target[1]}` : "");
-  const drawing = svg("svg", { viewBox: "0 0 300 72", preserveAspectRatio: "none", role: "img",
-    "aria-label": `${name}: ${text.textContent}` });
-  if (target) {
-    drawing.append(svg("rect", { class: "target", x: 0, width: 300, y: 70 - (target[1] / highest) * 64,
-      height: ((target[1] - target[0]) / highest) * 64 }));
+// Rows are written over, not made anew: what is selected or read stays where it is.
+function fillTable(body, rows) {
+  while (body.rows.length > rows.length) {
+    body.lastChild.remove();
   }
-  drawing.append(svg("polyline", { class: "p95", points: line(points, "p95", highest) }));
-  drawing.append(svg("polyline", { class: "p50", points: line(points, "p50", highest) }));
-  figure.append(caption, drawing, text);
-  return figure;
-}
-
-function tableRow(cells) {
-  const row = document.createElement("tr");
-  cells.forEach((cell, index) => {
-    const element = document.createElement(index === 0 ? "th" : "td");
-    element.textContent = cell;
-    element.className = index === 0 ? "" : "number";
-    row.append(element);
+  rows.forEach((cells, index) => {
+    const row = body.rows[index] ?? body.insertRow();
+    cells.forEach((cell, column) => {
+      if (!row.cells[column]) {
+        const made = document.createElement(column === 0 ? "th" : "td");
+        made.scope = column === 0 ? "row" : "";
+        row.append(made);
+      }
+      row.cells[column].className = typeof cell === "number" || column > 1 ? "number" : "";
+      write(row.cells[column], typeof cell === "number" ? cell.toLocaleString("en") : cell);
+    });
   });
-  return row;
 }
 
-function show(metrics, seconds) {
-  byId("node").textContent = `${metrics.node.id}, ${metrics.node.version}, up ${Math.round(metrics.node.uptime_s)} s`;
-  byId("degraded").replaceChildren(...metrics.node.degraded.map((entry) => {
+function rate(metrics, name, now) {
+  return before ? ((metrics.counters[name] ?? 0) - (before.counters[name] ?? 0)) / (now - beforeAt) : null;
+}
+
+function tile(id, value, isTrouble) {
+  write(byId(id), typeof value === "number" ? value.toLocaleString("en") : value);
+  byId(id).parentElement.classList.toggle("trouble", Boolean(isTrouble));
+}
+
+function showTiles(metrics, now) {
+  const { counters, gauges } = metrics;
+  tile("tile-sessions", Object.keys(metrics.sessions).length);
+  tile("tile-viewers", gauges["ws.viewers"] ?? 0);
+  tile("tile-delivered", before ? `${numberText(rate(metrics, "ws.delivered_total", now))}/s` : "–");
+  tile("tile-gaps", counters["ws.queue_drops_total"] ?? 0, counters["ws.queue_drops_total"] > 0);
+  tile("tile-lost", counters["journal.lost_total"] ?? 0, counters["journal.lost_total"] > 0);
+}
+
+function showDegraded(degraded, unixSeconds) {
+  byId("degraded").hidden = degraded.length === 0;
+  byId("degraded").replaceChildren(...degraded.map((entry) => {
     const item = document.createElement("li");
-    item.textContent = `${entry.what} since ${entry.since}: ${entry.reason}`;
+    const what = document.createElement("strong");
+    what.textContent = entry.what;
+    item.append(what, ` for ${durationText(unixSeconds - entry.since)}: ${entry.reason}`);
     return item;
   }));
-  for (const [name, points] of history) {
-    const now = metrics.latency[name] ?? {};
-    points.push({ p50: now.p50 ?? null, p95: now.p95 ?? null, p99: now.p99 ?? null });
-    points.splice(0, Math.max(0, points.length - POINTS));
-  }
-  byId("plots").replaceChildren(...[...history.keys()].map(plot));
-  byId("sessions").replaceChildren(...Object.entries(metrics.sessions).map(([slug, session]) =>
-    tableRow([slug, session.clients, session.queue_size, number(session.broadcast_lag_ms)])));
-  byId("counters").replaceChildren(...Object.entries(metrics.counters).map(([name, value]) =>
-    tableRow([name, value, before && seconds ? number(((value - (before.counters[name] ?? 0)) / seconds)) : "–"])));
-  byId("state").dataset.state = "live";
-  byId("state").textContent = metrics.node.degraded.length ? "Serving, degraded." : "Serving.";
 }
 
-let lastTime = 0;
+function showTables(metrics, now) {
+  const sessions = Object.entries(metrics.sessions);
+  fillTable(byId("sessions"), sessions.map(([slug, session]) => [slug, STATES[session.state] ?? session.state, session.clients,
+    session.queue_size, numberText(session.broadcast_lag_ms)]));
+  byId("no-sessions").hidden = sessions.length > 0;
+  const counters = Object.entries(metrics.counters).sort(([a], [b]) => a.localeCompare(b))
+    .map(([name, value]) => [name, value, numberText(rate(metrics, name, now))]);
+  const trouble = counters.filter(([name, value]) => value > 0 && TROUBLE.test(name));
+  fillTable(byId("trouble"), trouble);
+  byId("trouble-table").hidden = trouble.length === 0;
+  byId("no-trouble").hidden = trouble.length > 0;
+  fillTable(byId("counters"), counters);
+}
+
+function show(metrics, now) {
+  const { node } = metrics;
+  write(byId("node"), `${node.id}, version ${node.version}, up ${durationText(node.uptime_s)}`);
+  showDegraded(node.degraded, Date.now() / 1000);
+  showTiles(metrics, now);
+  plots.forEach(({ name, add }) => add(metrics.latency[name], now));
+  showTables(metrics, now);
+  byId("state").dataset.state = node.degraded.length ? "reconnecting" : "live";
+  write(byId("state"), node.degraded.length ? "Serving, degraded" : "Serving");
+}
+
 async function poll() {
   try {
     const answer = await fetch("/metrics", { cache: "no-store", headers: { accept: "application/json" },
@@ -102,14 +118,16 @@ async function poll() {
       throw new Error(`the node answers ${answer.status}`);
     }
     const metrics = await answer.json();
-    const now = performance.now();
-    show(metrics, (now - lastTime) / 1000);
+    const now = performance.now() / 1000;
+    show(metrics, now);
     before = metrics;
-    lastTime = now;
+    beforeAt = now;
   } catch (error) {
     byId("state").dataset.state = "offline";
-    byId("state").textContent = `No figures: ${error.message}.`;
+    write(byId("state"), `No figures: ${error.message}`);
   }
-  setTimeout(poll, 1000);
+  setTimeout(poll, POLL_MS);
 }
+
+byId("plots").append(...plots.map((plot) => plot.figure));
 poll();
