@@ -33,6 +33,7 @@ class ScriptedStt:
         self.refuse_with = None      # an HTTP status for POST
         self.refuse_headers = {}
         self.is_silent = False       # take audio, say nothing
+        self.final_text = "utterance {}".format
         self.sessions = {}
         self.posts = []              # (time, request body, headers)
         self.audio_times = []        # (monotonic s, bytes) of each binary frame
@@ -144,7 +145,7 @@ class ScriptedStt:
     async def transcript(self, socket, session, number, is_final):
         start = number * self.utterance_s
         end = min(start + self.utterance_s * (1 if is_final else 0.5), session.received / BYTES_PER_S)
-        text = f"utterance {number}" if is_final else "utterance"
+        text = self.final_text(number) if is_final else "utterance"
         words = [{"word": " utterance", "start": start, "end": (start + end) / 2, "confidence": 0.9}]
         if is_final:
             words.append({"word": f" {number}", "start": (start + end) / 2, "end": end, "confidence": 0.8})
