@@ -1,26 +1,12 @@
 """Each path asked with no, a wrong and a right token; foreign Origins; hostile bodies; formats."""
 
-import base64
-import hashlib
-import hmac
 import json
-import time
 
 import harness
 from scripted_stt import ScriptedStt
+from tokens import token
 
 VIEWER, ADMIN, PUBLISH = "viewer-secret", "admin-token", "publish-secret"
-
-
-def encode(data):
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def token(secret, session, expires_s=3600, algorithm="HS256"):
-    head = encode(json.dumps({"alg": algorithm, "typ": "JWT"}).encode())
-    body = encode(json.dumps({"session": session, "exp": int(time.time()) + expires_s}).encode())
-    signature = hmac.new(secret.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
-    return f"{head}.{body}.{encode(signature) if algorithm == 'HS256' else ''}"
 
 
 def status(url, bearer=None, **more):

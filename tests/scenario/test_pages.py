@@ -6,6 +6,7 @@ import json
 import harness
 from browser import Browser
 from scripted_stt import ScriptedStt
+from tokens import token
 
 LINES = "[...document.querySelectorAll('#lines .line:not(.provisional) .words')].map((words) => words.textContent)"
 N_FINALS = "document.querySelectorAll('#lines .line:not(.provisional)').length"
@@ -63,7 +64,8 @@ def test_a_partial_becomes_its_final_in_place():
 
 
 def test_only_finals_are_announced_and_each_once():
-    with session() as (node, _):
+    with session() as (node, _), harness.viewer(node, "room") as viewer:
+        viewer.wait_finals(2)
         page = browser.page(address(node, "/?session=room"))
         regions = "[...document.querySelectorAll('[aria-live], [role=log], [role=alert], [role=status]')]"
         page.run(f"""(() => {{
@@ -79,6 +81,9 @@ def test_only_finals_are_announced_and_each_once():
         page.wait("said.length >= 3", "three announcements")
         said = page.run("said")
         assert all(text.startswith("utterance ") for text in said) and len(set(said)) == len(said), said
+        # What was said before the page came is there to read, and is not read out.
+        assert page.run(LINES)[:2] == ["utterance 0", "utterance 1"]
+        assert "utterance 0" not in page.run("[...document.getElementById('announcer').children].map((said) => said.textContent)")
         assert page.run(f"{regions}.every((region) => !region.contains(document.getElementById('lines')))")
         nodes = page.call("Accessibility.getFullAXTree")["nodes"]
         logs = [node for node in nodes if node.get("role", {}).get("value") == "log"]
@@ -207,6 +212,58 @@ def test_a_phone_has_nothing_beyond_its_edge():
             page.click("#larger")
         page.wait(f"{N_FINALS} >= 1 && getComputedStyle(document.getElementById('lines')).fontSize === '48px'", "the largest text")
         assert page.run("document.documentElement.scrollWidth") == 360 and page.run(FOLLOWS)
+
+
+def test_larger_text_stays_and_the_files_are_there():
+    with session() as (node, _):
+        page = browser.page(address(node, "/?session=room"))
+        page.wait(f"{N_FINALS} >= 2", "two finals")
+        size = "parseFloat(getComputedStyle(document.getElementById('lines')).fontSize)"
+        before = page.run(size)
+        page.click("#larger")
+        larger = page.wait(f"{size} > {before} && {size}", "larger text")
+        files = page.run("[...document.querySelectorAll('#downloads a')].map((link) => [link.href, link.download])")
+        assert [name for _, name in files] == ["room.txt", "room.srt", "room.vtt", "room.json"], files
+        for url, _ in files:
+            status, _, body = harness.http(url)
+            assert status == 200 and "utterance 0" in body, (url, status, body)
+        page.open(address(node, "/?session=room&again"))
+        page.wait(f"{size} === {larger}", "the text as large as before")
+
+
+def test_links_with_tokens():
+    with ScriptedStt() as stt, harness.node(stt.url, VIEWER_SECRET="secret") as node, harness.publisher(node, "room"):
+        page = browser.page(address(node, f"/?session=room&token={token('secret', 'room')}"))
+        page.wait(f"{N_FINALS} >= 1", "the words")
+        assert harness.http(page.run("document.querySelector('#downloads a').href"))[0] == 200
+        assert not page.complaints(), page.complaints()
+        for query, why in (("", "not valid"), (f"&token={token('secret', 'room', -60)}", "no longer valid"),
+                           (f"&token={token('secret', 'other')}", "does not open this session")):
+            page = browser.page(address(node, f"/?session=room{query}"))
+            page.wait("document.getElementById('state').dataset.state === 'refused'", "the refusal")
+            assert why in page.run("document.getElementById('state').textContent"), query
+            assert len(page.sockets()) == 1 and page.run(N_FINALS) == 0
+        page = browser.page(address(node, f"/?token={token('secret', '*')}"))
+        page.wait("document.getElementById('no-sessions').textContent.includes('type the name')", "the list is not for all")
+        page.run("document.getElementById('session').focus()")
+        page.type("room")
+        page.key("Enter")
+        page.wait(f"location.search.includes('token=') && {N_FINALS} >= 1", "the words, with the token carried on")
+
+
+def test_a_node_that_goes_and_comes_back():
+    with ScriptedStt() as stt:
+        with harness.node(stt.url) as node, harness.publisher(node, "room"):
+            port = node.port("http")
+            page = browser.page(address(node, "/?session=room"))
+            page.wait(f"{N_FINALS} >= 1", "the words")
+            page.run("window.isTheSame = true")
+            node.stop()
+            page.wait("document.getElementById('state').dataset.state === 'offline'", "the page says that it is cut off")
+        with harness.node(stt.url, HTTP_LISTEN=f"127.0.0.1:{port}") as node, harness.publisher(node, "room"):
+            count = page.run(N_FINALS)
+            page.wait(f"{N_FINALS} >= {count + 2} && document.getElementById('state').dataset.state === 'live'", "new words")
+            assert page.run("isTheSame") and page.run("document.querySelectorAll('.note').length") >= 1
 
 
 FOCUSABLE = "[...document.querySelectorAll('a[href], button, input:not([type=hidden]), summary, [tabindex=\"0\"]')]" \
