@@ -155,10 +155,11 @@ def test_what_a_page_is_told_twice_or_never_again():
 
 
 def test_a_session_is_picked_from_the_list():
-    with session() as (node, _):
+    with session() as (node, _), harness.viewer(node, "misspelt") as viewer:
+        viewer.wait_type("hello")
         page = browser.page(address(node, "/"))
         page.wait("document.querySelector('#sessions a')?.textContent.includes('Live')", "the list")
-        assert page.run("document.querySelector('#sessions .name').textContent") == "room"
+        assert page.run("[...document.querySelectorAll('#sessions .name')].map((name) => name.textContent)") == ["room"]
         page.click("#sessions a")
         page.wait(f"location.search === '?session=room' && {N_FINALS} > 0", "the session's words")
         assert page.run("document.title").startswith("room ")
@@ -173,7 +174,7 @@ def test_a_session_is_picked_from_the_list():
 def test_a_name_that_is_none():
     with session() as (node, _):
         page = browser.page(address(node, "/?session=-bad%2Fname"))
-        page.wait("document.getElementById('state').textContent.includes('no session')", "the page says so")
+        page.wait("document.getElementById('state').textContent.includes('not a session')", "the page says so")
         assert page.run("document.getElementById('session').value") == "-bad/name" and not page.sockets()
 
 

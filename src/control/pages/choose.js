@@ -1,7 +1,7 @@
 // The list of sessions to choose from; a name can also be typed, which needs no script.
 
 const REFRESH_MS = 5000;
-const STATES = { live: "Live", reconnecting: "Interrupted", stt_down: "Live, words delayed", ended: "Ended", idle: "Not begun" };
+const STATES = { live: "Live", reconnecting: "Interrupted", stt_down: "Live, words delayed", ended: "Ended" };
 
 function row(session, hrefOf) {
   const item = document.createElement("li");
@@ -21,8 +21,11 @@ function row(session, hrefOf) {
   return item;
 }
 
-function order(session) {
-  return session.state === "ended" ? 1 : session.state === "idle" ? 2 : 0;
+// What goes on first. A session that never began is not listed: any visitor's typing error makes one.
+function toList(sessions) {
+  const isOver = (session) => Number(session.state === "ended");
+  return sessions.filter((session) => session.state !== "idle")
+    .sort((a, b) => isOver(a) - isOver(b) || a.slug.localeCompare(b.slug));
 }
 
 // Fills `list` and keeps it fresh; `note` says what is to be said when it is empty.
@@ -35,7 +38,7 @@ export function listSessions({ list, note }, hrefOf) {
       const text = JSON.stringify(sessions);
       if (text !== before) {
         before = text;
-        const rows = (sessions ?? []).sort((a, b) => order(a) - order(b) || a.slug.localeCompare(b.slug));
+        const rows = toList(sessions ?? []);
         // A link that has the focus must not be taken from under it.
         const focused = document.activeElement?.closest("#sessions a")?.getAttribute("href");
         list.replaceChildren(...rows.map((session) => row(session, hrefOf)));

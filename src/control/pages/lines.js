@@ -21,7 +21,7 @@ function createLine(id, message) {
   const line = element("li", "line");
   const text = element("p", "text");
   line.dataset.utterance = id;
-  line.append(element("time", "", clockText(message.start)), text);
+  line.append(element("time", "", clockText(message.start)), " ", text);
   if (hasSpeaker(message)) {
     text.append(element("span", "speaker", `${message.speaker}: `));
   }
@@ -52,8 +52,7 @@ export function createLines({ box, list, announcer, jump }, changed) {
   }
 
   function showJump() {
-    jump.textContent = nUnread === 0 ? "Jump to the newest words"
-      : `Jump to the newest words (${nUnread} new ${nUnread === 1 ? "line" : "lines"})`;
+    jump.textContent = nUnread === 0 ? "Newest words" : `Newest words (${nUnread} new)`;
     if (isFollowing && document.activeElement === jump) {
       box.focus({ preventScroll: true });
     }

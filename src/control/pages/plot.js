@@ -61,7 +61,7 @@ export function createPlot({ name, title, unit, band }) {
   function draw(now) {
     const largest = Math.max(band ? band[1] : 0, ...points.map((point) => point.p95 ?? 0));
     const highest = niceCeiling(largest > 0 ? largest : 1);
-    scale.textContent = `${numberText(highest)} ${unit}`;
+    scale.textContent = `${Number(highest.toPrecision(1))} ${unit}`;
     if (band) {
       rect.setAttribute("y", HEIGHT * (1 - band[1] / highest));
       rect.setAttribute("height", Math.max(1, HEIGHT * ((band[1] - band[0]) / highest)));

@@ -124,7 +124,7 @@ function choose() {
   byId("choose").hidden = false;
   byId("state").hidden = slug === "";
   if (slug) {
-    showState("refused", "That is no session's name");
+    showState("refused", "That is not a session's name");
     byId("session").value = slug;
   }
   if (token) {
