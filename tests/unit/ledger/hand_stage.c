@@ -122,8 +122,9 @@ static void turn(struct vc_worker *worker)
     settings->ops->turned(worker);
   }
   uint64_t now = vc_clock_now_ns(settings->clock);
-  if (settings->ops->tick != NULL &&
-      (now >= worker->next_tick_ns || (worker->wake_at_ns != 0 && now >= worker->wake_at_ns))) {
+  int is_tick_due = settings->tick_ms > 0 && now >= worker->next_tick_ns;
+  int is_wake_due = worker->wake_at_ns != 0 && now >= worker->wake_at_ns;
+  if (settings->ops->tick != NULL && (is_tick_due || is_wake_due)) {
     worker->wake_at_ns = 0;
     worker->next_tick_ns = now + settings->tick_ms * VC_NS_PER_MS;
     settings->ops->tick(worker);
@@ -170,6 +171,11 @@ struct vc_item *hand_take(struct vc_stage *stage, uint32_t worker_index)
 size_t hand_count(struct vc_stage *stage, uint32_t worker)
 {
   return stage->workers[worker].n_items;
+}
+
+uint64_t hand_wake_at_ns(struct vc_stage *stage, uint32_t worker)
+{
+  return stage->workers[worker].wake_at_ns;
 }
 
 void hand_set_capacity(struct vc_stage *stage, uint32_t worker, size_t capacity)

@@ -17,6 +17,8 @@ void hand_turn(struct vc_stage *stage);
 // Takes the oldest item of a worker's inbox, NULL when empty.
 struct vc_item *hand_take(struct vc_stage *stage, uint32_t worker);
 size_t hand_count(struct vc_stage *stage, uint32_t worker);
+// When the worker asked for a turn beyond its ticks, 0 never: between turns it would sleep so long.
+uint64_t hand_wake_at_ns(struct vc_stage *stage, uint32_t worker);
 // How many items a worker's inbox holds from now on; HAND_UNBOUNDED at first.
 void hand_set_capacity(struct vc_stage *stage, uint32_t worker, size_t capacity);
 // Tells a watch of the stage, on whichever worker, that its descriptor is ready: for sockets whose
