@@ -231,7 +231,7 @@ static void add_samples(struct vc_worker *worker, struct session *session, const
 {
   struct worker_state *state = vc_worker_state(worker);
   uint32_t whole = chunk_samples(state);
-  if (session->n_remainder > 0) {
+  if (n > 0 && session->n_remainder > 0) {
     DL_DELETE(state->growing, session);
     DL_APPEND(state->growing, session);
   }
@@ -500,18 +500,37 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
   vc_item_destroy(item);
 }
 
-static void turned(struct vc_worker *worker)
+// Asks for a turn when the first of the remainders will have waited long enough: not always the
+// one that grew first, as frames are of different lengths.
+static void wake_for_remainders(struct vc_worker *worker)
 {
   struct worker_state *state = vc_worker_state(worker);
-  if (state->growing != NULL) {
-    vc_worker_wake_at(worker, state->growing->grown_ns + patience_ns(state, state->growing));
+  uint64_t least = (uint64_t)state->options->flush_interval_ms * VC_NS_PER_MS;
+  uint64_t first = UINT64_MAX;
+  const struct session *session;
+  DL_FOREACH(state->growing, session)
+  {
+    if (session->grown_ns + least >= first) {
+      break; // all behind it have grown later
+    }
+    uint64_t due = session->grown_ns + patience_ns(state, session);
+    first = due < first ? due : first;
   }
+  if (first != UINT64_MAX) {
+    vc_worker_wake_at(worker, first);
+  }
+}
+
+static void turned(struct vc_worker *worker)
+{
+  wake_for_remainders(worker);
 }
 
 static void tick(struct vc_worker *worker)
 {
   struct worker_state *state = vc_worker_state(worker);
   flush_idle_remainders(worker);
+  wake_for_remainders(worker); // the wake-up that led here may have been for less than is there now
   if (state->n_with_waiting == 0) {
     return;
   }

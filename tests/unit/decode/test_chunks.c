@@ -93,6 +93,65 @@ static void test_a_longer_flush_interval_rules(void **state)
   rig_stop(&rig);
 }
 
+// The worker had asked to be woken for the remainder as it was before it grew.
+static void test_a_remainder_that_grew_waits_anew(void **state)
+{
+  struct rig rig;
+  rig_start(&rig, 25);
+  rig_open(&rig, 0, &exact);
+  rig_send(&rig, 0, VC_CODEC_AAC, &exact.frames[0], 0);
+  rig_pass_ms(&rig, 64);
+  rig_send(&rig, 0, VC_CODEC_AAC, &exact.frames[1], 64);
+  assert_string_equal(rig.heard[0].story, "ODD");
+  rig_pass_ms(&rig, PATIENCE_MS - 1);
+  assert_string_equal(rig.heard[0].story, "ODD");
+  rig_pass_ms(&rig, 1);
+  assert_string_equal(rig.heard[0].story, "ODDs");
+  assert_int_equal(rig.heard[0].position, 2 * RIG_FRAME);
+  rig_stop(&rig);
+}
+
+static void test_each_remainder_has_its_own_patience(void **state)
+{
+  struct rig rig;
+  struct sound fast; // 1.5 of its frames are 32 ms
+  sound_encode(&fast, &(struct sound_wish){"aac", 48000, 1, 440, 4, 0});
+  rig_start(&rig, 25);
+  rig_open(&rig, 0, &exact);
+  rig_open(&rig, 1, &fast);
+  rig_send(&rig, 0, VC_CODEC_AAC, &exact.frames[0], 0);
+  rig_pass_ms(&rig, 1);
+  rig_send(&rig, 1, VC_CODEC_AAC, &fast.frames[0], 0);
+  rig_pass_ms(&rig, 31);
+  assert_string_equal(rig.heard[1].story, "O");
+  rig_pass_ms(&rig, 1);
+  assert_string_equal(rig.heard[1].story, "Os");
+  assert_string_equal(rig.heard[0].story, "OD");
+  rig_pass_ms(&rig, PATIENCE_MS - 33);
+  assert_string_equal(rig.heard[0].story, "ODs");
+  rig_stop(&rig);
+  sound_fini(&fast);
+}
+
+// Frames that yield nothing are no growth, and do not put a session behind those that grow.
+static void test_corrupt_frames_do_not_hold_a_remainder(void **state)
+{
+  struct rig rig;
+  uint8_t garbage[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+  struct sound_frame corrupt = {garbage, sizeof garbage};
+  rig_start(&rig, 25);
+  rig_open(&rig, 0, &exact);
+  rig_open(&rig, 1, &exact);
+  rig_send(&rig, 1, VC_CODEC_AAC, &exact.frames[0], 0);
+  for (int i = 0; i * 10 < PATIENCE_MS; i++) {
+    rig_send(&rig, 0, VC_CODEC_AAC, &exact.frames[i], sound_timestamp_ms(&exact, i));
+    rig_send(&rig, 1, VC_CODEC_AAC, &corrupt, 0);
+    rig_pass_ms(&rig, 10);
+  }
+  assert_string_equal(rig.heard[1].story, "ODs");
+  rig_stop(&rig);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -100,6 +159,9 @@ int main(void)
       cmocka_unit_test(test_resampled_sound_keeps_its_length),
       cmocka_unit_test(test_a_remainder_goes_out_short),
       cmocka_unit_test(test_a_longer_flush_interval_rules),
+      cmocka_unit_test(test_a_remainder_that_grew_waits_anew),
+      cmocka_unit_test(test_each_remainder_has_its_own_patience),
+      cmocka_unit_test(test_corrupt_frames_do_not_hold_a_remainder),
   };
   return cmocka_run_group_tests(tests, make_sound, free_sound);
 }
