@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define EXTENDED 0xffffff
+#define KEPT_MAX 4096 // bytes of payload that a chunk stream keeps between messages
 
 struct rtmp_chunk_stream {
   uint32_t id; // 0: free
@@ -87,6 +88,31 @@ static struct rtmp_chunk_stream *find_stream(struct rtmp_reader *reader, uint32_
   return free_one;
 }
 
+static int is_skipped(const struct rtmp_chunk_stream *stream)
+{
+  return stream->type == RTMP_VIDEO;
+}
+
+// Large payloads are not kept for the next, small message: there are many chunk streams.
+static void shrink(struct rtmp_chunk_stream *stream)
+{
+  if (stream->capacity > KEPT_MAX) {
+    free(stream->payload);
+    stream->payload = NULL;
+    stream->capacity = 0;
+  }
+}
+
+// The rest of the stream's message will not come.
+static void give_up(struct rtmp_reader *reader, struct rtmp_chunk_stream *stream)
+{
+  if (stream->is_open) {
+    reader->n_buffered -= is_skipped(stream) ? 0 : stream->received;
+    stream->is_open = 0;
+    shrink(stream);
+  }
+}
+
 struct header {
   uint8_t format;
   uint32_t stream;
@@ -110,11 +136,6 @@ static int parse_basic(const uint8_t *bytes, size_t size, struct header *header)
                             : 64U + bytes[1] + 256U * bytes[2];
   header->size = n + message_sizes[header->format];
   return size >= header->size;
-}
-
-static int is_skipped(const struct rtmp_chunk_stream *stream)
-{
-  return stream->type == RTMP_VIDEO;
 }
 
 // Begins a message of the stream from its header's values.
@@ -156,10 +177,8 @@ static int read_header(struct rtmp_reader *reader, const uint8_t *bytes, size_t 
       whole += 4; // repeated, as ffmpeg and librtmp do; else these four bytes are payload
     }
   }
-  if (header.format < 3 && stream->is_open) {
-    // A new message before the old one was complete: the old one is given up.
-    reader->n_buffered -= is_skipped(stream) ? 0 : stream->received;
-    stream->is_open = 0;
+  if (header.format < 3) {
+    give_up(reader, stream); // a new message before the old one was complete
   }
   if (header.format == 0) {
     stream->timestamp = time;
@@ -227,9 +246,8 @@ static int apply(struct rtmp_reader *reader, const struct rtmp_message *message)
     uint32_t id = rtmp_read_u32(message->payload);
     for (size_t i = 0; i < RTMP_CHUNK_STREAMS_MAX; i++) {
       struct rtmp_chunk_stream *stream = &reader->streams[i];
-      if (stream->id == id && stream->is_open) {
-        reader->n_buffered -= is_skipped(stream) ? 0 : stream->received;
-        stream->is_open = 0;
+      if (stream->id == id) {
+        give_up(reader, stream);
       }
     }
   }
@@ -253,14 +271,11 @@ static int complete(struct rtmp_reader *reader, struct rtmp_chunk_stream *stream
   return apply(reader, message);
 }
 
-// What the caller has seen may go: large payloads are not kept for the next, small message.
+// What the caller has seen may go.
 static void let_go(struct rtmp_reader *reader)
 {
-  struct rtmp_chunk_stream *given = reader->given;
-  if (given != NULL && given->capacity > 16384) {
-    free(given->payload);
-    given->payload = NULL;
-    given->capacity = 0;
+  if (reader->given != NULL) {
+    shrink(reader->given);
   }
   reader->given = NULL;
 }
