@@ -238,10 +238,10 @@ static int apply(struct rtmp_reader *reader, const struct rtmp_message *message)
 {
   if (message->type == RTMP_SET_CHUNK_SIZE && message->size >= 4) {
     uint32_t size = rtmp_read_u32(message->payload);
-    if (size < 1 || size > RTMP_CHUNK_SIZE_MAX) {
+    if (size < 1 || size > INT32_MAX) {
       return RTMP_ERROR_CHUNK_SIZE;
     }
-    reader->chunk_size = size;
+    reader->chunk_size = size < RTMP_CHUNK_SIZE_MAX ? size : RTMP_CHUNK_SIZE_MAX;
   } else if (message->type == RTMP_ABORT && message->size >= 4) {
     uint32_t id = rtmp_read_u32(message->payload);
     for (size_t i = 0; i < RTMP_CHUNK_STREAMS_MAX; i++) {

@@ -50,13 +50,13 @@ struct rtmp_message {
 };
 
 #define RTMP_CHUNK_STREAMS_MAX 64
-#define RTMP_CHUNK_SIZE_MAX 16777215
-#define RTMP_HEADER_MAX 18 // bytes of the largest chunk header
+#define RTMP_CHUNK_SIZE_MAX 16777215 // what a peer says beyond, up to 2^31 - 1, means the same
+#define RTMP_HEADER_MAX 18           // bytes of the largest chunk header
 
 enum rtmp_error {
   RTMP_ERROR_MEMORY = -1,
   RTMP_ERROR_CHUNK_SIZE = -2,    // Set Chunk Size out of range
-  RTMP_ERROR_CHUNK_STREAMS = -3, // more than RTMP_CHUNK_STREAMS_MAX at once
+  RTMP_ERROR_CHUNK_STREAMS = -3, // more than RTMP_CHUNK_STREAMS_MAX, ever
   RTMP_ERROR_MESSAGE_SIZE = -4,  // larger than allowed
   RTMP_ERROR_HEADER = -5,        // a chunk that continues nothing
 };
