@@ -201,6 +201,13 @@ static void print_flag(const char *name, char flag[static FLAG_MAX])
   flag[i] = '\0';
 }
 
+void vc_option_print_flag(const struct vc_option *row, FILE *out)
+{
+  char flag[FLAG_MAX];
+  print_flag(row->name, flag);
+  fprintf(out, "--%s", flag);
+}
+
 static size_t count_rows(const struct vc_option_set *set)
 {
   size_t n = 0;
@@ -244,7 +251,7 @@ static void print_bytes(FILE *out, double value)
   fprintf(out, "%lld", (long long)bytes);
 }
 
-static void print_allowed(FILE *out, const struct vc_option *row)
+void vc_option_print_allowed(const struct vc_option *row, FILE *out)
 {
   const char *unit = row->unit != NULL ? row->unit : "";
   const char *space = row->unit != NULL ? " " : "";
@@ -297,7 +304,7 @@ static int refuse_value(const struct value *value, const char *why, struct vc_er
   print_flag(value->row->name, flag);
   FILE *out = open_memstream(&allowed, &size);
   if (out != NULL) {
-    print_allowed(out, value->row);
+    vc_option_print_allowed(value->row, out);
     fclose(out);
   }
   out = open_memstream(&shown, &size);
@@ -603,7 +610,7 @@ static void print_bounds(FILE *out, const struct vc_option *row)
             has_unit ? row->unit : "");
   }
   fputs("Allowed: ", line);
-  print_allowed(line, row);
+  vc_option_print_allowed(row, line);
   fputc('.', line);
   if (fclose(line) == 0) {
     print_wrapped(out, text);
@@ -738,7 +745,7 @@ void vc_options_print_markdown(const struct vc_option_set *set, FILE *out)
       const char *initial = shown_default(row);
       fprintf(out, "| `%s` | `--%s` | %s%s%s | ", row->name, flag, initial != NULL ? "`" : "–",
               initial != NULL ? initial : "", initial != NULL ? "`" : "");
-      print_allowed(out, row);
+      vc_option_print_allowed(row, out);
       fprintf(out, " | %s |\n", row->help);
     }
   }

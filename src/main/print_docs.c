@@ -1,48 +1,55 @@
-// Prints docs/configuration.md and docs/metrics.md from the rows.
+// Prints docs/configuration.md, docs/metrics.md and the manual pages from the rows.
 #include <stdio.h>
 #include <string.h>
 
 #include <verbacast/sttd.h>
 
 #include "node_options.h"
+#include "print_man.h"
 
-static void print_stt_configuration(void)
+struct sets {
+  struct node_options node_options;
+  struct vc_sttd_options stt_options;
+  struct vc_program_settings program;
+  struct vc_option_group node_groups[NODE_GROUPS], stt_groups[2];
+  struct vc_option_set node, stt;
+};
+
+static void make_sets(struct sets *sets)
 {
-  struct vc_sttd_options options = {.listen = NULL};
-  struct vc_program_settings program = {.log_level = 0};
-  const struct vc_option_group groups[] = {
-      {"Speech to text", vc_sttd_option_rows, &options},
-      {"Log", vc_program_options, &program},
-  };
-  const struct vc_option_set set = {
-      .program = "verbacast-stt", .summary = VC_STTD_SUMMARY, .groups = groups, .n_groups = 2};
-  printf("\n");
-  vc_options_print_markdown(&set, stdout);
+  memset(sets, 0, sizeof *sets);
+  node_option_groups(sets->node_groups, &sets->node_options, &sets->program);
+  sets->stt_groups[0] =
+      (struct vc_option_group){"Speech to text", vc_sttd_option_rows, &sets->stt_options};
+  sets->stt_groups[1] = (struct vc_option_group){"Log", vc_program_options, &sets->program};
+  sets->node = (struct vc_option_set){.program = "verbacast",
+                                      .summary = NODE_SUMMARY,
+                                      .groups = sets->node_groups,
+                                      .n_groups = NODE_GROUPS};
+  sets->stt = (struct vc_option_set){.program = "verbacast-stt",
+                                     .summary = VC_STTD_SUMMARY,
+                                     .groups = sets->stt_groups,
+                                     .n_groups = 2};
 }
 
-static void print_configuration(void)
+static void print_configuration(const struct sets *sets)
 {
-  struct node_options options = {.drain_delay_ms = 0};
-  struct vc_program_settings program = {.log_level = 0};
-  struct vc_option_group groups[NODE_GROUPS];
-  node_option_groups(groups, &options, &program);
-  const struct vc_option_set set = {
-      .program = "verbacast", .summary = NODE_SUMMARY, .groups = groups, .n_groups = NODE_GROUPS};
   printf(
       "# Configuration\n\nMade from the option tables; every option is a flag and an environment "
       "variable, the flag wins. A systemd `EnvironmentFile` is the configuration file. A secret "
       "is a text, `@FILE`, or `NEW,OLD` while it is rotated; SIGHUP reads the files again.\n\n");
-  vc_options_print_markdown(&set, stdout);
-  print_stt_configuration();
+  vc_options_print_markdown(&sets->node, stdout);
+  printf("\n");
+  vc_options_print_markdown(&sets->stt, stdout);
 }
 
-static void print_metrics(void)
+static void print_metrics(const struct sets *sets)
 {
   printf(
       "# Metrics\n\nMade from the metric tables. In `/metrics` distributions stand under "
       "`latency`, counters under `counters`, gauges under `gauges`; in Prometheus' text the names "
-      "begin with `verbacast_` and have `_` for `.`. Distributions slide over 60 s; `count_total`, "
-      "and Prometheus' `_sum` and "
+      "begin with `verbacast_` and have `_` for `.`. Distributions slide over 60 s; "
+      "`count_total`, and Prometheus' `_sum` and "
       "`_count`, are since start. Besides: `verbacast_info{node,version}`, "
       "`verbacast_degraded{what}` and, with METRICS_PER_SESSION, "
       "`verbacast_session_clients{session}` and `verbacast_session_broadcast_lag_ms{session}`. "
@@ -53,15 +60,79 @@ static void print_metrics(void)
   vc_metrics_print_markdown(stt_tables, 2, stdout);
 }
 
+static void print_node_man(const struct sets *sets)
+{
+  static const char *const about[] = {
+      "Publishers send sound by RTMP to rtmp://HOST:1937/live/{session}; it is decoded and sent to "
+      "a speech-to-text service that speaks the Gladia Live v2 protocol. Viewers read the words by "
+      "WebSocket at ws://HOST:3000/live/{session}, or on the page at http://HOST:3000/.",
+      "Finals go through a durable journal into a database and can be asked for at "
+      "/sessions/{session}/transcript.json, .txt, .srt and .vtt. /healthz, /readyz and /metrics "
+      "tell how the node is.",
+      "A listener off loopback needs its secret, or --insecure.",
+      NULL,
+  };
+  static const char *const files[] = {
+      "/etc/verbacast/verbacast.env",
+      "The configuration, NAME=value, when systemd starts it.",
+      "/var/lib/verbacast",
+      "Journal and database, when systemd starts it.",
+      NULL,
+  };
+  const struct man_page page = {
+      .set = &sets->node,
+      .name = "live-transcription node",
+      .about = about,
+      .file_rows = files,
+      .example = "STT_URL=https://api.gladia.io/v2/live GLADIA_API_KEY=@/etc/verbacast/gladia-key "
+                 "verbacast --stt-languages en,de",
+      .see_also = "verbacast-stt",
+  };
+  print_man(&page, stdout);
+}
+
+static void print_stt_man(const struct sets *sets)
+{
+  static const char *const about[] = {
+      "A speech-to-text server for one machine that speaks the Gladia Live v2 protocol, so that "
+      "verbacast needs no cloud key: POST /v2/live opens a session, its WebSocket takes PCM sound "
+      "and gives partials and finals.",
+      "/healthz, /readyz and /metrics tell how it is.",
+      NULL,
+  };
+  static const char *const files[] = {
+      "/etc/verbacast/verbacast-stt.env",
+      "The configuration, NAME=value, when systemd starts it.",
+      NULL,
+  };
+  const struct man_page page = {
+      .set = &sets->stt,
+      .name = "local speech-to-text server",
+      .about = about,
+      .file_rows = files,
+      .example = "verbacast-stt --stt-listen 127.0.0.1:4100 --stt-max-sessions 8",
+      .see_also = "verbacast",
+  };
+  print_man(&page, stdout);
+}
+
 int main(int argc, char **argv)
 {
-  if (argc == 2 && strcmp(argv[1], "configuration") == 0) {
-    print_configuration();
-  } else if (argc == 2 && strcmp(argv[1], "metrics") == 0) {
-    print_metrics();
-  } else {
-    fprintf(stderr, "print-docs: configuration or metrics\n");
-    return VC_EXIT_USAGE;
+  static const struct {
+    const char *name;
+    void (*print)(const struct sets *sets);
+  } documents[] = {{"configuration", print_configuration},
+                   {"metrics", print_metrics},
+                   {"verbacast.8", print_node_man},
+                   {"verbacast-stt.8", print_stt_man}};
+  struct sets sets;
+  make_sets(&sets);
+  for (size_t i = 0; i < sizeof documents / sizeof *documents; i++) {
+    if (argc == 2 && strcmp(argv[1], documents[i].name) == 0) {
+      documents[i].print(&sets);
+      return VC_EXIT_OK;
+    }
   }
-  return VC_EXIT_OK;
+  fprintf(stderr, "print-docs: configuration, metrics, verbacast.8 or verbacast-stt.8\n");
+  return VC_EXIT_USAGE;
 }

@@ -1,11 +1,18 @@
-"""The generated documents are what the programs print now."""
+"""The generated documents are what the programs print now, and groff finds no fault in the manual pages."""
 
 import os
 import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-GENERATED = {"configuration": "docs/configuration.md", "metrics": "docs/metrics.md"}
+GENERATED = {"configuration": "docs/configuration.md", "metrics": "docs/metrics.md",
+             "verbacast.8": "docs/man/verbacast.8", "verbacast-stt.8": "docs/man/verbacast-stt.8"}
+
+
+def faults_of(page):
+    run = subprocess.run(["groff", "-man", "-Kutf8", "-Tutf8", "-ww", "-z", page], stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True)
+    return [f"{page}: {line}" for line in run.stdout.splitlines()] or [f"{page}: groff failed"] * (run.returncode != 0)
 
 
 def main():
@@ -21,6 +28,8 @@ def main():
         with open(path, encoding="utf-8") as file:
             if file.read() != run.stdout:
                 complaints.append(f"{name} is stale: VC_BUILD=BUILD tests/lint/lint_docs.py --write")
+        if name.startswith("docs/man/"):
+            complaints += faults_of(path)
     print("\n".join(complaints) or "the generated documents are up to date")
     return 1 if complaints else 0
 

@@ -79,5 +79,8 @@ int vc_options_reload_secrets(struct vc_option_set *set, struct vc_error *error)
 // What is in force and where each value came from; secrets are shown as set or not set, the
 // password in a URL as ***.
 void vc_options_print_effective(const struct vc_option_set *set, FILE *out);
+// For other documents: "--pcm-chunk-size-ms"; "10 to 200 ms".
+void vc_option_print_flag(const struct vc_option *row, FILE *out);
+void vc_option_print_allowed(const struct vc_option *row, FILE *out);
 // The table for docs/configuration.md.
 void vc_options_print_markdown(const struct vc_option_set *set, FILE *out);
