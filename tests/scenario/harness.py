@@ -36,7 +36,17 @@ class Skip(Exception):
 
 
 def program(name):
-    return os.path.join(BUILD, "src", "main", name)
+    """A program of ours, or one of tests/scenario/programs."""
+    own = os.path.join(BUILD, "tests", "scenario", "programs", name)
+    return own if os.path.exists(own) else os.path.join(BUILD, "src", "main", name)
+
+
+def from_pypi(name):
+    """The program of a package that tests/requirements.txt names."""
+    path = os.path.join(os.environ.get("VC_VENV", ""), "bin", name)
+    if not os.path.exists(path):
+        raise Skip(f"{name} of PyPI is not here")
+    return path
 
 
 def wait_until(condition, what, timeout=None):
