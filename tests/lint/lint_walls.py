@@ -6,7 +6,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLOORS = ["base", "wire", "flow", "net"]
-ROOMS = ["ingest", "decode", "stt", "ledger", "broadcast", "store", "journal", "control", "sttd", "bench"]
+ROOMS = ["ingest", "decode", "stt", "ledger", "broadcast", "store", "journal", "control", "sttd"]
 
 # What a room may include beyond the floors and itself. The programs (main) may include everything.
 # journal and control write to and read from the store: it is a library of tables, not a stage.
@@ -14,12 +14,12 @@ NEIGHBOURS = {"journal": {"store"}, "control": {"store"}}
 
 # Foreign header (regular expression) -> folders of src/ where it may stand.
 FOREIGN = {
-    r"libav\w+/|libsw\w+/": ["decode", "bench"],
+    r"libav\w+/|libsw\w+/": ["decode"],
     r"civetweb\.h": ["net"],
     r"curl/": ["net"],
     r"sqlite3\.h": ["store", "journal"],
     r"ck_\w+\.h": ["base"],
-    r"jansson\.h": ["wire", "control", "sttd", "store", "journal", "ledger", "broadcast", "ingest", "bench"],
+    r"jansson\.h": ["wire", "control", "sttd", "store", "journal", "ledger", "broadcast", "ingest"],
     r"openssl/": ["wire", "base"],
     r"jwt\.h": ["control"],
     r"sherpa-onnx/": ["sttd"],
@@ -27,7 +27,7 @@ FOREIGN = {
     r"librdkafka/": ["kafka"],
     r"hiredis": ["redis"],
     r"libpq-fe\.h": ["store"],
-    r"rtmp\w*\.h": ["ingest", "bench"],
+    r"rtmp\w*\.h": ["ingest"],
 }
 
 

@@ -1,0 +1,238 @@
+// verbacast-bench: drives real load at a server, measures both ends with one clock, and prints what
+// one can believe.
+//
+//   publishers ──RTMP──▶ system under test ──PCM──▶ speech peer   (ingest: both ends are ours)
+//   speech peer ──text──▶ system under test ──WebSocket──▶ viewers (fanout)
+//
+// Each kind of load is a stage (flow/stage.h) of one worker. A run makes its objects before the
+// stages start, lets the workers fill them, and reads them when the stages have stopped: nothing is
+// shared meanwhile but the counters that are marked so. A tool that cannot go on says why and ends.
+#pragma once
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <rtmp.h>
+
+#include <verbacast/base/address.h>
+#include <verbacast/flow/stage.h>
+#include <verbacast/wire/ws.h>
+
+#define SLUG_MAX 32
+#define SYSTEMS_MAX 8
+#define COUNTS_MAX 8
+
+// Says what went wrong, ends what was started, and exits with 1.
+__attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...);
+void *grow(void *old, size_t n, size_t size); // realloc that does not fail
+
+// --- samples.c: figures and their distribution
+struct samples {
+  double *at;
+  size_t n, capacity;
+};
+void samples_add(struct samples *samples, double value);
+void samples_fini(struct samples *samples);
+void samples_sort(struct samples *samples);
+// Of sorted samples, `part` 0-1; NAN of none.
+double samples_part(const struct samples *samples, double part);
+double samples_mean(const struct samples *samples);
+
+// --- aac.c: what publishers play, over and over: an ADTS file
+struct aac {
+  uint8_t *bytes;
+  struct aac_frame {
+    const uint8_t *at;
+    size_t size;
+  } * frames; // without their ADTS headers
+  size_t n_frames;
+  uint8_t config[2]; // AudioSpecificConfig
+  uint32_t sample_rate_hz;
+};
+#define AAC_FRAME_SAMPLES 1024
+void aac_read(struct aac *aac, const char *path);
+void aac_fini(struct aac *aac);
+
+// --- system.c: a server that is measured, as a process with children
+struct system {
+  const char *name;
+  const char *command; // words with blanks between
+  int is_node;         // verbacast: speaks to the speech peer; else a broadcaster of its own
+  pid_t pid;
+  struct vc_address rtmp, http, admin; // port 0: it has none
+  char folder[64];
+};
+struct usage {
+  double cpu_s;
+  double memory_bytes; // proportional set size
+  size_t n_processes;
+};
+// Waits for its ready line. `environment`: NAME=value, ended by NULL.
+void system_start(struct system *system, const char *const *environment);
+void system_stop(struct system *system);
+void system_stop_all(void); // of whatever runs
+void system_usage(const struct system *system, struct usage *usage);
+// The body of a GET, NUL-terminated, NULL when there is none; the caller frees it.
+char *system_get(const struct vc_address *address, const char *path);
+// Share of the machine's time that a hypervisor took since boot, and the load average.
+double machine_stolen_s(void);
+double machine_load(void);
+
+// --- link.c: a non-blocking connection with what waits to be written
+struct link {
+  struct vc_watch watch; // first; -1: closed
+  void (*take)(struct vc_worker *worker, struct link *link, uint8_t *bytes, size_t size);
+  void (*connected)(struct vc_worker *worker, struct link *link); // once; may be NULL
+  void (*closed)(struct vc_worker *worker, struct link *link);    // by the other end
+  uint8_t *out;
+  size_t n_out, out_capacity;
+  int is_connecting;
+};
+void link_open(struct vc_worker *worker, struct link *link, const struct vc_address *to);
+void link_adopt(struct vc_worker *worker, struct link *link, int fd);
+void link_send(struct vc_worker *worker, struct link *link, const void *bytes, size_t size);
+void link_close(struct vc_worker *worker, struct link *link);
+
+// Bytes kept until a whole head or message is there.
+struct pile {
+  char *at;
+  size_t n, capacity;
+};
+void pile_add(struct pile *pile, const void *bytes, size_t size);
+void pile_drop(struct pile *pile, size_t n); // from the beginning
+
+// --- publisher.c: RTMP publishers in real time
+struct publisher {
+  struct link link; // first
+  char slug[SLUG_MAX];
+  int step;
+  struct pile in;
+  struct rtmp_reader reader;
+  uint64_t connect_ns, publish_ns; // when connecting began, when the publish command was sent
+  uint64_t first_ns;               // when the first audio message was due
+  uint64_t *sent_ns;               // of each audio message: when its last byte was handed over
+  size_t n_sent, sent_capacity;
+};
+struct publishing {
+  /* set before start, then read-only */
+  const struct aac *aac;
+  struct vc_address to;
+  size_t n;
+  struct publisher *publishers;
+  /* the worker's, read after the stop */
+  size_t n_begun;
+  struct samples lateness_ms;
+  /* any thread, atomic */
+  _Atomic size_t n_live, n_lost;
+};
+void publishing_init(struct publishing *publishing, size_t n);
+void publishing_fini(struct publishing *publishing);
+extern const struct vc_stage_ops publishing_ops; // config: struct publishing *
+
+// --- peer.c: a speech-to-text service that hears nothing and says what it is told to
+struct heard { // of one session
+  char slug[SLUG_MAX];
+  struct hearing_piece {
+    uint64_t at_ns;
+    uint64_t n_samples; // all until then
+  } * pieces;
+  size_t n_pieces, capacity;
+  uint64_t *marks; // the sample at which each loud mark begins
+  size_t n_marks, marks_capacity;
+  uint64_t quiet_samples;
+};
+struct speech {
+  /* set before start, then read-only */
+  double rate_hz; // transcripts a second and session; 0: only what keeps a session going
+  uint32_t burst; // so many at once, as much more seldom
+  size_t max_sessions;
+  /* the worker's, read after the stop */
+  struct heard *heard;
+  size_t n_heard;
+  uint64_t n_said; // stamped transcripts
+  struct samples lateness_ms;
+  struct peer *peers;
+  /* set by the worker before it has started */
+  struct vc_address address;
+  /* any thread, atomic */
+  _Atomic size_t n_live;
+};
+void speech_init(struct speech *speech, size_t max_sessions);
+void speech_fini(struct speech *speech);
+extern const struct vc_stage_ops speech_ops; // config: struct speech *
+
+// A text that says when it was said: "@<ns> #<number> …", at least `size` bytes long.
+void stamp_print(char *text, size_t size, uint64_t now_ns, uint64_t number);
+// Finds one in a message. Returns: 1 found.
+int stamp_find(const uint8_t *bytes, size_t size, uint64_t *at_ns, uint64_t *number);
+#define STAMP_TEXT_MAX 200 // makes messages of about 400 bytes
+
+// --- viewer.c: those who watch, and one who says things to a broadcaster that has no speech peer
+struct viewer {
+  struct link link; // first
+  uint32_t session;
+  uint8_t is_open;
+  struct pile in; // until the handshake's end
+  struct vc_ws_parser parser;
+  uint64_t last_number;
+};
+struct viewing {
+  /* set before start, then read-only */
+  struct vc_address to;
+  size_t n, n_sessions;
+  int has_speakers; // say themselves what is to be broadcast, at /publish/{slug}
+  double rate_hz;
+  uint32_t burst;
+  struct viewer *viewers;
+  struct viewer *speakers; // n_sessions
+  /* the worker's, read after the stop */
+  struct samples delay_ms, lateness_ms;
+  uint64_t n_received, n_missed, n_said, next_ns;
+  size_t n_begun;
+  /* any thread, atomic */
+  _Atomic size_t n_open, n_lost;
+  _Atomic uint64_t measured_from_ns, measured_to_ns;
+};
+void viewing_init(struct viewing *viewing, size_t n, size_t n_sessions, int has_speakers);
+void viewing_fini(struct viewing *viewing);
+extern const struct vc_stage_ops viewing_ops; // config: struct viewing *
+
+// --- send_loop.c: the bound: a server that does nothing but send() in a loop
+int send_loop_main(void);
+
+// --- report.c: rows of figures, over rounds
+enum figure_kind { FIGURE_MS, FIGURE_PER_S, FIGURE_PERCENT, FIGURE_US, FIGURE_MIB, FIGURE_COUNT };
+struct report;
+struct report *report_create(const char *what);
+void report_destroy(struct report **report);
+// One figure of one round. Rows and columns come out in the order of their first mention.
+void report_add(struct report *report, const char *row, const char *column, enum figure_kind kind,
+                double value);
+void report_note(struct report *report, const char *note);
+void report_print(const struct report *report);
+void report_write_json(const struct report *report, const char *path);
+
+// --- ingest.c, fanout.c: the measurements
+struct plan {
+  int64_t seconds, rounds, warm_up_s, n_sessions, burst;
+  double rate_hz;
+  size_t counts[COUNTS_MAX]; // streams or viewers
+  size_t n_counts;
+  const char *audio;
+  struct system systems[SYSTEMS_MAX];
+  size_t n_systems;
+  struct report *report;
+};
+// Return: 1 when the load itself was late: the figures cannot be believed.
+int ingest_run(struct plan *plan);
+int fanout_run(struct plan *plan);
+
+// --- stages.c
+struct vc_stage *load_start(const struct vc_stage_ops *ops, void *config);
+void load_stop(struct vc_stage **stage);
+// Waits until `*counter` has reached n; dies after `seconds`.
+void load_wait(_Atomic size_t *counter, size_t n, double seconds, const char *what);
+void load_sleep(double seconds);
+void load_handle_nothing(struct vc_worker *worker, struct vc_item *item);

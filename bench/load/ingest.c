@@ -1,0 +1,197 @@
+// How long a sound takes through a system's ingest: from the last byte of the RTMP message that
+// completes a piece of PCM being handed to the kernel, to that piece's arrival at the speech peer.
+//
+// Which message completes a piece is found in the sound itself. The audio carries loud marks, one
+// every MARK_PERIOD_S: where they are heard says how much of the beginning a system lost (ffmpeg
+// joins a stream late). What is left is the resampler's delay, below MARGIN_MS: of the messages
+// that it leaves open, the latest is taken that was sent before its sound arrived.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+
+#define RATE_HZ 16000.0
+#define MARK_PERIOD_S 3.0
+#define MARGIN_MS 3.0
+#define MARGIN_STEP_MS 0.02
+#define LATE_MAX_MS 5.0 // of the publishers' own sends, 99 of 100: else they are the bottleneck
+#define START_TIMEOUT_S 60
+
+static double first_mark_s(const struct aac *aac)
+{
+  // 1.5 s into the file, behind the encoder's own delay of one frame.
+  return 1.5 + (double)AAC_FRAME_SAMPLES / aac->sample_rate_hz;
+}
+
+// Returns: seconds of the beginning that were not heard, by the median of the marks.
+static double lost_s(const struct heard *heard, const struct aac *aac)
+{
+  struct samples offsets = {0};
+  for (size_t i = 0; i < heard->n_marks; i++) {
+    double offset = fmod(first_mark_s(aac) - (double)heard->marks[i] / RATE_HZ, MARK_PERIOD_S);
+    // Not lost is near 0 or near the period; the marks themselves are found to a few ms.
+    samples_add(&offsets, offset < -0.1 ? offset + MARK_PERIOD_S : offset);
+  }
+  samples_sort(&offsets);
+  double offset = samples_part(&offsets, 0.5);
+  samples_fini(&offsets);
+  return isnan(offset) || fabs(offset) < 0.01 ? 0 : offset;
+}
+
+// Adds the latencies of all pieces that came in [from, to), as if `delay_s` of sound beyond a
+// piece's end were needed for it. Returns: the least of them.
+static double measure(const struct heard *heard, const struct publisher *publisher,
+                      const struct aac *aac, double delay_s, uint64_t from_ns, uint64_t to_ns,
+                      struct samples *samples)
+{
+  double least = INFINITY, frame_s = (double)AAC_FRAME_SAMPLES / aac->sample_rate_hz;
+  for (size_t i = 0; i < heard->n_pieces; i++) {
+    const struct hearing_piece *piece = &heard->pieces[i];
+    double needed_s = (double)piece->n_samples / RATE_HZ + delay_s;
+    size_t message = (size_t)ceil(needed_s / frame_s - 1e-9);
+    if (piece->at_ns < from_ns || piece->at_ns >= to_ns || message == 0 ||
+        message > publisher->n_sent) {
+      continue;
+    }
+    double latency_ms =
+        ((double)piece->at_ns - (double)publisher->sent_ns[message - 1]) / (double)VC_NS_PER_MS;
+    least = latency_ms < least ? latency_ms : least;
+    if (samples != NULL) {
+      samples_add(samples, latency_ms);
+    }
+  }
+  return least;
+}
+
+static void measure_stream(const struct heard *heard, const struct publisher *publisher,
+                           const struct aac *aac, uint64_t from_ns, uint64_t to_ns,
+                           struct samples *samples)
+{
+  double base_s = lost_s(heard, aac), delay_s = base_s;
+  for (double margin_ms = MARGIN_MS; margin_ms >= 0; margin_ms -= MARGIN_STEP_MS) {
+    delay_s = base_s + margin_ms / 1e3;
+    if (measure(heard, publisher, aac, delay_s, from_ns, to_ns, NULL) >= 0) {
+      break;
+    }
+  }
+  measure(heard, publisher, aac, delay_s, from_ns, to_ns, samples);
+}
+
+static const struct publisher *publisher_of(const struct publishing *publishing, const char *slug)
+{
+  for (size_t i = 0; i < publishing->n; i++) {
+    if (strcmp(publishing->publishers[i].slug, slug) == 0) {
+      return &publishing->publishers[i];
+    }
+  }
+  die("the system under test names a session '%s'", slug);
+}
+
+struct window {
+  uint64_t from_ns, to_ns;
+  struct usage idle, before, after;
+};
+
+static void add_figures(struct plan *plan, const char *row, const struct publishing *publishing,
+                        const struct speech *speech, const struct window *window)
+{
+  struct samples latency = {0}, first = {0};
+  for (size_t i = 0; i < speech->n_heard; i++) {
+    const struct heard *heard = &speech->heard[i];
+    const struct publisher *publisher = publisher_of(publishing, heard->slug);
+    measure_stream(heard, publisher, publishing->aac, window->from_ns, window->to_ns, &latency);
+    if (heard->n_pieces > 0) {
+      samples_add(&first,
+                  (double)(heard->pieces[0].at_ns - publisher->publish_ns) / (double)VC_NS_PER_MS);
+    }
+  }
+  samples_sort(&latency);
+  samples_sort(&first);
+  double n = (double)publishing->n;
+  double seconds = (double)(window->to_ns - window->from_ns) / (double)VC_NS_PER_S;
+  double cpu_s = window->after.cpu_s - window->before.cpu_s;
+  report_add(plan->report, row, "latency p50", FIGURE_MS, samples_part(&latency, 0.5));
+  report_add(plan->report, row, "p99", FIGURE_MS, samples_part(&latency, 0.99));
+  report_add(plan->report, row, "max", FIGURE_MS, samples_part(&latency, 1));
+  report_add(plan->report, row, "publish to first PCM p50", FIGURE_MS, samples_part(&first, 0.5));
+  report_add(plan->report, row, "max ", FIGURE_MS, samples_part(&first, 1));
+  report_add(plan->report, row, "CPU a stream", FIGURE_PERCENT, cpu_s / seconds / n * 100);
+  report_add(plan->report, row, "memory a stream", FIGURE_MIB,
+             (window->after.memory_bytes - window->idle.memory_bytes) / n / 1048576);
+  report_add(plan->report, row, "chunks/s", FIGURE_PER_S, (double)latency.n / seconds);
+  samples_fini(&latency);
+  samples_fini(&first);
+}
+
+static void start(struct system *system, const struct speech *speech)
+{
+  char url[64];
+  snprintf(url, sizeof url, "STT_URL=http://127.0.0.1:%u/v2/live", speech->address.port);
+  const char *environment[] = {url,
+                               "RTMP_LISTEN=127.0.0.1:0",
+                               "HTTP_LISTEN=127.0.0.1:0",
+                               "ADMIN_LISTEN=127.0.0.1:0",
+                               "RTMP_PORT=0",
+                               "HTTP_PORT=0",
+                               "LOG_LEVEL=error",
+                               "DRAIN_DELAY_MS=0",
+                               NULL};
+  system_start(system, environment);
+}
+
+static int run_one(struct plan *plan, struct system *system, const struct aac *aac, size_t n)
+{
+  char row[64];
+  struct speech speech = {.burst = 1};
+  struct publishing publishing = {.aac = aac};
+  struct window window;
+  speech_init(&speech, n * 2);
+  publishing_init(&publishing, n);
+  struct vc_stage *peer = load_start(&speech_ops, &speech);
+  start(system, &speech);
+  load_sleep(1); // what a start costs is over
+  system_usage(system, &window.idle);
+  publishing.to = system->rtmp;
+  struct vc_stage *publishers = load_start(&publishing_ops, &publishing);
+  load_wait(&publishing.n_live, n, START_TIMEOUT_S, "publishers are live");
+  load_wait(&speech.n_live, n, START_TIMEOUT_S, "sessions came to the speech peer");
+  load_sleep((double)plan->warm_up_s);
+  system_usage(system, &window.before);
+  window.from_ns = vc_clock_now_ns(&vc_clock_system);
+  load_sleep((double)plan->seconds);
+  window.to_ns = vc_clock_now_ns(&vc_clock_system);
+  system_usage(system, &window.after);
+  size_t n_lost = atomic_load(&publishing.n_lost);
+  load_stop(&publishers);
+  load_stop(&peer);
+  system_stop(system);
+  if (n_lost > 0) {
+    die("%s lost %zu of %zu publishers", system->name, n_lost, n);
+  }
+  snprintf(row, sizeof row, "%s, %zu streams", system->name, n);
+  add_figures(plan, row, &publishing, &speech, &window);
+  samples_sort(&publishing.lateness_ms);
+  double late_ms = samples_part(&publishing.lateness_ms, 0.99);
+  report_add(plan->report, row, "publishers late p99", FIGURE_MS, late_ms);
+  publishing_fini(&publishing);
+  speech_fini(&speech);
+  return late_ms > LATE_MAX_MS;
+}
+
+int ingest_run(struct plan *plan)
+{
+  struct aac aac = {0};
+  int is_late = 0;
+  aac_read(&aac, plan->audio);
+  for (int64_t round = 0; round < plan->rounds; round++) {
+    for (size_t c = 0; c < plan->n_counts; c++) {
+      for (size_t s = 0; s < plan->n_systems; s++) {
+        is_late |= run_one(plan, &plan->systems[s], &aac, plan->counts[c]);
+      }
+    }
+  }
+  aac_fini(&aac);
+  return is_late;
+}

@@ -1,0 +1,18 @@
+// What verbacast-bench may be told.
+#pragma once
+
+#include <stdint.h>
+
+#include <verbacast/base/options.h>
+
+#define BENCH_SUMMARY                                                                              \
+  "Drives load at a node and its peers and prints what it measured. Modes, before the flags: "     \
+  "ingest (RTMP to PCM), fanout (transcripts to viewers), send-loop (the bound of a fanout, "      \
+  "as a peer)."
+
+struct bench_options {
+  const char *counts, *audio, *node, *peers, *json;
+  int64_t seconds, warm_up_s, rounds, n_sessions, burst;
+  double rate_hz;
+};
+extern const struct vc_option bench_option_rows[];

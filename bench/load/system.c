@@ -1,0 +1,292 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <netinet/in.h>
+
+#include "bench.h"
+
+#define READY_TIMEOUT_MS 60000
+#define STOP_TIMEOUT_MS 20000
+#define POLL_MS 20
+#define WORDS_MAX 32
+#define PIDS_MAX 4096
+#define ANSWER_MAX (16 << 20)
+
+static struct system *running[SYSTEMS_MAX];
+
+// --- starting and stopping
+
+static int split(char *command, char **words)
+{
+  int n = 0;
+  char *rest = NULL;
+  for (char *word = strtok_r(command, " ", &rest); word != NULL && n + 1 < WORDS_MAX;
+       word = strtok_r(NULL, " ", &rest)) {
+    words[n++] = word;
+  }
+  words[n] = NULL;
+  return n;
+}
+
+// In the child: only what may be called between fork and exec.
+static void become(char **words, char **environment, const char *folder, int out)
+{
+  setsid();
+  dup2(out, STDOUT_FILENO);
+  if (chdir(folder) == 0) {
+    execve(words[0], words, environment);
+  }
+  _exit(127);
+}
+
+static char **merge(const char *const *more)
+{
+  size_t n = 0, n_more = 0;
+  while (environ[n] != NULL) {
+    n++;
+  }
+  while (more[n_more] != NULL) {
+    n_more++;
+  }
+  char **all = grow(NULL, n + n_more + 1, sizeof *all);
+  size_t at = 0;
+  for (size_t i = 0; i < n_more; i++) {
+    all[at++] = (char *)more[i];
+  }
+  for (size_t i = 0; i < n; i++) {
+    all[at++] = environ[i];
+  }
+  all[at] = NULL;
+  return all;
+}
+
+static void find_address(const char *line, const char *key, struct vc_address *address)
+{
+  char pattern[32], text[64];
+  struct vc_error error;
+  *address = (struct vc_address){0};
+  snprintf(pattern, sizeof pattern, " %s=", key);
+  const char *at = strstr(line, pattern);
+  if (at == NULL) {
+    return;
+  }
+  snprintf(text, sizeof text, "%.*s", (int)strcspn(at + strlen(pattern), " \n"),
+           at + strlen(pattern));
+  if (vc_listen_parse(text, address, &error) != 0) {
+    die("the ready line is '%s': %s", line, error.text);
+  }
+}
+
+static void wait_ready(struct system *system, int out)
+{
+  char line[512];
+  size_t n = 0;
+  struct pollfd poll_fd = {.fd = out, .events = POLLIN};
+  while (n + 1 < sizeof line && (n == 0 || line[n - 1] != '\n')) {
+    ssize_t got = poll(&poll_fd, 1, READY_TIMEOUT_MS) == 1 ? read(out, line + n, 1) : -1;
+    if (got != 1) {
+      die("%s did not say that it is ready", system->name);
+    }
+    n++;
+  }
+  line[n] = '\0';
+  if (strncmp(line, "ready ", 6) != 0) {
+    die("%s said '%s' instead of its ready line", system->name, line);
+  }
+  find_address(line, "rtmp", &system->rtmp);
+  find_address(line, "http", &system->http);
+  find_address(line, "admin", &system->admin);
+}
+
+void system_start(struct system *system, const char *const *environment)
+{
+  char *words[WORDS_MAX], *command = strdup(system->command);
+  int out[2];
+  size_t slot = 0;
+  snprintf(system->folder, sizeof system->folder, "/tmp/verbacast-bench-XXXXXX");
+  if (command == NULL || split(command, words) == 0 || mkdtemp(system->folder) == NULL ||
+      pipe2(out, O_CLOEXEC) != 0) {
+    die("%s cannot be started: %s", system->name, strerror(errno));
+  }
+  char **all = merge(environment);
+  system->pid = fork();
+  if (system->pid == 0) {
+    become(words, all, system->folder, out[1]);
+  }
+  close(out[1]);
+  free(all);
+  free(command);
+  while (slot + 1 < SYSTEMS_MAX && running[slot] != NULL) {
+    slot++;
+  }
+  running[slot] = system;
+  wait_ready(system, out[0]);
+  close(out[0]); // it says nothing more there
+}
+
+static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *where)
+{
+  return remove(path);
+}
+
+void system_stop(struct system *system)
+{
+  if (system->pid <= 0) {
+    return;
+  }
+  kill(system->pid, SIGTERM);
+  for (int waited = 0; waitpid(system->pid, NULL, WNOHANG) == 0; waited += POLL_MS) {
+    if (waited == STOP_TIMEOUT_MS) {
+      kill(-system->pid, SIGKILL); // its children too
+    }
+    load_sleep(POLL_MS / 1e3);
+  }
+  kill(-system->pid, SIGKILL); // children that it left behind
+  system->pid = 0;
+  nftw(system->folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+  for (size_t i = 0; i < SYSTEMS_MAX; i++) {
+    running[i] = running[i] == system ? NULL : running[i];
+  }
+}
+
+void system_stop_all(void)
+{
+  for (size_t i = 0; i < SYSTEMS_MAX; i++) {
+    if (running[i] != NULL) {
+      system_stop(running[i]);
+    }
+  }
+}
+
+// --- what it uses: all processes of its session (setsid above)
+
+static int read_text(const char *path, char *text, size_t size)
+{
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t n = fd >= 0 ? read(fd, text, size - 1) : -1;
+  if (fd >= 0) {
+    close(fd);
+  }
+  text[n > 0 ? n : 0] = '\0';
+  return n > 0 ? 0 : -1;
+}
+
+// Fields of /proc/PID/stat after the name: state ppid pgrp session … utime is the 12th, stime 13th,
+// cutime and cstime follow.
+static int read_stat(const char *pid, int *session, double *cpu_s)
+{
+  char path[64], text[1024];
+  long long fields[16] = {0};
+  snprintf(path, sizeof path, "/proc/%s/stat", pid);
+  if (read_text(path, text, sizeof text) != 0 || strrchr(text, ')') == NULL) {
+    return -1;
+  }
+  char *at = strrchr(text, ')') + 3; // behind the state
+  for (int i = 0; i < 15; i++) {
+    fields[i] = strtoll(at, &at, 10);
+  }
+  *session = (int)fields[2];
+  *cpu_s =
+      (double)(fields[10] + fields[11] + fields[12] + fields[13]) / (double)sysconf(_SC_CLK_TCK);
+  return 0;
+}
+
+static double read_pss(const char *pid)
+{
+  char path[64], text[4096];
+  snprintf(path, sizeof path, "/proc/%s/smaps_rollup", pid);
+  const char *at = read_text(path, text, sizeof text) == 0 ? strstr(text, "\nPss:") : NULL;
+  return at != NULL ? strtod(at + strlen("\nPss:"), NULL) * 1024 : 0;
+}
+
+void system_usage(const struct system *system, struct usage *usage)
+{
+  DIR *folder = opendir("/proc");
+  const struct dirent *entry;
+  *usage = (struct usage){0};
+  while (folder != NULL && (entry = readdir(folder)) != NULL) {
+    int session;
+    double cpu_s;
+    if (entry->d_name[0] < '0' || entry->d_name[0] > '9' ||
+        read_stat(entry->d_name, &session, &cpu_s) != 0 || session != system->pid) {
+      continue;
+    }
+    usage->cpu_s += cpu_s;
+    usage->memory_bytes += read_pss(entry->d_name);
+    usage->n_processes++;
+  }
+  if (folder != NULL) {
+    closedir(folder);
+  }
+}
+
+double machine_stolen_s(void)
+{
+  char text[512];
+  long long fields[8] = {0};
+  if (read_text("/proc/stat", text, sizeof text) == 0) {
+    char *at = text + strlen("cpu");
+    for (int i = 0; i < 8; i++) {
+      fields[i] = strtoll(at, &at, 10);
+    }
+  }
+  return (double)fields[7] / (double)sysconf(_SC_CLK_TCK);
+}
+
+double machine_load(void)
+{
+  double load = 0;
+  return getloadavg(&load, 1) == 1 ? load : 0;
+}
+
+// --- one HTTP request
+
+static int connect_to(const struct vc_address *address)
+{
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(address->port)};
+  const struct timeval limit = {.tv_sec = 10};
+  memcpy(&to.sin_addr, address->bytes, sizeof to.sin_addr);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  if (fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof to) != 0) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+char *system_get(const struct vc_address *address, const char *path)
+{
+  char request[512];
+  struct pile answer = {0};
+  int fd = connect_to(address);
+  int n = snprintf(request, sizeof request,
+                   "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", path);
+  if (fd >= 0 && send(fd, request, (size_t)n, MSG_NOSIGNAL) == n) {
+    char bytes[65536];
+    ssize_t got;
+    while (answer.n < ANSWER_MAX && (got = recv(fd, bytes, sizeof bytes, 0)) > 0) {
+      pile_add(&answer, bytes, (size_t)got);
+    }
+  }
+  if (fd >= 0) {
+    close(fd);
+  }
+  pile_add(&answer, "", 1);
+  char *body = strstr(answer.at, "\r\n\r\n");
+  char *copy = body != NULL ? strdup(body + 4) : NULL;
+  free(answer.at);
+  return copy;
+}
