@@ -46,7 +46,7 @@ static void become(char **words, char **environment, const char *folder, int out
   setsid();
   dup2(out, STDOUT_FILENO);
   if (chdir(folder) == 0) {
-    execve(words[0], words, environment);
+    execvpe(words[0], words, environment);
   }
   _exit(127);
 }

@@ -4,6 +4,8 @@
 
 #include <verbacast/sttd.h>
 
+#include <bench_options.h>
+
 #include "node_options.h"
 #include "print_man.h"
 
@@ -11,8 +13,9 @@ struct sets {
   struct node_options node_options;
   struct vc_sttd_options stt_options;
   struct vc_program_settings program;
-  struct vc_option_group node_groups[NODE_GROUPS], stt_groups[2];
-  struct vc_option_set node, stt;
+  struct bench_options bench_options;
+  struct vc_option_group node_groups[NODE_GROUPS], stt_groups[2], bench_groups[1];
+  struct vc_option_set node, stt, bench;
 };
 
 static void make_sets(struct sets *sets)
@@ -30,6 +33,12 @@ static void make_sets(struct sets *sets)
                                      .summary = VC_STTD_SUMMARY,
                                      .groups = sets->stt_groups,
                                      .n_groups = 2};
+  sets->bench_groups[0] =
+      (struct vc_option_group){"Bench", bench_option_rows, &sets->bench_options};
+  sets->bench = (struct vc_option_set){.program = "verbacast-bench",
+                                       .summary = BENCH_SUMMARY,
+                                       .groups = sets->bench_groups,
+                                       .n_groups = 1};
 }
 
 static void print_configuration(const struct sets *sets)
@@ -41,6 +50,8 @@ static void print_configuration(const struct sets *sets)
   vc_options_print_markdown(&sets->node, stdout);
   printf("\n");
   vc_options_print_markdown(&sets->stt, stdout);
+  printf("\n");
+  vc_options_print_markdown(&sets->bench, stdout);
 }
 
 static void print_metrics(const struct sets *sets)
@@ -116,6 +127,29 @@ static void print_stt_man(const struct sets *sets)
   print_man(&page, stdout);
 }
 
+static void print_bench_man(const struct sets *sets)
+{
+  static const char *const about[] = {
+      "Drives real load at a node and at other systems in turn, measures both ends with one clock "
+      "and prints medians over rounds with their spread. It exits with 1 when the load itself was "
+      "late, for then the figures cannot be believed.",
+      "The first argument is the mode. ingest: publishers of real AAC, from the RTMP message to "
+      "the PCM at the speech-to-text service. fanout: viewers, from a message being said to its "
+      "receipt. send-loop: a server that calls send() in a loop, as a peer of fanout.",
+      NULL,
+  };
+  static const char *const files[] = {NULL};
+  const struct man_page page = {
+      .set = &sets->bench,
+      .name = "load and latency of a live-transcription node",
+      .about = about,
+      .file_rows = files,
+      .example = "verbacast-bench ingest --bench-audio speech.aac --bench-counts 1,25,100",
+      .see_also = "verbacast",
+  };
+  print_man(&page, stdout);
+}
+
 int main(int argc, char **argv)
 {
   static const struct {
@@ -124,7 +158,8 @@ int main(int argc, char **argv)
   } documents[] = {{"configuration", print_configuration},
                    {"metrics", print_metrics},
                    {"verbacast.8", print_node_man},
-                   {"verbacast-stt.8", print_stt_man}};
+                   {"verbacast-stt.8", print_stt_man},
+                   {"verbacast-bench.8", print_bench_man}};
   struct sets sets;
   make_sets(&sets);
   for (size_t i = 0; i < sizeof documents / sizeof *documents; i++) {
@@ -133,6 +168,7 @@ int main(int argc, char **argv)
       return VC_EXIT_OK;
     }
   }
-  fprintf(stderr, "print-docs: configuration, metrics, verbacast.8 or verbacast-stt.8\n");
+  fprintf(stderr, "print-docs: configuration, metrics, verbacast.8, verbacast-stt.8 or "
+                  "verbacast-bench.8\n");
   return VC_EXIT_USAGE;
 }

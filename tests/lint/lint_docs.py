@@ -6,7 +6,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GENERATED = {"configuration": "docs/configuration.md", "metrics": "docs/metrics.md",
-             "verbacast.8": "docs/man/verbacast.8", "verbacast-stt.8": "docs/man/verbacast-stt.8"}
+             "verbacast.8": "docs/man/verbacast.8", "verbacast-stt.8": "docs/man/verbacast-stt.8",
+             "verbacast-bench.8": "docs/man/verbacast-bench.8"}
 
 
 def faults_of(page):

@@ -1,47 +1,16 @@
 // verbacast-bench: drives load at the node and its peers, and prints a table.
-#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <verbacast/base/options.h>
-
-#include "bench.h"
-#include "options.h"
 #include "program.h"
 
-#define PATH_SIZE 4096
+#include <bench.h>
+#include <bench_options.h>
 
-const struct vc_option bench_option_rows[] = {
-    {"BENCH_COUNTS", VC_OPTION_TEXT, offsetof(struct bench_options, counts), .initial = "1,25,100",
-     .help = "Streams (ingest) or viewers (fanout) of one measurement after the other."},
-    {"BENCH_SECONDS", VC_OPTION_INTEGER, offsetof(struct bench_options, seconds), .initial = "15",
-     .unit = "s", .min = 1, .max = 3600,
-     .help = "Time that is measured, of each system and count."},
-    {"BENCH_WARM_UP_S", VC_OPTION_INTEGER, offsetof(struct bench_options, warm_up_s),
-     .initial = "3", .unit = "s", .min = 0, .max = 600, .help = "Time under load before it."},
-    {"BENCH_ROUNDS", VC_OPTION_INTEGER, offsetof(struct bench_options, rounds), .initial = "3",
-     .min = 1, .max = 64, .help = "Rounds; the systems take turns in each."},
-    {"BENCH_SESSIONS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_sessions),
-     .initial = "1", .min = 1, .max = 1000, .help = "fanout: sessions that share the viewers."},
-    {"BENCH_RATE_HZ", VC_OPTION_REAL, offsetof(struct bench_options, rate_hz), .initial = "5",
-     .unit = "1/s", .min = 0.01, .max = 10000, .help = "fanout: messages a second and session."},
-    {"BENCH_BURST", VC_OPTION_INTEGER, offsetof(struct bench_options, burst), .initial = "1",
-     .min = 1, .max = 1000, .help = "fanout: messages that are said at once."},
-    {"BENCH_AUDIO", VC_OPTION_TEXT, offsetof(struct bench_options, audio), .initial = "",
-     .help = "ADTS file that publishers play; bench/load/make-audio makes one (needed)."},
-    {"BENCH_NODE", VC_OPTION_TEXT, offsetof(struct bench_options, node), .initial = "",
-     .help = "The node's program; empty: the verbacast that was built with this; none: no node."},
-    {"BENCH_PEERS", VC_OPTION_TEXT, offsetof(struct bench_options, peers), .initial = "",
-     .help = "Other systems to measure in turn: name=command with blanks; the next behind a "
-             "semicolon. See bench/README.md for what such a command must do."},
-    {"BENCH_JSON", VC_OPTION_TEXT, offsetof(struct bench_options, json), .initial = "",
-     .help = "File for the figures as JSON."},
-    VC_OPTION_ROWS_END,
-};
+#define PATH_SIZE 4096
 
 static void end_by_signal(int number)
 {
@@ -61,25 +30,21 @@ static void add_system(struct plan *plan, const char *name, const char *command,
       (struct system){.name = name, .command = command, .is_node = is_node};
 }
 
-// The node lies in the build folder beside this program's, or beside it where both are installed.
+// The node lies beside this program, in a build folder and where both are installed.
 static const char *find_node(const char *given, char *path)
 {
-  static const char *const places[] = {"/../../src/main/verbacast", "/verbacast"};
   char own[PATH_SIZE - 64];
-  struct stat status;
   if (given[0] != '\0') {
     return given;
   }
   ssize_t n = readlink("/proc/self/exe", own, sizeof own - 1);
   own[n > 0 ? n : 0] = '\0';
-  *strrchr(own, '/') = '\0';
-  for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-    snprintf(path, PATH_SIZE, "%s%s", own, places[i]);
-    if (stat(path, &status) == 0) {
-      return path;
-    }
+  char *slash = strrchr(own, '/');
+  snprintf(path, PATH_SIZE, "%.*s/verbacast", slash != NULL ? (int)(slash - own) : 0, own);
+  if (access(path, X_OK) != 0) {
+    die("BENCH_NODE: there is no %s; name one", path);
   }
-  die("BENCH_NODE: no verbacast beside this program; name one");
+  return path;
 }
 
 static void add_peers(struct plan *plan, char *list)

@@ -1,0 +1,31 @@
+#include <stddef.h>
+
+#include "bench_options.h"
+
+const struct vc_option bench_option_rows[] = {
+    {"BENCH_COUNTS", VC_OPTION_TEXT, offsetof(struct bench_options, counts), .initial = "1,25,100",
+     .help = "Streams (ingest) or viewers (fanout) of one measurement after the other."},
+    {"BENCH_SECONDS", VC_OPTION_INTEGER, offsetof(struct bench_options, seconds), .initial = "15",
+     .unit = "s", .min = 1, .max = 3600,
+     .help = "Time that is measured, of each system and count."},
+    {"BENCH_WARM_UP_S", VC_OPTION_INTEGER, offsetof(struct bench_options, warm_up_s),
+     .initial = "3", .unit = "s", .min = 0, .max = 600, .help = "Time under load before it."},
+    {"BENCH_ROUNDS", VC_OPTION_INTEGER, offsetof(struct bench_options, rounds), .initial = "3",
+     .min = 1, .max = 64, .help = "Rounds; the systems take turns in each."},
+    {"BENCH_SESSIONS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_sessions),
+     .initial = "1", .min = 1, .max = 1000, .help = "fanout: sessions that share the viewers."},
+    {"BENCH_RATE_HZ", VC_OPTION_REAL, offsetof(struct bench_options, rate_hz), .initial = "5",
+     .unit = "1/s", .min = 0.01, .max = 10000, .help = "fanout: messages a second and session."},
+    {"BENCH_BURST", VC_OPTION_INTEGER, offsetof(struct bench_options, burst), .initial = "1",
+     .min = 1, .max = 1000, .help = "fanout: messages that are said at once."},
+    {"BENCH_AUDIO", VC_OPTION_TEXT, offsetof(struct bench_options, audio), .initial = "",
+     .help = "ADTS file that publishers play; bench/load/make-audio makes one (needed)."},
+    {"BENCH_NODE", VC_OPTION_TEXT, offsetof(struct bench_options, node), .initial = "",
+     .help = "The node's program; empty: the verbacast that was built with this; none: no node."},
+    {"BENCH_PEERS", VC_OPTION_TEXT, offsetof(struct bench_options, peers), .initial = "",
+     .help = "Other systems to measure in turn: name=command with blanks; the next behind a "
+             "semicolon. See bench/README.md for what such a command must do."},
+    {"BENCH_JSON", VC_OPTION_TEXT, offsetof(struct bench_options, json), .initial = "",
+     .help = "File for the figures as JSON."},
+    VC_OPTION_ROWS_END,
+};
