@@ -112,7 +112,7 @@ struct publisher {
   struct rtmp_reader reader;
   uint64_t connect_ns, publish_ns; // when connecting began, when the publish command was sent
   uint64_t first_ns;               // when the first audio message was due
-  uint64_t *sent_ns;               // of each audio message: when its last byte was handed over
+  uint64_t *sent_ns;               // of each audio message: when it was handed to the kernel
   size_t n_sent, sent_capacity;
 };
 struct publishing {

@@ -1,5 +1,5 @@
 // RTMP publishers that speak as encoders do, each with a phase of its own. The only figure taken
-// here is when the last byte of each audio message was handed to the kernel.
+// here is when each audio message was handed to the kernel.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,8 +240,9 @@ static void send_frame(struct vc_worker *worker, struct publishing *publishing,
   const struct aac_frame *frame = &aac->frames[publisher->n_sent % aac->n_frames];
   uint64_t timestamp_ms =
       publisher->n_sent * AAC_FRAME_SAMPLES * UINT64_C(1000) / aac->sample_rate_hz;
-  send_audio(worker, publisher, 1, frame->at, frame->size, (uint32_t)timestamp_ms);
+  // Before it: after it the threads that it wakes may have run already.
   uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
+  send_audio(worker, publisher, 1, frame->at, frame->size, (uint32_t)timestamp_ms);
   samples_add(&publishing->lateness_ms,
               (double)(now_ns - due_ns(publishing, publisher)) / (double)VC_NS_PER_MS);
   if (publisher->n_sent == publisher->sent_capacity) {
