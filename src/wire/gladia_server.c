@@ -174,10 +174,15 @@ void vc_gladia_request_fini(struct vc_gladia_request *request)
 
 // --- what a client says
 
+// Strictly: whole groups of the alphabet, padded at the end alone. (libcrypto also takes blanks
+// around the text and padding anywhere, and counts it as sound.)
 static int decode_base64(const char *text, struct vc_gladia_client_message *message)
 {
+  static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   size_t n = strlen(text);
-  if (n % 4 != 0 || n > (size_t)1 << 22) {
+  size_t n_digits = strspn(text, alphabet);
+  size_t padding = strspn(text + n_digits, "=");
+  if (n % 4 != 0 || n > (size_t)1 << 22 || padding > 2 || n_digits + padding != n) {
     return 1;
   }
   message->audio = malloc(n / 4 * 3 + 1);
@@ -190,7 +195,6 @@ static int decode_base64(const char *text, struct vc_gladia_client_message *mess
     message->audio = NULL;
     return 1;
   }
-  size_t padding = n > 0 ? (text[n - 1] == '=') + (text[n - 2] == '=') : 0;
   message->audio_size = (size_t)size - padding;
   return 0;
 }
