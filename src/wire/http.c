@@ -44,6 +44,17 @@ static int parse_request_line(char *line, struct vc_http_head *head)
   return 0;
 }
 
+// Text as it may stand in a header's value, in a reason and in a log's line.
+static int is_printable(const char *s)
+{
+  for (; *s != '\0'; s++) {
+    if (((unsigned char)*s < ' ' && *s != '\t') || *s == 0x7f) {
+      return 0;
+    }
+  }
+  return 1;
+}
+
 static int parse_status_line(char *line, struct vc_http_head *head)
 {
   if (strncmp(line, "HTTP/1.", 7) != 0 || strlen(line) < 12 || line[8] != ' ') {
@@ -59,7 +70,7 @@ static int parse_status_line(char *line, struct vc_http_head *head)
   }
   head->status = (line[9] - '0') * 100 + (line[10] - '0') * 10 + (line[11] - '0');
   head->reason = line[12] == ' ' ? line + 13 : "";
-  return 0;
+  return is_printable(head->reason) ? 0 : -1;
 }
 
 static int parse_header(char *line, struct vc_http_head *head)
@@ -76,10 +87,8 @@ static int parse_header(char *line, struct vc_http_head *head)
   while (n > 0 && (value[n - 1] == ' ' || value[n - 1] == '\t')) {
     value[--n] = '\0';
   }
-  for (size_t i = 0; i < n; i++) {
-    if (((unsigned char)value[i] < ' ' && value[i] != '\t') || value[i] == 0x7f) {
-      return -1;
-    }
+  if (!is_printable(value)) {
+    return -1;
   }
   head->headers[head->n_headers++] = (struct vc_http_header){line, value};
   return 0;
