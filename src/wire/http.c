@@ -275,6 +275,29 @@ static int parse_port(const char *from, size_t size, struct vc_url *url)
   return 0;
 }
 
+// An address in brackets has a colon; a name has neither, nor what would end it in a URL.
+static int is_host(const char *host, int is_bracketed)
+{
+  const char *marks = is_bracketed ? ":.%-_~" : ".-_";
+  for (const char *s = host; *s != '\0'; s++) {
+    unsigned char c = (unsigned char)*s;
+    if (!isalnum(c) && strchr(marks, c) == NULL && (is_bracketed || c < 0x80)) {
+      return 0;
+    }
+  }
+  return !is_bracketed || strchr(host, ':') != NULL;
+}
+
+static int is_scheme(const char *scheme)
+{
+  for (const char *s = scheme; *s != '\0'; s++) {
+    if (!isalnum((unsigned char)*s) && strchr("+-.", *s) == NULL) {
+      return 0;
+    }
+  }
+  return isalpha((unsigned char)scheme[0]) != 0;
+}
+
 static int parse_authority(const char *from, size_t size, struct vc_url *url)
 {
   const char *at = memrchr(from, '@', size);
@@ -296,7 +319,8 @@ static int parse_authority(const char *from, size_t size, struct vc_url *url)
   if (bracket != NULL && rest != from + size && rest != colon) {
     return -1;
   }
-  if (copy_lower(url->host, sizeof url->host, host, (size_t)(host_end - host)) != 0) {
+  if (copy_lower(url->host, sizeof url->host, host, (size_t)(host_end - host)) != 0 ||
+      !is_host(url->host, bracket != NULL)) {
     return -1;
   }
   return colon == NULL ? 0 : parse_port(colon + 1, size - (size_t)(colon + 1 - from), url);
@@ -312,7 +336,8 @@ int vc_url_parse(const char *text, struct vc_url *url)
   }
   const char *colon = strstr(text, "://");
   if (colon == NULL || colon == text ||
-      copy_lower(url->scheme, sizeof url->scheme, text, (size_t)(colon - text)) != 0) {
+      copy_lower(url->scheme, sizeof url->scheme, text, (size_t)(colon - text)) != 0 ||
+      !is_scheme(url->scheme)) {
     return -1;
   }
   const char *authority = colon + 3;

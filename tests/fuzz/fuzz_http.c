@@ -85,7 +85,8 @@ static void look_at_url(const char *text)
   struct vc_url url;
   char value[32];
   if (vc_url_parse(text, &url) == 0) {
-    assert(url.scheme[0] != '\0' && url.path[0] == '/');
+    assert(url.path[0] == '/' && strpbrk(url.scheme, "/?#@:") == NULL);
+    assert(strpbrk(url.host, "/?#@[]\\\"") == NULL);
     read_again(&url);
     if (vc_query_find(url.query, "token", value, sizeof value) == 1) {
       assert(strlen(value) < sizeof value);
