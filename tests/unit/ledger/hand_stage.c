@@ -13,6 +13,7 @@
 #define EVENTS_PER_TURN 64
 
 int hand_is_turning;
+uint64_t hand_n_events;
 void (*hand_before_turn)(void *context);
 void *hand_context;
 
@@ -105,6 +106,7 @@ static void serve_events(struct vc_worker *worker)
   for (int i = 0; i < n; i++) {
     struct slot *slot = find_slot(worker, events[i].data.u32);
     if (slot != NULL) {
+      hand_n_events++;
       slot->watch->ready(worker, slot->watch, events[i].events);
     }
   }
@@ -234,6 +236,9 @@ void vc_stage_destroy(struct vc_stage **stage)
     free(putter);
     putter = next;
   }
+  if ((*stage)->settings.ops->destroy_config != NULL) {
+    (*stage)->settings.ops->destroy_config((*stage)->config);
+  }
   free((*stage)->config);
   free(*stage);
   *stage = NULL;
@@ -338,6 +343,12 @@ int vc_worker_watch(struct vc_worker *worker, struct vc_watch *watch, uint32_t e
   slot->number = watch->slot = worker->next_slot++;
   DL_APPEND(worker->watched, slot);
   return 0;
+}
+
+int vc_worker_rewatch(struct vc_worker *worker, struct vc_watch *watch, uint32_t events)
+{
+  struct epoll_event event = {.events = events, .data.u32 = watch->slot};
+  return epoll_ctl(worker->epoll_fd, EPOLL_CTL_MOD, watch->fd, &event);
 }
 
 void vc_worker_unwatch(struct vc_worker *worker, struct vc_watch *watch)

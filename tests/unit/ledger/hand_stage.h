@@ -9,6 +9,8 @@
 
 // 1 while a stage turns: what it does then is the room's own doing.
 extern int hand_is_turning;
+// How many events of the kernel's were served: a stage at rest has none.
+extern uint64_t hand_n_events;
 // Called before each turn of a drain, so that time may pass meanwhile; NULL at first.
 extern void (*hand_before_turn)(void *context);
 extern void *hand_context;

@@ -1,0 +1,164 @@
+#include "rig.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <utlist.h>
+
+#include <verbacast/base/log.h>
+
+// --- the rig
+
+static uint64_t now_ns(void *context)
+{
+  return ((struct rig *)context)->now_ns;
+}
+
+static int64_t unix_us(void *context)
+{
+  return (int64_t)(((struct rig *)context)->now_ns / 1000);
+}
+
+static int enter_nothing(struct vc_worker *worker, void *config, struct vc_error *error)
+{
+  return 0;
+}
+
+static void handle_nothing(struct vc_worker *worker, struct vc_item *item)
+{
+  vc_item_destroy(item);
+}
+
+static void leave_nothing(struct vc_worker *worker) {}
+
+static const struct vc_stage_ops decode_ops = {
+    .name = "decode", .enter = enter_nothing, .handle = handle_nothing, .leave = leave_nothing};
+
+static const char *refusal(void *context)
+{
+  return ((struct rig *)context)->refusal;
+}
+
+static int authorize(void *context, const char *slug, const char *query, const char **why)
+{
+  const struct rig *rig = context;
+  *why = "wrong password";
+  return rig->password != NULL && strcmp(query, rig->password) != 0;
+}
+
+void rig_init(struct rig *rig)
+{
+  *rig = (struct rig){.n_workers = 2, .now_ns = 1000 * VC_NS_PER_S};
+  rig->clock = (struct vc_clock){now_ns, unix_us, rig};
+  rig->options = (struct vc_ingest_options){.rtmp_listen = "127.0.0.1:0",
+                                            .session_resume_ms = 30000,
+                                            .ingest_idle_timeout_ms = 15000,
+                                            .max_publishers = 100,
+                                            .max_connections_per_address = 64,
+                                            .trusted_proxies = ""};
+  vc_log_level_set(getenv("RIG_LOG") != NULL ? VC_LOG_DEBUG : VC_LOG_ERROR);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+void rig_start(struct rig *rig)
+{
+  struct vc_error error = {.text = ""};
+  rig->metrics = vc_metrics_create(&rig->clock);
+  assert_int_equal(vc_stage_create(&rig->decode,
+                                   &(struct vc_stage_settings){
+                                       .ops = &decode_ops, .n_workers = 1, .clock = &rig->clock},
+                                   &error),
+                   0);
+  struct vc_ingest_settings settings = {.options = &rig->options,
+                                        .decode = rig->decode,
+                                        .n_workers = rig->n_workers,
+                                        .clock = &rig->clock,
+                                        .metrics = rig->metrics,
+                                        .refusal = refusal,
+                                        .authorize = authorize,
+                                        .context = rig};
+  if (vc_ingest_create(&rig->ingest, &rig->bound, &settings, &error) != 0) {
+    fail_msg("%s", error.text);
+  }
+  assert_int_equal(vc_stage_start(rig->ingest, &error), 0);
+}
+
+void rig_stop(struct rig *rig)
+{
+  assert_int_equal(vc_stage_stop(rig->ingest, 0), 0);
+  assert_int_equal(rig_counter(rig, "ingest.connections"), 0);
+  assert_int_equal(rig_counter(rig, "ingest.publishers"), 0);
+  while (rig->publishers != NULL) {
+    publisher_close(rig->publishers);
+  }
+  vc_stage_destroy(&rig->ingest);
+  vc_stage_destroy(&rig->decode);
+  vc_metrics_destroy(&rig->metrics);
+}
+
+static void take(struct rig *rig, struct vc_packet *packet)
+{
+  assert_true(rig->n_taken < RIG_TAKEN_MAX);
+  struct taken *taken = &rig->taken[rig->n_taken++];
+  *taken = (struct taken){.turn = packet->turn,
+                          .codec = packet->codec,
+                          .reason = packet->reason,
+                          .is_discontinuity = packet->is_discontinuity,
+                          .session_id = packet->session->id,
+                          .timestamp_ms = packet->timestamp_ms};
+  if (packet->data != NULL) {
+    taken->size = packet->data->size;
+    taken->first = packet->data->size > 0 ? packet->data->data[0] : 0;
+  }
+  snprintf(taken->slug, sizeof taken->slug, "%s", packet->session->slug);
+  vc_packet_destroy(&packet);
+}
+
+void rig_turn(struct rig *rig)
+{
+  struct publisher *publisher;
+  struct vc_item *item;
+  uint64_t n_before = hand_n_events;
+  hand_turn(rig->ingest);
+  while ((item = hand_take(rig->decode, 0)) != NULL) {
+    take(rig, (struct vc_packet *)item);
+  }
+  DL_FOREACH(rig->publishers, publisher)
+  {
+    publisher_read(publisher);
+  }
+  if (hand_n_events == n_before) {
+    poll(NULL, 0, 1); // what the kernel has on its way
+  }
+}
+
+void rig_pass(struct rig *rig, uint64_t ms)
+{
+  rig->now_ns += ms * VC_NS_PER_MS;
+  rig_turn(rig);
+}
+
+void rig_forget(struct rig *rig)
+{
+  rig->n_taken = 0;
+}
+
+uint64_t rig_counter(struct rig *rig, const char *name)
+{
+  uint64_t value = 0;
+  assert_int_equal(vc_metrics_counter(rig->metrics, name, &value), 0);
+  return value;
+}
+
+const struct taken *rig_taken(struct rig *rig, size_t index, enum vc_turn turn)
+{
+  AWAIT(rig, rig->n_taken > index);
+  assert_int_equal(rig->taken[index].turn, turn);
+  return &rig->taken[index];
+}
