@@ -11,6 +11,7 @@
 
 #define WINDOW_SIZE 2500000
 #define OUR_CHUNK_SIZE 4096
+#define FIRST_CHUNK_SIZE 128 // until `connect` has told of ours
 #define COMMAND_STREAM 3
 #define STATUS_STREAM 5
 #define MEDIA_STREAM_ID 1
@@ -36,7 +37,8 @@ static void write_command(struct connection *connection, uint8_t chunk_stream, u
     connection->unsent.has_failed = 1;
     return;
   }
-  rtmp_write(&connection->unsent, OUR_CHUNK_SIZE, chunk_stream, &message);
+  uint32_t chunk_size = connection->is_connected ? OUR_CHUNK_SIZE : FIRST_CHUNK_SIZE;
+  rtmp_write(&connection->unsent, chunk_size, chunk_stream, &message);
 }
 
 static void write_status_object(struct rtmp_bytes *body, const char *level, const char *code,
@@ -117,12 +119,18 @@ static uint64_t hash_member(uint64_t hash, const struct rtmp_amf_value *object, 
   return hash_more(hash, "", 1);
 }
 
+// How long a name or an application is without its query.
+static size_t size_before_query(const struct rtmp_amf_value *name)
+{
+  const char *query = name->size > 0 ? memchr(name->string, '?', name->size) : NULL;
+  return query != NULL ? (size_t)(query - name->string) : name->size;
+}
+
 // "live", "live/", "/live?x=y": slashes and the query do not count.
 static int is_live_app(const struct rtmp_amf_value *app)
 {
   const char *at = app->string;
-  const char *query = memchr(at, '?', app->size);
-  size_t size = query != NULL ? (size_t)(query - at) : app->size;
+  size_t size = size_before_query(app);
   while (size > 0 && at[size - 1] == '/') {
     size--;
   }
@@ -147,7 +155,7 @@ static int handle_connect(struct vc_worker *worker, struct connection *connectio
                 app.size <= NAME_MAX_BYTES;
   if (!has_app || !is_live_app(&app)) {
     char shown[64] = "";
-    snprintf(shown, sizeof shown, "%.*s", has_app ? (int)strcspn(app.string, "?") : 0,
+    snprintf(shown, sizeof shown, "%.*s", has_app ? (int)size_before_query(&app) : 0,
              has_app ? app.string : "");
     say_connect(connection, command->transaction, 1, "The application is called live.");
     vc_metric_add(vc_worker_slots(worker), REFUSED_APP, 1);
@@ -157,8 +165,8 @@ static int handle_connect(struct vc_worker *worker, struct connection *connectio
   rtmp_write_control(&connection->unsent, RTMP_WINDOW_SIZE, WINDOW_SIZE);
   rtmp_write_control(&connection->unsent, RTMP_PEER_BANDWIDTH, WINDOW_SIZE);
   rtmp_write_control(&connection->unsent, RTMP_SET_CHUNK_SIZE, OUR_CHUNK_SIZE);
-  say_connect(connection, command->transaction, 0, "Connected.");
   connection->is_connected = 1;
+  say_connect(connection, command->transaction, 0, "Connected.");
   return 0;
 }
 
@@ -178,10 +186,9 @@ static int handle_create_stream(struct connection *connection, const struct comm
 static int take_name(struct connection *connection, const struct rtmp_amf_value *name)
 {
   const char *at = name->string;
-  size_t size = name->size;
-  const char *query = size > 0 ? memchr(at, '?', size) : NULL;
-  size_t query_size = query != NULL ? size - (size_t)(query - at) - 1 : 0;
-  size = query != NULL ? (size_t)(query - at) : size;
+  size_t size = size_before_query(name);
+  const char *query = size < name->size ? at + size + 1 : "";
+  size_t query_size = size < name->size ? name->size - size - 1 : 0;
   while (size > 0 && at[0] == '/') {
     at++;
     size--;
@@ -193,7 +200,7 @@ static int take_name(struct connection *connection, const struct rtmp_amf_value 
     return 1;
   }
   connection->slug = strndup(at, size);
-  connection->query = strndup(query != NULL ? query + 1 : "", query_size);
+  connection->query = strndup(query, query_size);
   return connection->slug == NULL || connection->query == NULL;
 }
 
@@ -211,9 +218,7 @@ static int handle_publish(struct vc_worker *worker, struct connection *connectio
   connection->stream_id = stream_id;
   if (take_name(connection, &name) != 0) {
     char shown[64];
-    const char *query = name.size > 0 ? memchr(name.string, '?', name.size) : NULL;
-    int size = (int)(query != NULL ? (size_t)(query - name.string) : name.size);
-    snprintf(shown, sizeof shown, "%.*s", size < 60 ? size : 60, name.string);
+    snprintf(shown, sizeof shown, "%.*s", (int)size_before_query(&name), name.string);
     command_say_status(connection, "error", "NetStream.Publish.BadName",
                        "A name is 1 to 128 letters, digits, '.', '_' or '-', the first a letter "
                        "or a digit.");

@@ -88,7 +88,7 @@ struct connection {
   struct rtmp_bytes unsent;
   size_t sent_from; // of unsent
   struct rtmp_reader reader;
-  int is_connected; // `connect` was answered
+  int is_connected; // `connect` was accepted, our chunk size told
   int is_moving;    // `publish` came: the slug's worker goes on
   double publish_transaction;
   uint32_t stream_id; // of the publish command
