@@ -1,6 +1,7 @@
 // PROXY protocol version 2, as HAProxy documents it (proxy-protocol.txt, section 2.2).
 #include "room.h"
 
+#include <netinet/in.h>
 #include <string.h>
 
 #define HEADER_SIZE 16
@@ -29,8 +30,11 @@ int proxy_parse(const uint8_t *bytes, size_t size, struct vc_address *address)
     *address = (struct vc_address){.n_bytes = 4, .port = (uint16_t)(from[8] << 8 | from[9])};
     memcpy(address->bytes, from, 4);
   } else if (is_proxied && bytes[13] == 0x21 && length >= 36) { // TCP over IPv6
-    *address = (struct vc_address){.n_bytes = 16, .port = (uint16_t)(from[32] << 8 | from[33])};
-    memcpy(address->bytes, from, 16);
+    // Told as of a socket, so that a mapped IPv4 address is the IPv4 address here too.
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
+    memcpy(&in6.sin6_addr, from, 16);
+    memcpy(&in6.sin6_port, from + 32, 2);
+    vc_address_from_socket((const struct sockaddr *)&in6, address);
   }
   return (int)(HEADER_SIZE + length);
 }

@@ -190,6 +190,10 @@ static void test_max_connections(void **state)
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 static const char proxy_v4[] = SIGNATURE "\x21\x11\0\x0c\xc0\0\2\1\x0a\0\0\1\x12\x34\x07\x91";
+static const char proxy_mapped[] = SIGNATURE "\x21\x21\0\x24"
+                                             "\0\0\0\0\0\0\0\0\0\0\xff\xff\xc0\0\2\1"
+                                             "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1"
+                                             "\x12\x34\x07\x91";
 static const char proxy_v6[] = SIGNATURE "\x21\x21\0\x27"
                                          "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1"
                                          "\x20\1\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\2"
@@ -222,7 +226,7 @@ static void test_proxy_header_says_the_address(void **state)
   struct publisher publishers[7];
   start_behind_proxy();
   OPEN_WITH(&publishers[0], proxy_v4);
-  OPEN_WITH(&publishers[1], proxy_v4);
+  OPEN_WITH(&publishers[1], proxy_mapped); // the same address
   assert_true(!publishers[0].is_closed && !publishers[1].is_closed);
   OPEN_WITH(&publishers[2], proxy_v4);
   assert_int_equal(publishers[2].is_closed, 1);
