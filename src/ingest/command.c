@@ -145,6 +145,9 @@ static int handle_connect(struct vc_worker *worker, struct connection *connectio
                           struct command *command)
 {
   struct rtmp_amf_value object, app;
+  if (connection->is_connected) {
+    return -1; // once more would be an answer ten times as large as the question
+  }
   if (rtmp_amf_next(&command->rest, &object) <= 0 || object.kind != RTMP_AMF_OBJECT) {
     return -1;
   }

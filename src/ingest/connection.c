@@ -1,5 +1,6 @@
 #include <verbacast/base/log.h>
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -104,6 +105,7 @@ int connection_accept(struct vc_worker *worker, int fd, const struct sockaddr *f
 void connection_close(struct vc_worker *worker, struct connection *connection)
 {
   struct worker_state *state = vc_worker_state(worker);
+  assert(connection->session == NULL);
   unwatch_connection(worker, connection);
   connection_destroy(state->room, connection);
 }
@@ -141,6 +143,9 @@ int connection_send(struct vc_worker *worker, struct connection *connection)
 
 void connection_finish(struct vc_worker *worker, struct connection *connection)
 {
+  if (connection->session != NULL) {
+    ingest_session_lose(worker, connection);
+  }
   connection->stage = CLOSING;
   if (connection_send(worker, connection) != 0 || connection->unsent.size == 0) {
     // A half-close first, so that the refusal is not lost in a reset.

@@ -123,7 +123,7 @@ struct session {
 // --- connection.c
 int connection_accept(struct vc_worker *worker, int fd, const struct sockaddr *from);
 void connection_close(struct vc_worker *worker, struct connection *connection);
-// Sends what is unsent, then closes.
+// Sends what is unsent, then closes. A session that it still has loses its publisher.
 void connection_finish(struct vc_worker *worker, struct connection *connection);
 // Writes what it can. The connection may be gone afterwards only through connection_close by its
 // caller. Returns: 0, or -1 the peer is gone or does not read.
