@@ -32,6 +32,7 @@ static int watch_connection(struct vc_worker *worker, struct connection *connect
 {
   struct worker_state *state = vc_worker_state(worker);
   connection->watch.ready = ready;
+  connection->is_full = 0;
   if (vc_worker_watch(worker, &connection->watch, EPOLLIN | EPOLLRDHUP) != 0) {
     return -1;
   }
@@ -110,35 +111,48 @@ void connection_close(struct vc_worker *worker, struct connection *connection)
   connection_destroy(state->room, connection);
 }
 
+// The socket takes no more. Returns: 0, or -1 the peer does not read.
+static int await_room(struct vc_worker *worker, struct connection *connection, size_t sent)
+{
+  struct rtmp_bytes *unsent = &connection->unsent;
+  unsent->size -= sent;
+  memmove(unsent->at, unsent->at + sent, unsent->size);
+  if (unsent->size > UNSENT_MAX) {
+    return -1;
+  }
+  connection->is_full = 1;
+  // What a closing one still says is not read: it must not wake the worker either.
+  uint32_t events = connection->stage == CLOSING ? EPOLLOUT : EPOLLIN | EPOLLOUT | EPOLLRDHUP;
+  return vc_worker_rewatch(worker, &connection->watch, events);
+}
+
 int connection_send(struct vc_worker *worker, struct connection *connection)
 {
   struct rtmp_bytes *unsent = &connection->unsent;
-  int had_rest = connection->sent_from > 0;
+  size_t sent = 0;
   if (unsent->has_failed) {
     return -1;
   }
-  while (connection->sent_from < unsent->size) {
-    ssize_t n = send(connection->watch.fd, unsent->at + connection->sent_from,
-                     unsent->size - connection->sent_from, MSG_DONTWAIT | MSG_NOSIGNAL);
+  while (sent < unsent->size) {
+    ssize_t n = send(connection->watch.fd, unsent->at + sent, unsent->size - sent,
+                     MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) {
       continue;
     }
-    if (n < 0 && errno == EAGAIN) {
-      if (unsent->size - connection->sent_from > UNSENT_MAX) {
-        return -1;
-      }
-      return vc_worker_rewatch(worker, &connection->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP);
-    }
     if (n < 0) {
-      return -1;
+      return errno == EAGAIN ? await_room(worker, connection, sent) : -1;
     }
-    connection->sent_from += (size_t)n;
+    sent += (size_t)n;
   }
-  unsent->size = connection->sent_from = 0;
+  unsent->size = 0;
   if (connection->stage == PUBLISHING) {
     rtmp_bytes_fini(unsent); // from now on there is an acknowledgement now and then
   }
-  return had_rest ? vc_worker_rewatch(worker, &connection->watch, EPOLLIN | EPOLLRDHUP) : 0;
+  if (!connection->is_full) {
+    return 0;
+  }
+  connection->is_full = 0;
+  return vc_worker_rewatch(worker, &connection->watch, EPOLLIN | EPOLLRDHUP);
 }
 
 void connection_finish(struct vc_worker *worker, struct connection *connection)

@@ -86,7 +86,7 @@ struct connection {
   uint64_t n_received, n_acknowledged; // bytes since the handshake
   struct rtmp_bytes rest;              // read but not parsed: part of a handshake or a chunk header
   struct rtmp_bytes unsent;
-  size_t sent_from; // of unsent
+  int is_full; // the socket took no more: it is watched for room
   struct rtmp_reader reader;
   int is_connected; // `connect` was accepted, our chunk size told
   int is_moving;    // `publish` came: the slug's worker goes on

@@ -147,6 +147,103 @@ static void test_a_large_message_ends_it(void **state)
   rig_stop(&rig);
 }
 
+// --- peers that do not read
+
+static void ping(struct publisher *publisher, int n)
+{
+  for (int i = 0; i < n; i++) {
+    publisher_ping(publisher);
+  }
+}
+
+static void test_who_never_reads_is_closed(void **state)
+{
+  struct publisher publisher;
+  begin();
+  publisher_start(&publisher, &rig, "a", "room");
+  send_room = 0;
+  for (int i = 0; i < 100 && rig_counter(&rig, "ingest.lost_total") == 0; i++) {
+    ping(&publisher, 100);
+    rig_turn(&rig);
+  }
+  assert_int_equal(rig_counter(&rig, "ingest.lost_total"), 1);
+  assert_in_range(largest, 65536, 4 * 65536);
+  send_room = SIZE_MAX;
+  rig_stop(&rig);
+}
+
+// It always reads a little less than all: what it has read does not stay in memory.
+static void test_who_reads_late_costs_little(void **state)
+{
+  struct publisher publisher;
+  begin();
+  publisher_start(&publisher, &rig, "a", "room");
+  send_room = 0;
+  ping(&publisher, 1000);
+  AWAIT(&rig, was_full);
+  for (int i = 0; i < 400; i++) {
+    int before = publisher.n_pongs;
+    ping(&publisher, 100);
+    send_room = 1800;
+    AWAIT(&rig, send_room == 0 && publisher.n_pongs > before);
+  }
+  assert_int_equal(publisher.is_closed, 0);
+  assert_in_range(largest, 18000, 4 * 65536);
+  send_room = SIZE_MAX;
+  AWAIT(&rig, publisher.n_pongs == 1000 + 400 * 100);
+  rig_stop(&rig);
+}
+
+static void check_at_rest(void)
+{
+  rig_turn(&rig);
+  uint64_t before = hand_n_events;
+  for (int i = 0; i < 20; i++) {
+    rig_turn(&rig);
+  }
+  assert_int_equal(hand_n_events, before);
+}
+
+// When all is sent the worker sleeps again, even if the first send took nothing at all.
+static void test_a_socket_with_room_wakes_nobody(void **state)
+{
+  struct publisher publisher;
+  begin();
+  publisher_start(&publisher, &rig, "a", "room");
+  send_room = 0;
+  publisher_ping(&publisher);
+  AWAIT(&rig, was_full);
+  send_room = SIZE_MAX;
+  AWAIT(&rig, publisher.n_pongs == 1);
+  check_at_rest();
+  rig_stop(&rig);
+}
+
+// One that is refused, does not read the refusal and talks on: the socket is really full.
+static void test_a_closing_one_wakes_nobody(void **state)
+{
+  struct publisher publisher;
+  begin();
+  publisher_open(&publisher, &rig, "a");
+  publisher_shake_hands(&publisher);
+  publisher_connect(&publisher, "live");
+  AWAIT_CODE(&publisher, "NetConnection.Connect.Success");
+  publisher.reads = 0;
+  for (int i = 0; i < 20000 && !was_full; i++) {
+    ping(&publisher, 100);
+    rig_turn(&rig);
+  }
+  assert_int_equal(was_full, 1);
+  publisher_publish(&publisher, "-");
+  AWAIT_COUNTER(&rig, "ingest.name_refused_total", 1);
+  ping(&publisher, 10);
+  check_at_rest();
+  assert_int_equal(rig_counter(&rig, "ingest.connections"), 1);
+  rig_pass(&rig, 10000); // and it does not stay for ever
+  AWAIT_COUNTER(&rig, "ingest.connections", 0);
+  rig_stop(&rig);
+}
+
 // --- rubbish
 
 static void test_rubbish(void **state)
@@ -185,6 +282,10 @@ int main(void)
       cmocka_unit_test(test_application_at_the_end),
       cmocka_unit_test(test_malformed_commands),
       cmocka_unit_test(test_a_large_message_ends_it),
+      cmocka_unit_test(test_who_never_reads_is_closed),
+      cmocka_unit_test(test_who_reads_late_costs_little),
+      cmocka_unit_test(test_a_socket_with_room_wakes_nobody),
+      cmocka_unit_test(test_a_closing_one_wakes_nobody),
       cmocka_unit_test(test_rubbish),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
