@@ -7,11 +7,13 @@
 // Bounds: MAX_PUBLISHERS sessions, four times as many connections, MAX_CONNECTIONS_PER_ADDRESS (not
 // for loopback and TRUSTED_PROXIES); 10 s from accept to publish; INGEST_IDLE_TIMEOUT_MS of
 // silence; 1 MiB a message (video is counted off and never kept), 2 MiB unfinished and 64 KiB
-// unsent bytes a connection. What breaks a bound is refused or closed, logged once and counted.
+// unsent bytes a connection. What breaks a bound is refused or closed, logged once and counted; an
+// audio frame of more than 64 KiB is dropped and counted.
 //
 // Full: while the decode lane is full packets wait in a list of the session; beyond
-// VC_INGEST_WAIT_MAX the oldest sound is dropped and counted, and the next packet says so. Turns
-// (open, close, …) are never dropped.
+// VC_INGEST_WAIT_MAX the oldest sound is dropped and counted, and the next packet says so; of
+// configs the last is kept. Turns (open, close, …) are never dropped: when nothing else is left to
+// drop, a publisher that comes back is refused.
 #pragma once
 
 #include <verbacast/base/address.h>

@@ -65,8 +65,9 @@ const struct vc_metric vc_ingest_metrics[] = {
     [SESSIONS_TOTAL] = COUNTER("ingest.sessions_total", "sessions", "Sessions that began."),
     [BYTES] = COUNTER("ingest.bytes_total", "bytes", "Bytes read from publishers."),
     [PACKETS] = COUNTER("ingest.packets_total", "packets", "Audio messages that came."),
-    [DROPPED] = COUNTER("ingest.packets_dropped_total", "packets",
-                        "Audio messages dropped because the decode stage did not take them."),
+    [DROPPED] =
+        COUNTER("ingest.packets_dropped_total", "packets",
+                "Audio messages dropped: too large, or the decode stage did not take them."),
     [TAKEOVERS] = COUNTER("ingest.takeovers_total", "publishers",
                           "Publishers that were replaced by another one of the same name."),
     [FLAPS] = COUNTER("ingest.takeover_flaps_total", "publishers",

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 
 #include <rtmp.h>
+#define HASH_NONFATAL_OOM 1 // an element that was not added has hh.tbl NULL
 #include <uthash.h>
 #include <utlist.h>
 
@@ -17,6 +18,7 @@
 #define UNSENT_MAX (64 * 1024)
 #define ACKNOWLEDGE_BYTES 5000 // LiveKit's egress gives up when nothing was acknowledged
 #define FLAP_MS 10000
+#define FRAME_MAX 65536     // bytes of one audio frame; a real one has some hundreds
 #define NAME_MAX_BYTES 1024 // of app, tcUrl, flashVer and stream name, with their queries
 
 enum metric {
@@ -114,7 +116,7 @@ struct session {
   uint64_t replaced_ns;       // 0: never
   enum vc_codec codec;        // of the last frame
   int is_closed;              // only waits for its packets to go
-  int has_dropped;            // the next packet follows a hole
+  int has_dropped;            // the next sound follows a hole
   struct waiting *waiting;    // packets that the decode lane did not take
   size_t n_waiting;
   UT_hash_handle hh; // in worker_state.sessions

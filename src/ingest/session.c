@@ -12,25 +12,51 @@ static int put_now(struct worker_state *state, struct vc_packet *packet)
   return vc_putter_put(state->decode, packet->session->hash % state->n_decode, &packet->item);
 }
 
-static void drop_oldest_sound(struct vc_worker *worker, struct session *session)
+// The oldest that waits of one turn, behind `after` (NULL: of all). May be NULL.
+static struct waiting *find_waiting(const struct session *session, const struct waiting *after,
+                                    enum vc_turn turn)
 {
-  struct waiting *waiting;
-  DL_FOREACH(session->waiting, waiting)
-  {
-    if (waiting->packet->turn != VC_TURN_DATA) {
-      continue;
-    }
-    struct waiting *next = waiting->next;
-    DL_DELETE(session->waiting, waiting);
-    session->n_waiting--;
-    vc_packet_destroy(&waiting->packet);
-    free(waiting);
-    vc_metric_add(vc_worker_slots(worker), DROPPED, 1);
-    if (next != NULL) {
-      next->packet->is_discontinuity = 1;
-    }
+  struct waiting *waiting = after != NULL ? after->next : session->waiting;
+  while (waiting != NULL && waiting->packet->turn != turn) {
+    waiting = waiting->next;
+  }
+  return waiting;
+}
+
+// What can be done without: the oldest sound, else a config that a later one replaces. May be NULL.
+static struct waiting *find_droppable(const struct session *session)
+{
+  struct waiting *sound = find_waiting(session, NULL, VC_TURN_DATA);
+  if (sound != NULL) {
+    return sound;
+  }
+  struct waiting *config = find_waiting(session, NULL, VC_TURN_CONFIG);
+  return config != NULL && find_waiting(session, config, VC_TURN_CONFIG) != NULL ? config : NULL;
+}
+
+static void drop_oldest(struct vc_worker *worker, struct session *session)
+{
+  struct waiting *dropped = find_droppable(session);
+  if (dropped == NULL) {
     return;
   }
+  struct waiting *next = find_waiting(session, dropped, VC_TURN_DATA);
+  if (next != NULL) {
+    next->packet->is_discontinuity = 1;
+  } else {
+    session->has_dropped = 1;
+  }
+  DL_DELETE(session->waiting, dropped);
+  session->n_waiting--;
+  vc_packet_destroy(&dropped->packet);
+  free(dropped);
+  vc_metric_add(vc_worker_slots(worker), DROPPED, 1);
+}
+
+// Only turns wait, as many as may: whoever made one more would make the list grow for ever.
+static int is_stuck(const struct session *session)
+{
+  return session->n_waiting >= VC_INGEST_WAIT_MAX && find_droppable(session) == NULL;
 }
 
 // Takes the packet.
@@ -43,6 +69,7 @@ static void give(struct vc_worker *worker, struct session *session, struct vc_pa
   struct waiting *waiting = calloc(1, sizeof *waiting);
   if (waiting == NULL) {
     vc_metric_add(vc_worker_slots(worker), DROPPED, 1);
+    session->has_dropped = 1;
     vc_packet_destroy(&packet);
     return;
   }
@@ -51,7 +78,7 @@ static void give(struct vc_worker *worker, struct session *session, struct vc_pa
   DL_APPEND(session->waiting, waiting);
   session->n_waiting++;
   if (session->n_waiting > VC_INGEST_WAIT_MAX) {
-    drop_oldest_sound(worker, session);
+    drop_oldest(worker, session);
   }
   vc_worker_wake_at(worker, vc_worker_now_ns(worker) + VC_NS_PER_MS);
 }
@@ -129,6 +156,11 @@ static struct session *session_create(struct vc_worker *worker, const char *slug
   }
   memcpy(session->slug, slug, strlen(slug) + 1);
   HASH_ADD_STR(state->sessions, slug, session);
+  if (session->hh.tbl == NULL) {
+    vc_session_unref(session->session);
+    free(session);
+    return NULL;
+  }
   if (give_turn(worker, session, VC_TURN_OPEN, 0) != 0) {
     session_free(worker, session);
     return NULL;
@@ -283,6 +315,10 @@ int ingest_session_publish(struct vc_worker *worker, struct connection *connecti
       return refuse(worker, connection, REFUSED_NAME, "NetStream.Publish.BadName",
                     "It was replaced a moment ago; two publishers use one name.");
     }
+    if (is_stuck(session)) {
+      return refuse(worker, connection, REFUSED_FULL, "NetStream.Publish.BadName",
+                    "The node is overloaded.");
+    }
     if (session->publisher != NULL) {
       replace_publisher(worker, session);
     }
@@ -304,13 +340,23 @@ static void audio(struct vc_worker *worker, struct connection *connection,
       tag.kind == RTMP_AUDIO_IGNORED) {
     return;
   }
+  if (tag.size > FRAME_MAX) {
+    vc_metric_add(vc_worker_slots(worker), DROPPED, 1);
+    session->has_dropped = 1;
+    return;
+  }
   int is_config = tag.kind == RTMP_AUDIO_CONFIG;
   struct vc_packet *packet =
       vc_packet_create(session->session, is_config ? VC_TURN_CONFIG : VC_TURN_DATA);
   if (packet == NULL || (packet->data = vc_buffer_copy(tag.data, tag.size)) == NULL) {
     vc_metric_add(vc_worker_slots(worker), DROPPED, 1);
+    session->has_dropped = 1;
     vc_packet_destroy(&packet);
     return;
+  }
+  if (!is_config) {
+    packet->is_discontinuity = session->has_dropped;
+    session->has_dropped = 0;
   }
   packet->codec = codecs[tag.codec];
   packet->sample_rate_hint_hz = tag.sample_rate_hz;
