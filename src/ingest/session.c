@@ -258,6 +258,9 @@ static struct session *begin_session(struct vc_worker *worker, struct connection
   const struct vc_ingest_settings *settings = &state->room->settings;
   const char *why = settings->refusal != NULL ? settings->refusal(settings->context) : NULL;
   int64_t n_publishers;
+  if (state->is_draining) {
+    why = "The node shuts down."; // a session that begins now would never be ended
+  }
   if (why != NULL) {
     refuse(worker, connection, REFUSED_GATE, "NetConnection.Connect.Rejected", why);
     return NULL;

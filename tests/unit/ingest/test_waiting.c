@@ -123,6 +123,48 @@ static void test_a_frame_beyond_all_sense_is_dropped(void **state)
   rig_stop(&rig);
 }
 
+// --- a drain that waits for the decode stage
+
+static struct publisher late;
+static int n_turns;
+
+static void publish_late(void *context)
+{
+  rig.now_ns += 5 * VC_NS_PER_MS;
+  if (n_turns == 0) {
+    publisher_publish(&late, "late");
+  } else if (n_turns == 100) {
+    hand_set_capacity(rig.decode, 0, HAND_UNBOUNDED);
+  }
+  n_turns++;
+}
+
+static void test_nothing_begins_in_a_drain(void **state)
+{
+  static const enum vc_turn turns[] = {VC_TURN_OPEN, VC_TURN_CLOSE};
+  struct publisher publisher;
+  begin(1);
+  publisher_start(&publisher, &rig, "a", "room");
+  publisher_open(&late, &rig, "b");
+  publisher_shake_hands(&late);
+  publisher_connect(&late, "live");
+  AWAIT_CODE(&late, "NetConnection.Connect.Success");
+  n_turns = 0;
+  hand_before_turn = publish_late;
+  assert_int_equal(vc_stage_stop(rig.ingest, 0), 0);
+  hand_before_turn = NULL;
+  assert_int_equal(rig_counter(&rig, "ingest.gate_refused_total"), 1);
+  assert_int_equal(rig_counter(&rig, "ingest.sessions_total"), 1);
+  for (size_t i = 0; i < 2; i++) {
+    struct vc_item *item = hand_take(rig.decode, 0);
+    assert_non_null(item);
+    assert_int_equal(((struct vc_packet *)item)->turn, turns[i]);
+    vc_item_destroy(item);
+  }
+  assert_null(hand_take(rig.decode, 0));
+  rig_stop(&rig);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -131,6 +173,7 @@ int main(void)
       cmocka_unit_test(test_turns_do_not_pile_up),
       cmocka_unit_test(test_a_session_that_ends_is_waited_for),
       cmocka_unit_test(test_a_frame_beyond_all_sense_is_dropped),
+      cmocka_unit_test(test_nothing_begins_in_a_drain),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
