@@ -1,0 +1,127 @@
+// Every allocation of the room fails once, and a run of them from each one on: nothing breaks or
+// leaks, and when there is memory again the room takes publishers as before.
+#include "rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+// The linker puts these in the place of the real ones.
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+
+static struct rig rig;
+static size_t n_allocations, fail_from, n_failing;
+
+static int must_fail(void)
+{
+  if (!hand_is_turning) {
+    return 0;
+  }
+  size_t at = n_allocations++;
+  return at >= fail_from && at - fail_from < n_failing;
+}
+
+void *__wrap_malloc(size_t size)
+{
+  return must_fail() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+  return must_fail() ? NULL : __real_calloc(n, size);
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+  return must_fail() ? NULL : __real_realloc(old, size);
+}
+
+static void turn_some(void)
+{
+  for (int i = 0; i < 4; i++) {
+    rig_turn(&rig);
+  }
+}
+
+// Each step is tried; what becomes of it is left to the allocations.
+static void try_publisher(struct publisher *publisher, const char *flash_version, int is_stalled)
+{
+  publisher_open(publisher, &rig, flash_version);
+  publisher_shake_hands(publisher);
+  turn_some();
+  publisher_connect(publisher, "live");
+  publisher_say(publisher, "createStream");
+  turn_some();
+  publisher_publish(publisher, "room");
+  turn_some();
+  publisher_send_audio(publisher, 0, "\xaf\0", 0x12, 2);
+  hand_set_capacity(rig.decode, 0, is_stalled ? 0 : HAND_UNBOUNDED);
+  publisher_send_frame(publisher, 1);
+  publisher_write(publisher, "\4", 1); // a header that is kept for later
+  turn_some();
+  hand_set_capacity(rig.decode, 0, HAND_UNBOUNDED);
+  rig_pass(&rig, 1);
+}
+
+static void play(uint32_t n_workers)
+{
+  struct publisher first, second, last;
+  rig_init(&rig);
+  rig.n_workers = n_workers;
+  rig_start(&rig);
+  n_allocations = 0;
+  try_publisher(&first, "a", 0);
+  try_publisher(&second, "b", 1); // takes over
+  publisher_close(&second);
+  turn_some();
+  rig_pass(&rig, 40000); // nobody comes back
+  size_t n = n_failing;
+  n_failing = 0;
+  rig_pass(&rig, 40000);
+  AWAIT_COUNTER(&rig, "ingest.publishers", 0);
+  rig_forget(&rig);
+  publisher_start(&last, &rig, "c", "room");
+  assert_string_equal(last.code, "NetStream.Publish.Start");
+  rig_taken(&rig, 0, VC_TURN_OPEN);
+  rig_stop(&rig);
+  n_failing = n;
+}
+
+static void check_run(uint32_t n_workers, size_t length)
+{
+  n_failing = length;
+  size_t n = 1;
+  for (fail_from = 0; fail_from < n; fail_from++) {
+    play(n_workers);
+    n = n_allocations > n ? n_allocations : n;
+  }
+  assert_in_range(n, 30, 5000);
+}
+
+static void test_one_fails(void **state)
+{
+  check_run(1, 1);
+  check_run(2, 1);
+}
+
+static void test_several_fail(void **state)
+{
+  check_run(2, 4);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_one_fails),
+      cmocka_unit_test(test_several_fail),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
