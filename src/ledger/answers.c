@@ -52,6 +52,7 @@ static int add_known_gap(struct ledger *ledger, struct session *session, struct 
                          struct cursor *cursor)
 {
   struct epoch *epoch = cursor->epoch;
+  assert(epoch != NULL);
   struct vc_position after = {epoch->number, epoch->dropped_to};
   if (add(answer, gap_create(ledger, session, epoch->number, cursor->seq + 1, epoch->dropped_to,
                              after)) != 0) {
@@ -115,6 +116,7 @@ static int has_just_greeted(const struct vc_answer *answer, const struct epoch *
 static int add_epoch(struct ledger *ledger, struct session *session, struct vc_answer *answer,
                      struct cursor *cursor)
 {
+  assert(cursor->epoch != NULL && cursor->epoch->next != NULL);
   *cursor = (struct cursor){.epoch = cursor->epoch->next, .kinds = cursor->kinds};
   return has_just_greeted(answer, cursor->epoch)
              ? 0
@@ -142,7 +144,7 @@ static int add_step(struct ledger *ledger, struct session *session, struct vc_an
 static int fill(struct ledger *ledger, struct session *session, struct vc_answer *answer,
                 struct cursor *cursor)
 {
-  struct vc_message *message;
+  struct vc_message *message = NULL;
   enum step step;
   while ((step = next_step(session, cursor, &message)) != STEP_NONE) {
     // A hello is no position: the one of an epoch stands before something, never at the end of a
