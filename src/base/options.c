@@ -196,7 +196,7 @@ static void print_flag(const char *name, char flag[static FLAG_MAX])
 {
   size_t i = 0;
   for (; name[i] != '\0' && i < FLAG_MAX - 1; i++) {
-    flag[i] = name[i] == '_' ? '-' : (char)tolower((unsigned char)name[i]);
+    flag[i] = (char)(name[i] == '_' ? '-' : tolower((unsigned char)name[i]));
   }
   flag[i] = '\0';
 }

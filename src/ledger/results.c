@@ -46,7 +46,7 @@ static void make_id(struct open *open, uint32_t ordinal, int channel, const char
     char part[ID_CUT + 1];
     size_t n = 0;
     for (; n < ID_CUT && id[n] != '\0'; n++) {
-      part[n] = is_plain(id[n]) ? id[n] : '_';
+      part[n] = (char)(is_plain(id[n]) ? id[n] : '_');
     }
     part[n] = '\0';
     snprintf(open->id, sizeof open->id, "%u-%d-%s-%016llx", ordinal, channel, part,
