@@ -189,7 +189,7 @@ static socklen_t to_socket(const struct vc_address *address, struct sockaddr_sto
 
 int vc_listen(const char *text, int backlog, struct vc_address *bound, struct vc_error *error)
 {
-  struct vc_address address;
+  struct vc_address address = {0};
   struct sockaddr_storage socket_address;
   struct vc_error why;
   if (vc_listen_parse(text, &address, &why) != 0) {
