@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ struct vc_position position_of(const struct vc_message *message)
 
 struct entry *ring_at(const struct session *session, uint64_t position)
 {
+  assert(session->capacity > 0);
   return &session->ring[position % session->capacity];
 }
 
