@@ -359,11 +359,10 @@ static void closed(void *context, const struct vc_socket_end *end)
   struct session *session = context;
   session->socket = NULL;
   int is_over = end->trouble == VC_TROUBLE_NONE && is_session_gone(end);
-  if (session->phase != PHASE_LIVE) {
-    connect_failed(session, end);
-  } else if (session->is_ending && session->has_stopped && (is_over || session->has_ended)) {
+  int is_asked_for = session->is_ending && session->has_stopped && (is_over || session->has_ended);
+  if (session->phase == PHASE_LIVE && is_asked_for) {
     stt_session_finish(session);
-  } else if (!session->has_heard) {
+  } else if (session->phase != PHASE_LIVE || !session->has_heard) {
     connect_failed(session, end);
   } else {
     fail_broken(session, end->close_code, is_session_gone(end) ? NEW_SESSION : SAME_SESSION);

@@ -3,6 +3,7 @@
 #include <verbacast/base/log.h>
 #include <verbacast/wire/http.h>
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,6 +241,7 @@ static void open_session(struct room *room, struct vc_session *of)
 
 static void remove_session(struct room *room, struct session *session)
 {
+  assert(room->sessions != NULL);
   HASH_DEL(room->sessions, session);
   for (struct session *other = room->sessions; other != NULL; other = other->hh.next) {
     if (other->before == session) {

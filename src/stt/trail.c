@@ -1,5 +1,6 @@
 #include "trail.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +60,7 @@ static void cut(struct trail *trail, uint64_t at)
 
 static struct trail_frame *frame_at(struct trail *trail, size_t i)
 {
+  assert(trail->capacity > 0);
   return &trail->frames[(trail->first + i) % trail->capacity];
 }
 
