@@ -119,7 +119,7 @@ static uint8_t *join(const uint8_t *rest, size_t n_rest, const uint8_t *piece, s
 {
   uint8_t *joined = malloc(n_rest + n_piece);
   assert_true(joined != NULL || n_rest + n_piece == 0);
-  if (n_rest > 0) {
+  if (rest != NULL && n_rest > 0) {
     memcpy(joined, rest, n_rest);
   }
   if (n_piece > 0) {
