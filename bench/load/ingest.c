@@ -15,7 +15,7 @@
 #define RATE_HZ 16000.0
 #define MARK_PERIOD_S 3.0
 #define MARGIN_MS 3.0
-#define MARGIN_STEP_MS 0.02
+#define MARGIN_STEPS 150
 #define LATE_MAX_MS 5.0 // of the publishers' own sends, 99 of 100: else they are the bottleneck
 #define START_TIMEOUT_S 60
 
@@ -70,8 +70,8 @@ static void measure_stream(const struct heard *heard, const struct publisher *pu
                            struct samples *samples)
 {
   double base_s = lost_s(heard, aac), delay_s = base_s;
-  for (double margin_ms = MARGIN_MS; margin_ms >= 0; margin_ms -= MARGIN_STEP_MS) {
-    delay_s = base_s + margin_ms / 1e3;
+  for (int step = MARGIN_STEPS; step >= 0; step--) {
+    delay_s = base_s + MARGIN_MS * step / MARGIN_STEPS / 1e3;
     if (measure(heard, publisher, aac, delay_s, from_ns, to_ns, NULL) >= 0) {
       break;
     }

@@ -1,5 +1,6 @@
 // Viewers: they open a WebSocket, read, and compare each message's stamp with the clock. Where a
 // system has no speech peer, speakers say the messages to it.
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,13 +174,16 @@ static void say(struct vc_worker *worker, struct viewing *viewing, struct viewer
 static void speak(struct vc_worker *worker, struct viewing *viewing)
 {
   uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
-  uint64_t step_ns = (uint64_t)((double)VC_NS_PER_S * viewing->burst / viewing->rate_hz /
-                                (double)viewing->n_sessions);
+  uint32_t burst = viewing->burst;
+  size_t n_sessions = viewing->n_sessions;
+  assert(burst > 0 && n_sessions > 0);
+  uint64_t step_ns =
+      (uint64_t)((double)VC_NS_PER_S * burst / viewing->rate_hz / (double)n_sessions);
   viewing->next_ns = viewing->next_ns != 0 ? viewing->next_ns : now_ns;
   for (; viewing->next_ns <= now_ns; viewing->next_ns += step_ns) {
-    size_t i = viewing->n_said / viewing->burst % viewing->n_sessions;
+    size_t i = viewing->n_said / burst % n_sessions;
     samples_add(&viewing->lateness_ms, (double)(now_ns - viewing->next_ns) / (double)VC_NS_PER_MS);
-    for (uint32_t k = 0; k < viewing->burst; k++) {
+    for (uint32_t k = 0; k < burst; k++) {
       say(worker, viewing, &viewing->speakers[i]);
     }
   }
