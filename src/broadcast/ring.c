@@ -1,12 +1,10 @@
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "room.h"
 
 #define CAPACITY_FIRST 16
-#define LAG_WINDOW_NS (30 * VC_NS_PER_S)
 
 int position_is_before(struct vc_position a, struct vc_position b)
 {
@@ -127,22 +125,4 @@ void ring_fini(struct session *session)
   }
   free(session->ring);
   session->ring = NULL;
-}
-
-void lag_record(struct vc_worker *worker, struct session *session, double lag_ms)
-{
-  uint64_t window = vc_worker_now_ns(worker) / LAG_WINDOW_NS;
-  if (session->lag_window != window) {
-    session->lag[1] = session->lag_window + 1 == window ? session->lag[0] : (struct lag){0};
-    session->lag[0] = (struct lag){0};
-    session->lag_window = window;
-  }
-  struct lag *lag = &session->lag[0];
-  // Read back by control.
-  double bucket = lag_ms > 0.001 ? log2(lag_ms / 0.001) * 4 : 0;
-  lag->buckets[bucket < LAG_BUCKETS - 1 ? (size_t)bucket : LAG_BUCKETS - 1]++;
-  lag->min_ms = lag->count == 0 || lag_ms < lag->min_ms ? lag_ms : lag->min_ms;
-  lag->max_ms = lag_ms > lag->max_ms ? lag_ms : lag->max_ms;
-  lag->sum_ms += lag_ms;
-  lag->count++;
 }

@@ -6,6 +6,7 @@
 #include <utlist.h>
 
 #include <verbacast/broadcast.h>
+#include <verbacast/wire/lag.h>
 #include <verbacast/wire/ws.h>
 
 #define MESSAGE_MAX 4096 // that a viewer may send
@@ -15,7 +16,6 @@
 #define IOVECS_MAX 64
 #define CLOSING_SEND_BUFFER (96 * 1024)
 #define CLOSE_TIMEOUT_MS 2000 // for the peer's own close
-#define LAG_BUCKETS 112       // four an octave from 1 microsecond on: up to 4 minutes
 
 enum metric {
   VIEWERS,
@@ -54,13 +54,6 @@ struct entry {
   int is_overtaken; // a partial: a later message of its utterance is in the ring
 };
 
-// How long messages waited, over the last 30 to 60 s.
-struct lag {
-  uint64_t count;
-  double sum_ms, min_ms, max_ms;
-  uint32_t buckets[LAG_BUCKETS];
-};
-
 struct session {
   char slug[VC_SLUG_MAX + 1];
   struct viewer *viewers;
@@ -71,8 +64,7 @@ struct session {
   uint64_t begin, end;
   struct vc_position evicted; // the newest that left the ring unread by somebody
   uint64_t measured;          // up to here lags were recorded
-  struct lag lag[2];          // this window and the one before
-  uint64_t lag_window;
+  struct vc_lag lag;
   int is_dirty;
   struct session *next_dirty;
   UT_hash_handle hh; // in worker_state.sessions
@@ -146,7 +138,6 @@ uint64_t ring_find(const struct session *session, struct vc_position from);
 int position_is_before(struct vc_position a, struct vc_position b);
 struct vc_position position_of(const struct vc_message *message);
 void ring_fini(struct session *session);
-void lag_record(struct vc_worker *worker, struct session *session, double lag_ms);
 
 // --- viewer.c: one viewer's life and reading
 void viewer_adopt(struct vc_worker *worker, const struct vc_newcomer *newcomer);

@@ -1,7 +1,7 @@
 #include <verbacast/base/log.h>
 #include <verbacast/flow/query.h>
 
-#include <math.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,7 +60,7 @@ const struct vc_metric vc_broadcast_metrics[] = {
                  "Viewers refused after their handshake: no room for them or their session."},
     [SESSION_LAG] = {"ws.session_broadcast_lag_ms", VC_METRIC_DISTRIBUTION, "ms",
                      "From a message being queued to a worker beginning to send it; by session "
-                     "with its name behind a dot."},
+                     "with its name behind a dot, and then count_total is since its viewers came."},
     [FANOUT] = {"ws.fanout_ms", VC_METRIC_DISTRIBUTION, "ms",
                 "From a message being queued to the send to a worker's last writable viewer."},
     [BROADCAST_LATENCY] = {"ingest.broadcast_latency_ms", VC_METRIC_DISTRIBUTION, "ms",
@@ -119,7 +119,7 @@ static void measure_lag(struct vc_worker *worker, struct session *session, uint6
   uint64_t from = session->measured > session->begin ? session->measured : session->begin;
   for (uint64_t at = from; at < session->end; at++) {
     double lag_ms = ms_since(now_ns, ring_at(session, at)->queued_ns);
-    lag_record(worker, session, lag_ms);
+    vc_lag_record(&session->lag, lag_ms, now_ns);
     vc_metric_record(vc_worker_slots(worker), SESSION_LAG, lag_ms, now_ns);
   }
 }
@@ -172,28 +172,6 @@ static void turned(struct vc_worker *worker)
 
 // --- queries
 
-static void print_lag(FILE *out, const struct session *session)
-{
-  struct lag sum = session->lag[0];
-  const struct lag *before = &session->lag[1];
-  if (before->count > 0) {
-    sum.min_ms = sum.count == 0 || before->min_ms < sum.min_ms ? before->min_ms : sum.min_ms;
-    sum.max_ms = before->max_ms > sum.max_ms ? before->max_ms : sum.max_ms;
-    sum.sum_ms += before->sum_ms;
-    sum.count += before->count;
-  }
-  fprintf(out, "\"lag\":{\"count\":%llu,\"sum\":%.6f,\"min\":%.6f,\"max\":%.6f,\"buckets\":{",
-          (unsigned long long)sum.count, sum.sum_ms, sum.min_ms, sum.max_ms);
-  int n = 0;
-  for (size_t i = 0; i < LAG_BUCKETS; i++) {
-    uint32_t in_bucket = session->lag[0].buckets[i] + before->buckets[i];
-    if (in_bucket > 0) {
-      fprintf(out, "%s\"%zu\":%u", n++ > 0 ? "," : "", i, in_bucket);
-    }
-  }
-  fputs("}}", out);
-}
-
 static uint64_t largest_lag(const struct session *session)
 {
   uint64_t largest = 0;
@@ -209,26 +187,19 @@ static uint64_t largest_lag(const struct session *session)
 static void answer_viewers(struct vc_worker *worker, struct vc_query *query)
 {
   const struct worker_state *state = vc_worker_state(worker);
-  char *text = NULL;
-  size_t size = 0;
-  FILE *out = open_memstream(&text, &size);
-  struct vc_buffer *reply = NULL;
-  if (out != NULL) {
-    int n = 0;
-    fputc('{', out);
-    for (const struct session *session = state->sessions; session != NULL;
-         session = session->hh.next) {
-      fprintf(out, "%s\"%s\":{\"clients\":%zu,\"queue_size\":%llu,", n++ > 0 ? "," : "",
-              session->slug, session->n_viewers, (unsigned long long)largest_lag(session));
-      print_lag(out, session);
-      fputc('}', out);
-    }
-    fputc('}', out);
-    if (fclose(out) == 0) {
-      reply = vc_buffer_copy(text, size);
-    }
-    free(text);
+  struct vc_text text = {0};
+  vc_text_add(&text, "{");
+  for (const struct session *session = state->sessions; session != NULL;
+       session = session->hh.next) {
+    vc_text_format(&text, "%s\"%s\":{\"clients\":%zu,\"queue_size\":%" PRIu64 ",\"lag\":",
+                   session == state->sessions ? "" : ",", session->slug, session->n_viewers,
+                   largest_lag(session));
+    vc_lag_print(&session->lag, vc_worker_now_ns(worker), &text);
+    vc_text_add(&text, "}");
   }
+  vc_text_add(&text, "}");
+  struct vc_buffer *reply = text.has_failed ? NULL : vc_buffer_copy(text.at, text.size);
+  vc_text_fini(&text);
   vc_query_answer(query, reply != NULL ? 200 : 503, reply);
 }
 

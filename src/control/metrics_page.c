@@ -2,6 +2,7 @@
 
 #include <verbacast/base/log.h>
 #include <verbacast/wire/json.h>
+#include <verbacast/wire/lag.h>
 
 #include <math.h>
 #include <stdio.h>
@@ -10,8 +11,6 @@
 #include <strings.h>
 
 #define SESSIONS_MAX 1000
-#define LAG_SMALLEST_MS 0.001 // of broadcast's buckets: four an octave from here on
-#define LAG_BUCKETS 112
 
 enum metric { LOST_SOCKETS, BAD_REQUESTS, LOG_DROPPED };
 const struct vc_metric vc_control_metrics[] = {
@@ -53,73 +52,12 @@ static void add_metric(void *context, const struct vc_metric_value *value)
   }
 }
 
-// --- a session's lag, added up over the workers
-
-struct lag {
-  double count, sum, min, max;
-  double buckets[LAG_BUCKETS];
-};
-
-static void add_lag(struct lag *lag, const json_t *from)
-{
-  double count = vc_json_real(from, "count", 0);
-  if (count <= 0) {
-    return;
-  }
-  double min = vc_json_real(from, "min", 0), max = vc_json_real(from, "max", 0);
-  lag->min = lag->count == 0 || min < lag->min ? min : lag->min;
-  lag->max = max > lag->max ? max : lag->max;
-  lag->sum += vc_json_real(from, "sum", 0);
-  lag->count += count;
-  const char *key;
-  json_t *value;
-  json_object_foreach(json_object_get(from, "buckets"), key, value)
-  {
-    long bucket = strtol(key, NULL, 10);
-    if (bucket >= 0 && bucket < LAG_BUCKETS) {
-      lag->buckets[bucket] += json_number_value(value);
-    }
-  }
-}
-
-static double lag_quantile(const struct lag *lag, double quantile)
-{
-  double rank = quantile * lag->count, seen = 0;
-  for (int i = 0; i < LAG_BUCKETS; i++) {
-    seen += lag->buckets[i];
-    if (seen >= rank && lag->buckets[i] > 0) {
-      double middle = LAG_SMALLEST_MS * exp2((i + 0.5) / 4);
-      return fmin(fmax(middle, lag->min), lag->max);
-    }
-  }
-  return lag->max;
-}
-
-static json_t *lag_json(const struct lag *lag)
-{
-  struct vc_distribution d = {.count = (uint64_t)lag->count,
-                              .count_total = (uint64_t)lag->count,
-                              .avg = NAN,
-                              .min = NAN,
-                              .max = NAN,
-                              .p50 = NAN,
-                              .p95 = NAN,
-                              .p99 = NAN};
-  if (lag->count > 0) {
-    d.avg = lag->sum / lag->count;
-    d.min = lag->min;
-    d.max = lag->max;
-    d.p50 = lag_quantile(lag, 0.50);
-    d.p95 = lag_quantile(lag, 0.95);
-    d.p99 = lag_quantile(lag, 0.99);
-  }
-  return distribution_json(&d);
-}
-
+// What the workers say of a session, added up.
 static void add_session(json_t *sessions, json_t *latency, const char *slug, const json_t *parts,
                         const char *state)
 {
-  struct lag lag = {.count = 0};
+  struct vc_lag_sum sum = {0};
+  struct vc_distribution lag;
   long long clients = 0, queue_size = 0;
   size_t i;
   json_t *part;
@@ -128,17 +66,17 @@ static void add_session(json_t *sessions, json_t *latency, const char *slug, con
     long long largest = vc_json_integer(part, "queue_size", 0);
     clients += vc_json_integer(part, "clients", 0);
     queue_size = largest > queue_size ? largest : queue_size;
-    add_lag(&lag, json_object_get(part, "lag"));
+    vc_lag_sum_add(&sum, json_object_get(part, "lag"));
   }
-  double average = lag.count > 0 ? lag.sum / lag.count : NAN;
+  vc_lag_sum_get(&sum, &lag);
   json_object_set_new(sessions, slug,
                       json_pack("{s:I,s:I,s:o,s:s}", "clients", (json_int_t)clients, "queue_size",
-                                (json_int_t)queue_size, "broadcast_lag_ms", number_or_null(average),
+                                (json_int_t)queue_size, "broadcast_lag_ms", number_or_null(lag.avg),
                                 "state", state));
-  if (lag.count > 0) {
+  if (lag.count_total > 0) {
     char name[VC_SLUG_MAX + 40];
     snprintf(name, sizeof name, "ws.session_broadcast_lag_ms.%s", slug);
-    json_object_set_new(latency, name, lag_json(&lag));
+    json_object_set_new(latency, name, distribution_json(&lag));
   }
 }
 
