@@ -48,6 +48,7 @@ struct vc_journal_settings {
   const struct vc_clock *clock;
   struct vc_metrics *metrics; // may be NULL
   struct vc_health *health;   // may be NULL
+  size_t pending_max_bytes;   // of what is not committed; 0: VC_JOURNAL_PENDING_MAX
 };
 
 struct vc_journal;

@@ -234,7 +234,7 @@ static void handle_record(struct vc_worker *worker, struct vc_record *record)
   DL_APPEND(journal->pending, pending);
   journal->n_pending++;
   journal->pending_bytes += cost_of(record);
-  while (journal->pending_bytes > VC_JOURNAL_PENDING_MAX) {
+  while (journal->pending_bytes > journal->settings.pending_max_bytes) {
     lose_oldest(worker);
   }
 }
@@ -333,6 +333,9 @@ int vc_journal_create(struct vc_journal **journal_out, const struct vc_journal_s
     return vc_error_set(error, "journal: no memory");
   }
   journal->settings = *settings;
+  if (settings->pending_max_bytes == 0) {
+    journal->settings.pending_max_bytes = VC_JOURNAL_PENDING_MAX;
+  }
   pthread_condattr_t attributes;
   pthread_condattr_init(&attributes);
   pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

@@ -71,6 +71,7 @@ void rig_create(struct rig *rig)
                                      .clock = &vc_clock_system,
                                      .metrics = rig->metrics,
                                      .health = rig->health,
+                                     .pending_max_bytes = rig->pending_max_bytes,
                                  },
                                  &error);
   if (status != 0) {

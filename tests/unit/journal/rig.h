@@ -14,6 +14,7 @@ struct rig {
   struct folder folder;
   char path[256];
   struct vc_journal_options options;
+  size_t pending_max_bytes; // 0: the journal's own
   struct vc_metrics *metrics;
   struct vc_health *health;
   struct vc_journal *journal; // NULL between two lives
