@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #define PIDS_MAX 4096
 #define ANSWER_MAX (16 << 20)
 
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; // of `running` and the pids in it
 static struct system *running[SYSTEMS_MAX];
 
 // --- starting and stopping
@@ -43,6 +45,9 @@ static int split(char *command, char **words)
 // In the child: only what may be called between fork and exec.
 static void become(char **words, char **environment, const char *folder, int out)
 {
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
   setsid();
   dup2(out, STDOUT_FILENO);
   if (chdir(folder) == 0) {
@@ -121,17 +126,19 @@ void system_start(struct system *system, const char *const *environment)
     die("%s cannot be started: %s", system->name, strerror(errno));
   }
   char **all = merge(environment);
+  pthread_mutex_lock(&mutex);
   system->pid = fork();
   if (system->pid == 0) {
     become(words, all, system->folder, out[1]);
   }
-  close(out[1]);
-  free(all);
-  free(command);
   while (slot + 1 < SYSTEMS_MAX && running[slot] != NULL) {
     slot++;
   }
   running[slot] = system;
+  pthread_mutex_unlock(&mutex);
+  close(out[1]);
+  free(all);
+  free(command);
   wait_ready(system, out[0]);
   close(out[0]); // it says nothing more there
 }
@@ -141,7 +148,7 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
   return remove(path);
 }
 
-void system_stop(struct system *system)
+static void stop_locked(struct system *system)
 {
   if (system->pid <= 0) {
     return;
@@ -161,13 +168,22 @@ void system_stop(struct system *system)
   }
 }
 
+void system_stop(struct system *system)
+{
+  pthread_mutex_lock(&mutex);
+  stop_locked(system);
+  pthread_mutex_unlock(&mutex);
+}
+
 void system_stop_all(void)
 {
+  pthread_mutex_lock(&mutex);
   for (size_t i = 0; i < SYSTEMS_MAX; i++) {
     if (running[i] != NULL) {
-      system_stop(running[i]);
+      stop_locked(running[i]);
     }
   }
+  pthread_mutex_unlock(&mutex);
 }
 
 // --- what it uses: all processes of its session (setsid above)

@@ -1,4 +1,5 @@
 // verbacast-bench: drives load at the node and its peers, and prints a table.
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,13 +13,28 @@
 
 #define PATH_SIZE 4096
 
-static void end_by_signal(int number)
+// Waits in a thread of its own, since what is to be done is nothing for a signal handler: processes
+// are waited for, folders are removed.
+static void *wait_signal(void *ends)
 {
-  static const char text[] = "verbacast-bench: ended by a signal\n";
-  ssize_t n = write(STDERR_FILENO, text, sizeof text - 1);
-  (void)n;
-  system_stop_all();
-  _exit(1);
+  int number = 0;
+  sigwait(ends, &number);
+  die("ended by signal %d", number);
+}
+
+// Before the first thread, so that all of them have it blocked.
+static void watch_signals(void)
+{
+  static sigset_t ends;
+  pthread_t thread;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGINT);
+  sigaddset(&ends, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &ends, NULL);
+  if (pthread_create(&thread, NULL, wait_signal, &ends) != 0) {
+    die("no thread waits for signals");
+  }
+  pthread_detach(thread);
 }
 
 static void add_system(struct plan *plan, const char *name, const char *command, int is_node)
@@ -157,8 +173,7 @@ int main(int argc, char **argv)
   if (strcmp(mode, "send-loop") == 0) {
     return send_loop_main();
   }
-  signal(SIGINT, end_by_signal);
-  signal(SIGTERM, end_by_signal);
+  watch_signals();
   if (strcmp(mode, "ingest") == 0 || strcmp(mode, "fanout") == 0) {
     return parse_and_measure(mode, argc - 1, argv + 1);
   }
