@@ -1,0 +1,68 @@
+// A control with both doors open on free ports, stages behind it that answer as the test says, and
+// a client that says to it byte for byte what the test says.
+#pragma once
+
+#include <pthread.h>
+
+#include <verbacast/control.h>
+#include <verbacast/flow/query.h>
+
+#define RIG_QUERIES (VC_QUERY_PUBLISHERS + 1)
+#define RIG_STAGES 6
+#define RIG_ENVIRONMENT_MAX 8
+
+enum rig_door { HTTP_DOOR, ADMIN_DOOR };
+
+// What a stage says to a query.
+struct rig_reply {
+  int status;
+  const char *text; // NULL: none
+  int is_incomplete;
+};
+
+struct rig {
+  struct vc_control_options options;
+  struct vc_option_group group;
+  struct vc_option_set set;
+  struct vc_networks proxies;
+  struct vc_limits *limits;
+  struct vc_metrics *metrics;
+  struct vc_health *health;
+  struct vc_stage *stages[RIG_STAGES];
+  struct vc_control *control;
+  struct vc_address doors[2];
+  // of the last answer
+  char *head, *body; // NUL-terminated
+  size_t body_size;
+  /* guarded by the mutex */
+  pthread_mutex_t mutex;
+  pthread_cond_t changed;
+  struct rig_reply replies[RIG_QUERIES];
+  int n_asked[RIG_QUERIES];
+  char asked[VC_SLUG_MAX + 1]; // the slug of the last query
+  int is_full;                 // no room for a viewer
+  int n_adopted;
+  char adopted[VC_SLUG_MAX + 1];
+  struct vc_control_newcomer newcomer; // the last one; its slug is `adopted`, its fd is closed
+};
+
+// `environment`: "NAME=value" …, ended by NULL. `proxies`: TRUSTED_PROXIES.
+struct rig *rig_create(const char *const *environment, const char *proxies);
+void rig_destroy(struct rig *rig);
+void rig_reply(struct rig *rig, enum vc_query_kind kind, struct rig_reply reply);
+
+// Sends a request and reads the answer. `headers`: further lines, each ended by CRLF, or ""; a Host
+// of its own door stands there unless they have one. Returns: the status, 0: the connection ended
+// without one.
+int rig_ask(struct rig *rig, enum rig_door door, const char *method, const char *target,
+            const char *headers);
+int rig_post(struct rig *rig, enum rig_door door, const char *target, const char *headers,
+             const char *body);
+int rig_get(struct rig *rig, enum rig_door door, const char *target);
+// A WebSocket's handshake; where it is 101 the newcomer has been adopted when it returns.
+int rig_upgrade(struct rig *rig, const char *target, const char *headers);
+
+// A JWT of these grants, good until the next call. `algorithm`: "HS256", "none", ….
+const char *rig_token(const char *secret, const char *algorithm, const char *grants);
+// The grants of a token for `session` that is good for another `seconds`.
+const char *rig_grants(const char *session, long seconds);

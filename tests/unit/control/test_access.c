@@ -1,0 +1,350 @@
+// Who may ask what, on nodes with and without secrets.
+#include "rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define VIEWER "viewer-secret"
+#define VIEWER_OLD "viewer-secret-of-yesterday"
+#define ADMIN "admin-token"
+#define TRANSCRIPT "/sessions/demo/transcript.txt"
+#define BEARER(token) "Authorization: Bearer " token "\r\n"
+#define KICK "{\"session\":\"demo\",\"what\":\"viewers\"}"
+
+// The nodes of all tests: nobody changes them.
+static struct {
+  struct rig *open;     // no secret
+  struct rig *closed;   // all secrets
+  struct rig *half;     // the viewers' door open, the operators' behind a secret
+  struct rig *insecure; // no secret, --insecure
+  struct rig *proxied;  // all secrets, 127.0.0.1 is a proxy of ours
+} nodes;
+
+static struct rig *make(const char *const *environment, const char *proxies)
+{
+  struct rig *rig = rig_create(environment, proxies);
+  rig_reply(rig, VC_QUERY_TRANSCRIPT, (struct rig_reply){.status = 200, .text = "[]"});
+  rig_reply(rig, VC_QUERY_KICK_VIEWERS, (struct rig_reply){.status = 200});
+  rig_reply(rig, VC_QUERY_SESSIONS, (struct rig_reply){.status = 200, .text = "[]"});
+  rig_reply(rig, VC_QUERY_PUBLISHERS, (struct rig_reply){.status = 200, .text = "{}"});
+  rig_reply(rig, VC_QUERY_VIEWERS, (struct rig_reply){.status = 200, .text = "{}"});
+  rig_reply(rig, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
+  return rig;
+}
+
+static int set_up(void **state)
+{
+  static const char *const all[] = {"VIEWER_SECRET=" VIEWER "," VIEWER_OLD, "ADMIN_TOKEN=" ADMIN,
+                                    NULL};
+  nodes.open = make(
+      (const char *const[]){"ALLOWED_ORIGINS=https://friend.example, http://b.example:80,", NULL},
+      "");
+  nodes.closed = make(all, "");
+  nodes.half = make((const char *const[]){"ADMIN_TOKEN=" ADMIN, NULL}, "");
+  nodes.insecure = make((const char *const[]){"INSECURE=1", NULL}, "");
+  nodes.proxied = make(all, "127.0.0.1");
+  return 0;
+}
+
+static void *destroy(void *rig)
+{
+  rig_destroy(rig);
+  return NULL;
+}
+
+// All at once: a door takes its time to close.
+static int tear_down(void **state)
+{
+  struct rig *const all[] = {nodes.open, nodes.closed, nodes.half, nodes.insecure, nodes.proxied};
+  pthread_t threads[sizeof all / sizeof *all];
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    assert_int_equal(pthread_create(&threads[i], NULL, destroy, all[i]), 0);
+  }
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  return 0;
+}
+
+static void expect(struct rig *rig, enum rig_door door, const char *method, const char *target,
+                   const char *headers, int status)
+{
+  int got = rig_ask(rig, door, method, target, headers);
+  if (got != status) {
+    fail_msg("%s %s at door %d with '%s': %d, not %d: %s", method, target, (int)door, headers, got,
+             status, rig->body);
+  }
+}
+
+static void expect_why(struct rig *rig, const char *why)
+{
+  if (strstr(rig->body, why) == NULL) {
+    fail_msg("'%s' does not say '%s'", rig->body, why);
+  }
+}
+
+// --- protected mode
+
+static const char *const far[] = {
+    "X-Forwarded-For: 127.0.0.1\r\n",
+    "x-forwarded-for: 192.0.2.1\r\n",
+    "Forwarded: for=127.0.0.1\r\n",
+    "Host: node.example\r\n",
+    "Host: 192.0.2.1:3000\r\n",
+    "Host: 0.0.0.0:3000\r\n",
+    "Host: [::]:3000\r\n",
+    "Host: [2001:db8::1]\r\n",
+    "Host: localhost.example\r\n",
+    "Host: 127.0.0.1.example:80\r\n",
+    "Host: []\r\n",
+    "Host: 2130706433\r\n",
+};
+
+static const char *const near[] = {
+    "Host: localhost\r\n",      "Host: LocalHost:3000\r\n", "Host: 127.0.0.1\r\n",
+    "Host: 127.9.9.9:3000\r\n", "Host: [::1]\r\n",          "Host: [::1]:3000\r\n",
+};
+
+static void test_without_a_secret_only_this_machine_is_served(void **state)
+{
+  static const char *const paths[] = {"/", "/healthz", "/metrics", TRANSCRIPT, "/nothing"};
+  for (size_t i = 0; i < sizeof far / sizeof *far; i++) {
+    for (size_t p = 0; p < sizeof paths / sizeof *paths; p++) {
+      expect(nodes.open, HTTP_DOOR, "GET", paths[p], far[i], 403);
+      expect_why(nodes.open, "VIEWER_SECRET, or --insecure");
+      expect(nodes.open, ADMIN_DOOR, "GET", paths[p], far[i], 403);
+      expect_why(nodes.open, "ADMIN_TOKEN, or --insecure");
+    }
+    assert_int_equal(rig_upgrade(nodes.open, "/live/demo", far[i]), 403);
+  }
+  for (size_t i = 0; i < sizeof near / sizeof *near; i++) {
+    expect(nodes.open, HTTP_DOOR, "GET", "/healthz", near[i], 200);
+    expect(nodes.open, ADMIN_DOOR, "GET", "/healthz", near[i], 200);
+    assert_int_equal(rig_upgrade(nodes.open, "/live/demo", near[i]), 101);
+  }
+}
+
+static void test_a_secret_or_insecure_lets_everybody_ask(void **state)
+{
+  for (size_t i = 0; i < sizeof far / sizeof *far; i++) {
+    expect(nodes.closed, HTTP_DOOR, "GET", "/healthz", far[i], 200);
+    expect(nodes.closed, ADMIN_DOOR, "GET", "/metrics", far[i], 200);
+    expect(nodes.insecure, HTTP_DOOR, "GET", TRANSCRIPT, far[i], 200);
+    expect(nodes.insecure, ADMIN_DOOR, "GET", "/metrics", far[i], 200);
+  }
+}
+
+static void test_each_door_needs_its_own_secret(void **state)
+{
+  expect(nodes.half, HTTP_DOOR, "GET", "/healthz", far[0], 403);
+  expect(nodes.half, ADMIN_DOOR, "GET", "/healthz", far[0], 200);
+}
+
+static void check_listeners(const char *http, const char *admin, const char *rtmp,
+                            const char *missing)
+{
+  static const char *const secrets[] = {"VIEWER_SECRET=v", "ADMIN_TOKEN=a", "PUBLISH_SECRET=p"};
+  const char *environment[6] = {http, admin};
+  size_t n = 2;
+  for (size_t i = 0; i < 3; i++) {
+    if (missing == NULL || strncmp(secrets[i], missing, strlen(missing)) != 0) {
+      environment[n++] = secrets[i];
+    }
+  }
+  struct vc_control_options options;
+  struct vc_option_group group = {"Control", vc_control_option_rows, &options};
+  struct vc_option_set set = {"test", "A test.", &group, 1, NULL};
+  struct vc_error error = {.text = ""};
+  char program[] = "test", *arguments[] = {program, NULL};
+  assert_int_equal(vc_options_parse(&set, 1, arguments, (char *const *)environment, stdout, &error),
+                   VC_OPTIONS_RUN);
+  int status = vc_control_check(&options, rtmp, "", &error);
+  assert_int_equal(status, missing != NULL ? -1 : 0);
+  if (missing != NULL) {
+    assert_non_null(strstr(error.text, missing));
+    assert_non_null(strstr(error.text, "--insecure"));
+    options.insecure = 1;
+    assert_int_equal(vc_control_check(&options, rtmp, "", &error), 0);
+  }
+  vc_options_free(&set);
+}
+
+static void test_a_listener_off_loopback_needs_its_secret(void **state)
+{
+  static const char near_http[] = "HTTP_LISTEN=127.0.0.1:0", far_http[] = "HTTP_LISTEN=0.0.0.0:0";
+  static const char near_admin[] = "ADMIN_LISTEN=[::1]:0", far_admin[] = "ADMIN_LISTEN=*:0";
+  check_listeners(far_http, near_admin, "127.0.0.1:0", "VIEWER_SECRET");
+  check_listeners(near_http, far_admin, "127.0.0.1:0", "ADMIN_TOKEN");
+  check_listeners(near_http, near_admin, "[::]:0", "PUBLISH_SECRET");
+  check_listeners(far_http, far_admin, "192.0.2.1:0", NULL);
+}
+
+static void test_a_proxy_before_rtmp_needs_the_publishers_secret(void **state)
+{
+  struct vc_error error;
+  assert_int_equal(vc_control_check(&nodes.open->options, "127.0.0.1:0", "10.0.0.0/8", &error), -1);
+  assert_non_null(strstr(error.text, "PUBLISH_SECRET"));
+  assert_int_equal(vc_control_check(&nodes.open->options, "127.0.0.1:0", "", &error), 0);
+}
+
+// --- origins
+
+static const struct {
+  const char *origin; // with Host: 127.0.0.1:3000
+  int is_ours;
+} origins[] = {
+    {"http://127.0.0.1:3000", 1},
+    {"https://127.0.0.1:3000", 1},
+    {"https://friend.example", 1},
+    {"HTTPS://Friend.Example", 1},
+    {"http://b.example:80", 1},
+    {"http://127.0.0.1:3001", 0},
+    {"http://127.0.0.1", 0},
+    {"http://localhost:3000", 0},
+    {"https://elsewhere.example", 0},
+    {"https://friend.example.elsewhere.example", 0},
+    {"https://friend.exampl", 0},
+    {"http://friend.example", 0},
+    {"https://friend.example:8443", 0},
+    {"friend.example", 0},
+    {"null", 0},
+    {"https://friend.example, http://b.example:80", 0},
+    {"http://elsewhere.example#://127.0.0.1:3000", 0},
+};
+
+static void test_foreign_origins_change_nothing(void **state)
+{
+  char headers[256];
+  for (size_t i = 0; i < sizeof origins / sizeof *origins; i++) {
+    int want = origins[i].is_ours ? 200 : 403;
+    snprintf(headers, sizeof headers, "Host: 127.0.0.1:3000\r\nOrigin: %s\r\n", origins[i].origin);
+    expect(nodes.open, HTTP_DOOR, "DELETE", "/sessions/demo", headers, want);
+    expect(nodes.open, ADMIN_DOOR, "DELETE", "/sessions/demo", headers, want);
+    assert_int_equal(rig_post(nodes.open, HTTP_DOOR, "/admin/kick", headers, KICK), want);
+    assert_int_equal(rig_upgrade(nodes.open, "/live/demo", headers), want == 200 ? 101 : 403);
+    expect(nodes.open, HTTP_DOOR, "GET", TRANSCRIPT, headers, 200); // it reads, and no page gets it
+  }
+}
+
+static void test_a_missing_origin_is_no_foreign_one(void **state)
+{
+  expect(nodes.open, HTTP_DOOR, "DELETE", "/sessions/demo", "", 200);
+  assert_int_equal(rig_post(nodes.open, HTTP_DOOR, "/admin/kick", "", KICK), 200);
+  assert_int_equal(rig_upgrade(nodes.open, "/live/demo", ""), 101);
+}
+
+// --- viewers
+
+static void expect_token(const char *token, int status, const char *why)
+{
+  char headers[8300], target[8300];
+  snprintf(headers, sizeof headers, BEARER("%s"), token);
+  snprintf(target, sizeof target, TRANSCRIPT "?token=%s", token);
+  expect(nodes.closed, HTTP_DOOR, "GET", TRANSCRIPT, headers, status);
+  expect_why(nodes.closed, why);
+  expect(nodes.closed, HTTP_DOOR, "GET", target, "", status);
+  expect_why(nodes.closed, why);
+  snprintf(target, sizeof target, "/live/demo?token=%s", token);
+  assert_int_equal(rig_upgrade(nodes.closed, target, ""), status == 200 ? 101 : status);
+  assert_int_equal(rig_upgrade(nodes.closed, "/live/demo", headers), status == 200 ? 101 : status);
+}
+
+static void test_a_viewers_token(void **state)
+{
+  expect(nodes.closed, HTTP_DOOR, "GET", TRANSCRIPT, "", 401);
+  expect_why(nodes.closed, "a token is needed");
+  assert_non_null(strstr(nodes.closed->head, "WWW-Authenticate: Bearer"));
+  assert_int_equal(rig_upgrade(nodes.closed, "/live/demo", ""), 401);
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", 60)), 200, "");
+  expect_token(rig_token(VIEWER_OLD, "HS256", rig_grants("demo", 60)), 200, "");
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("*", 60)), 200, "");
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("other", 60)), 403, "for another session");
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), 401, "has expired");
+  expect_token(rig_token("guess", "HS256", rig_grants("demo", 60)), 401, "is not valid");
+  expect_token(ADMIN, 401, "is not valid");
+  expect_token(VIEWER, 401, "is not valid");
+}
+
+static void test_a_token_that_is_too_long_is_none(void **state)
+{
+  char target[6000];
+  snprintf(target, sizeof target, TRANSCRIPT "?token=%05000d", 0);
+  expect(nodes.closed, HTTP_DOOR, "GET", target, "", 401);
+  expect(nodes.closed, HTTP_DOOR, "GET", TRANSCRIPT "?token=%zz", "", 401);
+  expect(nodes.closed, HTTP_DOOR, "GET", TRANSCRIPT "?token=", "", 401);
+}
+
+// --- operators
+
+static const char *const reads[] = {"/metrics", "/sessions", "/dashboard"};
+
+static void test_reading_is_open_until_viewers_need_a_token(void **state)
+{
+  for (size_t i = 0; i < sizeof reads / sizeof *reads; i++) {
+    expect(nodes.open, HTTP_DOOR, "GET", reads[i], "", 200);
+    expect(nodes.open, ADMIN_DOOR, "GET", reads[i], "", 200);
+    expect(nodes.half, HTTP_DOOR, "GET", reads[i], "", 200);
+    expect(nodes.half, ADMIN_DOOR, "GET", reads[i], far[0], 200);
+    expect(nodes.closed, HTTP_DOOR, "GET", reads[i], "", 401);
+    expect(nodes.closed, HTTP_DOOR, "GET", reads[i], BEARER("guess"), 401);
+    expect(nodes.closed, HTTP_DOOR, "GET", reads[i], BEARER(ADMIN "x"), 401);
+    expect(nodes.closed, HTTP_DOOR, "GET", reads[i], "Authorization: Basic " ADMIN "\r\n", 401);
+    expect(nodes.closed, HTTP_DOOR, "GET", reads[i], "Authorization: bearer " ADMIN "\r\n", 200);
+    expect(nodes.closed, HTTP_DOOR, "GET", reads[i], BEARER(ADMIN), 200);
+    expect(nodes.closed, ADMIN_DOOR, "GET", reads[i], "", 200);
+    expect(nodes.closed, ADMIN_DOOR, "GET", reads[i], BEARER("guess"), 401);
+  }
+}
+
+static void expect_change(struct rig *rig, enum rig_door door, const char *headers, int status)
+{
+  expect(rig, door, "DELETE", "/sessions/demo", headers, status);
+  int got = rig_post(rig, door, "/admin/kick", headers, KICK);
+  if (got != status) {
+    fail_msg("kick at door %d with '%s': %d, not %d", (int)door, headers, got, status);
+  }
+}
+
+static void test_changing_needs_the_token_off_loopback(void **state)
+{
+  expect_change(nodes.open, HTTP_DOOR, "", 200);
+  expect_change(nodes.open, ADMIN_DOOR, "", 200);
+  expect_change(nodes.half, ADMIN_DOOR, "", 200);
+  expect_change(nodes.closed, ADMIN_DOOR, "", 200);
+  expect_change(nodes.closed, HTTP_DOOR, "", 401);
+  expect_change(nodes.closed, HTTP_DOOR, BEARER("guess"), 401);
+  expect_change(nodes.closed, HTTP_DOOR, BEARER(ADMIN), 200);
+  expect_change(nodes.closed, ADMIN_DOOR, BEARER("guess"), 401);
+}
+
+static void test_a_viewers_token_is_no_operators(void **state)
+{
+  char headers[8300];
+  snprintf(headers, sizeof headers, BEARER("%s"), rig_token(VIEWER, "HS256", rig_grants("*", 60)));
+  expect(nodes.closed, HTTP_DOOR, "GET", "/metrics", headers, 401);
+  expect_change(nodes.closed, ADMIN_DOOR, headers, 401);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_without_a_secret_only_this_machine_is_served),
+      cmocka_unit_test(test_a_secret_or_insecure_lets_everybody_ask),
+      cmocka_unit_test(test_each_door_needs_its_own_secret),
+      cmocka_unit_test(test_a_listener_off_loopback_needs_its_secret),
+      cmocka_unit_test(test_a_proxy_before_rtmp_needs_the_publishers_secret),
+      cmocka_unit_test(test_foreign_origins_change_nothing),
+      cmocka_unit_test(test_a_missing_origin_is_no_foreign_one),
+      cmocka_unit_test(test_a_viewers_token),
+      cmocka_unit_test(test_a_token_that_is_too_long_is_none),
+      cmocka_unit_test(test_reading_is_open_until_viewers_need_a_token),
+      cmocka_unit_test(test_changing_needs_the_token_off_loopback),
+      cmocka_unit_test(test_a_viewers_token_is_no_operators),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
