@@ -9,24 +9,26 @@
 
 #define TOKEN_MAX 4096
 
+// NAME[:PORT], or [ADDRESS][:PORT]; HTTP/1.1 allows an empty one, which names nobody.
 static int is_loopback_host(const char *host)
 {
   char name[256];
-  size_t n = strlen(host);
-  if (n == 0 || n >= sizeof name) {
-    return n == 0;
-  }
-  memcpy(name, host, n + 1);
-  if (name[0] == '[') {
-    return strncmp(name, "[::1]", 5) == 0;
-  }
-  char *colon = strrchr(name, ':');
-  if (colon != NULL) {
-    *colon = '\0';
-  }
   struct vc_address address;
-  return strcasecmp(name, "localhost") == 0 ||
-         (vc_address_parse(name, &address) == 0 && vc_address_is_loopback(&address));
+  int is_bracketed = host[0] == '[';
+  const char *from = host + is_bracketed;
+  size_t n = strcspn(from, is_bracketed ? "]" : ":");
+  if (n >= sizeof name || (is_bracketed && from[n] == '\0')) {
+    return 0;
+  }
+  const char *port = from + n + is_bracketed;
+  if (port[0] != '\0' && (port[0] != ':' || port[1 + strspn(port + 1, "0123456789")] != '\0')) {
+    return 0;
+  }
+  memcpy(name, from, n);
+  name[n] = '\0';
+  int is_loopback = vc_address_parse(name, &address) == 0 && vc_address_is_loopback(&address);
+  return is_bracketed ? is_loopback
+                      : host[0] == '\0' || is_loopback || strcasecmp(name, "localhost") == 0;
 }
 
 // Protected mode: without its secret a door serves this machine only, whatever stands before it.

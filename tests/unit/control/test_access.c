@@ -101,7 +101,11 @@ static const char *const far[] = {
     "Host: [2001:db8::1]\r\n",
     "Host: localhost.example\r\n",
     "Host: 127.0.0.1.example:80\r\n",
+    "Host: [::1].example\r\n",
+    "Host: [::1]example:80\r\n",
+    "Host: [::1\r\n",
     "Host: []\r\n",
+    "Host: localhost:80@node.example\r\n",
     "Host: 2130706433\r\n",
 };
 
