@@ -58,7 +58,7 @@ static int is_listed(const char *list, const char *origin)
   for (const char *at = list; *at != '\0';) {
     at += strspn(at, ", ");
     size_t n = strcspn(at, ", ");
-    if (n == size && strncasecmp(at, origin, n) == 0) {
+    if (n > 0 && n == size && strncasecmp(at, origin, n) == 0) {
       return 1;
     }
     at += n;

@@ -217,6 +217,8 @@ static const struct {
     {"https://friend.example:8443", 0},
     {"friend.example", 0},
     {"null", 0},
+    {"", 0},
+    {",", 0},
     {"https://friend.example, http://b.example:80", 0},
     {"http://elsewhere.example#://127.0.0.1:3000", 0},
 };
