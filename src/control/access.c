@@ -31,17 +31,25 @@ static int is_loopback_host(const char *host)
                       : host[0] == '\0' || is_loopback || strcasecmp(name, "localhost") == 0;
 }
 
+// From this machine, and not through it: a proxy here says that it stands before somebody, and a
+// name that was made to point here is not ours.
+static int is_near(const struct call *call)
+{
+  const char *host = vc_request_header(call->request, "Host");
+  return vc_address_is_loopback(&call->request->client) && !call->request->is_forwarded &&
+         (host == NULL || is_loopback_host(host));
+}
+
 // Protected mode: without its secret a door serves this machine only, whatever stands before it.
 int access_admit(const struct call *call, const char **why)
 {
   const struct vc_control_options *options = call->control->settings.options;
   const struct vc_secret *secret =
       call->door == ADMIN_DOOR ? options->admin_token : options->viewer_secret;
-  const char *host = vc_request_header(call->request, "Host");
   if (options->insecure || vc_secret_is_set(secret)) {
     return 0;
   }
-  if (call->request->is_forwarded || (host != NULL && !is_loopback_host(host))) {
+  if (!is_near(call)) {
     *why = call->door == ADMIN_DOOR
                ? "this node is not protected: behind a proxy or under a public name it needs "
                  "ADMIN_TOKEN, or --insecure"
@@ -98,10 +106,9 @@ int access_admin(const struct call *call, const char **why)
   }
   int changes = strncmp(call->request->path, "/admin/", 7) == 0 ||
                 strcmp(call->request->method, "DELETE") == 0;
-  int is_near = vc_address_is_loopback(&call->request->client);
   int is_open = call->door == ADMIN_DOOR || !vc_secret_is_set(options->viewer_secret);
   *why = "this needs ADMIN_TOKEN as a Bearer token";
-  return is_open && (!changes || is_near) ? 0 : 401;
+  return is_open && (!changes || is_near(call)) ? 0 : 401;
 }
 
 int access_viewer(const struct call *call, const char **why)

@@ -47,7 +47,8 @@ const struct vc_option vc_control_option_rows[] = {
      .help = "Bearer token for /admin/*, DELETE and, where VIEWER_SECRET is set, for /sessions, "
              "/metrics and /dashboard on the viewers' port."},
     {"INSECURE", VC_OPTION_SWITCH, FIELD(insecure), "0",
-     .help = "Serve off loopback, or behind a proxy, without secrets: everybody may do all."},
+     .help = "Serve off loopback, or behind a proxy, without secrets: everybody may watch, publish "
+             "and read; /admin/* and DELETE still need ADMIN_TOKEN."},
     {"METRICS_PER_SESSION", VC_OPTION_SWITCH, FIELD(metrics_per_session), "0",
      .help = "Prometheus series by session (JSON always has the live ones)."},
     {"NODE_ID", VC_OPTION_TEXT, FIELD(node_id), "", "up to 90 printable ASCII characters",

@@ -328,6 +328,21 @@ static void test_changing_needs_the_token_off_loopback(void **state)
   expect_change(nodes.closed, ADMIN_DOOR, BEARER("guess"), 401);
 }
 
+// What comes from this machine's address is not always from this machine: a proxy says so, or the
+// name that a web page made to point here.
+static void test_behind_a_proxy_is_off_loopback(void **state)
+{
+  struct rig *const all[] = {nodes.half, nodes.closed, nodes.insecure, nodes.proxied};
+  for (size_t i = 0; i < sizeof far / sizeof *far; i++) {
+    for (size_t n = 0; n < sizeof all / sizeof *all; n++) {
+      char headers[256];
+      expect_change(all[n], ADMIN_DOOR, far[i], 401);
+      snprintf(headers, sizeof headers, "%s" BEARER(ADMIN), far[i]);
+      expect_change(all[n], ADMIN_DOOR, headers, all[n] == nodes.insecure ? 401 : 200);
+    }
+  }
+}
+
 static void test_a_viewers_token_is_no_operators(void **state)
 {
   char headers[8300];
@@ -350,6 +365,7 @@ int main(void)
       cmocka_unit_test(test_a_token_that_is_too_long_is_none),
       cmocka_unit_test(test_reading_is_open_until_viewers_need_a_token),
       cmocka_unit_test(test_changing_needs_the_token_off_loopback),
+      cmocka_unit_test(test_behind_a_proxy_is_off_loopback),
       cmocka_unit_test(test_a_viewers_token_is_no_operators),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
