@@ -149,6 +149,17 @@ static void test_each_door_needs_its_own_secret(void **state)
   expect(nodes.half, ADMIN_DOOR, "GET", "/healthz", far[0], 200);
 }
 
+// The operators' secret opens no transcript to those who do not have it.
+static void test_transcripts_at_the_operators_door_are_not_public(void **state)
+{
+  expect(nodes.half, ADMIN_DOOR, "GET", TRANSCRIPT, "", 200);
+  expect(nodes.half, ADMIN_DOOR, "GET", TRANSCRIPT, "X-Forwarded-For: 192.0.2.1\r\n", 401);
+  expect(nodes.half, ADMIN_DOOR, "GET", TRANSCRIPT, "Host: node.example\r\n", 401);
+  expect(nodes.half, ADMIN_DOOR, "GET", TRANSCRIPT, "Host: node.example\r\n" BEARER("guess"), 401);
+  expect(nodes.half, ADMIN_DOOR, "GET", TRANSCRIPT, "Host: node.example\r\n" BEARER(ADMIN), 200);
+  expect(nodes.closed, ADMIN_DOOR, "GET", TRANSCRIPT, "", 401);
+}
+
 static void check_listeners(const char *http, const char *admin, const char *rtmp,
                             const char *missing)
 {
@@ -357,6 +368,7 @@ int main(void)
       cmocka_unit_test(test_without_a_secret_only_this_machine_is_served),
       cmocka_unit_test(test_a_secret_or_insecure_lets_everybody_ask),
       cmocka_unit_test(test_each_door_needs_its_own_secret),
+      cmocka_unit_test(test_transcripts_at_the_operators_door_are_not_public),
       cmocka_unit_test(test_a_listener_off_loopback_needs_its_secret),
       cmocka_unit_test(test_a_proxy_before_rtmp_needs_the_publishers_secret),
       cmocka_unit_test(test_foreign_origins_change_nothing),
