@@ -22,6 +22,7 @@ class Session:
         self.request = request
         self.received = 0     # bytes of audio, all connections
         self.told = 0         # utterances whose final was sent
+        self.sound = b""      # what was received, where keeps_sound is set
         self.is_started = False
         self.is_stopped = False
         self.connections = 0
@@ -34,6 +35,8 @@ class ScriptedStt:
         self.refuse_headers = {}
         self.is_silent = False       # take audio, say nothing
         self.final_text = "utterance {}".format
+        self.padding = ""            # appended to each text
+        self.keeps_sound = False     # keep the audio in Session.sound
         self.sessions = {}
         self.posts = []              # (time, request body, headers)
         self.audio_times = []        # (monotonic s, bytes) of each binary frame
@@ -117,6 +120,8 @@ class ScriptedStt:
     async def hear(self, socket, session, audio):
         before = session.received
         session.received += len(audio)
+        if self.keeps_sound:
+            session.sound += audio
         self.audio_times.append((time.monotonic(), len(audio)))
         if self.is_silent:
             return
@@ -152,7 +157,7 @@ class ScriptedStt:
         await self.send(socket, session, "transcript", {
             "id": f"00-{number:08d}", "is_final": is_final,
             "utterance": {"start": start, "end": end, "confidence": 0.9, "channel": 0, "language": "en",
-                          "text": " " + text, "words": words}})
+                          "text": " " + text + self.padding, "words": words}})
 
     async def send(self, socket, session, kind, data, **more):
         await socket.send(json.dumps({"session_id": session.id, "created_at": "2026-01-01T00:00:00.000Z", "type": kind,
