@@ -1,8 +1,10 @@
 """What real publishers send: codecs, rates, channels, video beside, ffmpeg and GStreamer."""
 
+import array
 import subprocess
 
 import harness
+import rtmp_peer
 from scripted_stt import ScriptedStt
 
 SECONDS = 4
@@ -60,6 +62,52 @@ def test_gstreamer_sinks():
         expect_sound(stt, "rtmp2")
         gstreamer(node, "librtmp", ["rtmpsink", "sync=false", f"location={url}/librtmp live=1"])
         expect_sound(stt, "librtmp")
+
+
+def he_aac_config(rate_index, doubled_index, channels):
+    """An AudioSpecificConfig that signals SBR explicitly: HE-AAC over frames of the first rate."""
+    fields = ((5, 5), (rate_index, 4), (channels, 4), (doubled_index, 4), (2, 5), (0, 3))
+    bits = "".join(f"{value:0{width}b}" for value, width in fields)
+    return int(bits.ljust(32, "0"), 2).to_bytes(4, "big")
+
+
+def adts_frames(rate_hz):
+    command = ["ffmpeg", "-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", f"sine=frequency=440:sample_rate={rate_hz}",
+               "-t", str(SECONDS), "-ac", "1", "-c:a", "aac", "-f", "adts", "-"]
+    stream = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=harness.PATIENCE_S).stdout
+    frames = []
+    while stream:
+        size = (stream[3] & 3) << 11 | stream[4] << 3 | stream[5] >> 5
+        frames.append(stream[7:size])
+        stream = stream[size:]
+    return frames
+
+
+def tone_hz(sound):
+    """By its zero crossings, without the first and last quarter of a second."""
+    samples = array.array("h", sound)[4000:-4000]
+    crossings = sum(1 for one, next_one in zip(samples, samples[1:]) if (one < 0) != (next_one < 0))
+    return crossings / 2 / (len(samples) / 16000)
+
+
+def test_signalled_he_aac_without_sbr_in_its_frames():
+    frames = adts_frames(22050)
+    with ScriptedStt() as stt, harness.node(stt.url) as node, harness.viewer(node, "he") as viewer:
+        stt.keeps_sound = True
+        with rtmp_peer.RtmpPeer(node) as peer:
+            peer.publish("he")
+            peer.message(rtmp_peer.AUDIO, b"\xaf\x00" + he_aac_config(7, 4, 1))
+            for number, frame in enumerate(frames):
+                peer.message(rtmp_peer.AUDIO, b"\xaf\x01" + frame, timestamp_ms=number * 1024 * 1000 // 22050)
+            peer.unpublish()
+            viewer.wait_type("end")
+        (session,) = stt.sessions.values()
+        seconds, want_s = session.received / 32000, len(frames) * 1024 / 22050
+        assert abs(seconds - want_s) < 0.1, (seconds, want_s)
+        assert abs(tone_hz(session.sound) - 440) < 5, tone_hz(session.sound)
+        counters = harness.http_json(node.url("admin", "/metrics"))["counters"]
+        assert counters["decode.frames_total"] == len(frames), counters
+        assert counters["decode.silence_ms_total"] == 0, counters
 
 
 if __name__ == "__main__":
