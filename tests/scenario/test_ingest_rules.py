@@ -1,5 +1,6 @@
 """Publishers that replace, vanish, come back, have bad names or send rubbish."""
 
+import contextlib
 import random
 import socket
 
@@ -27,6 +28,32 @@ def test_second_publisher_takes_over():
                 second.stop()
         viewer.wait_type("end")
         assert len({final["epoch"] for final in viewer.finals()}) == 1
+        assert len(stt.sessions) == 1
+
+
+def named(node, name, **more):
+    """A publisher that is told from others, as two machines would be."""
+    return harness.publisher(node, "room", encode=("-c:a", "aac", "-rtmp_flashver", name), **more)
+
+
+def test_two_publishers_do_not_replace_each_other_for_ever():
+    with ScriptedStt() as stt, harness.node(stt.url) as node, harness.viewer(node, "room") as viewer:
+        with named(node, "first") as first, contextlib.ExitStack() as stack:
+            viewer.wait_finals(1)
+            second = stack.enter_context(named(node, "second"))
+            wait_counter(node, "ingest.takeovers_total")
+            assert first.wait() != 0
+            with named(node, "first") as back:
+                assert back.wait() != 0
+            assert counter(node, "ingest.takeover_flaps_total") == 1
+            assert counter(node, "ingest.takeovers_total") == 1
+            viewer.wait_finals(len(viewer.finals()) + 2)
+            third = stack.enter_context(named(node, "third"))  # a stranger may
+            wait_counter(node, "ingest.takeovers_total", 2)
+            assert second.wait() != 0
+            viewer.wait_finals(len(viewer.finals()) + 2)
+            third.stop()
+        viewer.wait_type("end")
         assert len(stt.sessions) == 1
 
 
