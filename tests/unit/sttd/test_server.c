@@ -653,8 +653,8 @@ static void test_silence_on_the_wire(void **state)
   end(&rig);
 }
 
-// A minute of sound at once, while the engine is held up: the server reads what it has room for and
-// no more; then all of it is heard.
+// A minute of sound, all but a second of it at once while the engine is held up: the server reads
+// what it has room for and no more; then all of it is heard.
 static void test_a_fast_client_waits(void **state)
 {
   struct rig rig;
@@ -667,9 +667,11 @@ static void test_a_fast_client_waits(void **state)
   begin(&rig);
   open_session(&rig, &client, ALL, token);
   fake_engine_hold(rig.engine);
+  say_sound(&client, LOUD, 1);
+  fake_engine_wait_held(rig.engine);
   pid_t writer = fork();
   if (writer == 0) {
-    for (int i = 0; i < 60 * 20; i++) {
+    for (int i = 0; i < 59 * 20; i++) {
       client_say(&client, VC_WS_BINARY, samples, sizeof samples);
     }
     client_say(&client, VC_WS_TEXT, "{\"type\":\"stop_recording\"}", 25);
