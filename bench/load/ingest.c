@@ -5,6 +5,9 @@
 // every MARK_PERIOD_S: where they are heard says how much of the beginning a system lost (ffmpeg
 // joins a stream late). What is left is the resampler's delay, below MARGIN_MS: of the messages
 // that it leaves open, the latest is taken that was sent before its sound arrived.
+//
+// A piece that is shorter than a chunk was not completed by a message but by time: it went out
+// because nothing came for a while. Those are counted, and not part of the latency.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +19,8 @@
 #define MARK_PERIOD_S 3.0
 #define MARGIN_MS 3.0
 #define MARGIN_STEPS 150
-#define LATE_MAX_MS 5.0 // of the publishers' own sends, 99 of 100: else they are the bottleneck
+#define CHUNK_SAMPLES 800 // 50 ms, of all systems
+#define LATE_MAX_MS 5.0   // of the publishers' own sends, 99 of 100: else they are the bottleneck
 #define START_TIMEOUT_S 60
 
 static double first_mark_s(const struct aac *aac)
@@ -40,18 +44,34 @@ static double lost_s(const struct heard *heard, const struct aac *aac)
   return isnan(offset) || fabs(offset) < 0.01 ? 0 : offset;
 }
 
-// Adds the latencies of all pieces that came in [from, to), as if `delay_s` of sound beyond a
+static int is_short(const struct heard *heard, size_t i)
+{
+  return heard->pieces[i].n_samples - heard->pieces[i - 1].n_samples < CHUNK_SAMPLES;
+}
+
+static double short_part(const struct speech *speech)
+{
+  size_t n = 0, n_short = 0;
+  for (size_t i = 0; i < speech->n_heard; i++) {
+    for (size_t k = 1; k < speech->heard[i].n_pieces; k++, n++) {
+      n_short += (size_t)is_short(&speech->heard[i], k);
+    }
+  }
+  return n > 0 ? (double)n_short / (double)n * 100 : NAN;
+}
+
+// Adds the latencies of all chunks that came in [from, to), as if `delay_s` of sound beyond a
 // piece's end were needed for it. Returns: the least of them.
 static double measure(const struct heard *heard, const struct publisher *publisher,
                       const struct aac *aac, double delay_s, uint64_t from_ns, uint64_t to_ns,
                       struct samples *samples)
 {
   double least = INFINITY, frame_s = (double)AAC_FRAME_SAMPLES / aac->sample_rate_hz;
-  for (size_t i = 0; i < heard->n_pieces; i++) {
+  for (size_t i = 1; i < heard->n_pieces; i++) {
     const struct hearing_piece *piece = &heard->pieces[i];
     double needed_s = (double)piece->n_samples / RATE_HZ + delay_s;
     size_t message = (size_t)ceil(needed_s / frame_s - 1e-9);
-    if (piece->at_ns < from_ns || piece->at_ns >= to_ns || message == 0 ||
+    if (piece->at_ns < from_ns || piece->at_ns >= to_ns || is_short(heard, i) ||
         message > publisher->n_sent) {
       continue;
     }
@@ -121,6 +141,7 @@ static void add_figures(struct plan *plan, const char *row, const struct publish
   report_add(plan->report, row, "memory a stream", FIGURE_MIB,
              (window->after.memory_bytes - window->idle.memory_bytes) / n / 1048576);
   report_add(plan->report, row, "chunks/s", FIGURE_PER_S, (double)latency.n / seconds);
+  report_add(plan->report, row, "short pieces", FIGURE_PERCENT, short_part(speech));
   samples_fini(&latency);
   samples_fini(&first);
 }

@@ -44,7 +44,7 @@ def test_ingest_is_measured_from_message_to_pcm():
         row = rows[name]
         assert len(row["latency p50"]["rounds"]) == 2, row
         assert row["latency p50"]["least"] >= 0, row  # no sound arrives before it was sent
-        assert 15 * n <= row["chunks/s"]["median"] <= 25 * n, row  # 50 ms chunks in real time
+        assert 10 * n <= row["chunks/s"]["median"] <= 25 * n, row  # 50 ms chunks in real time
         assert row["publish to first PCM p50"]["least"] > 0, row
         assert row["CPU a stream"]["median"] >= 0, row
 
