@@ -113,37 +113,40 @@ static double ms_since(uint64_t now_ns, uint64_t then_ns)
   return now_ns > then_ns ? (double)(now_ns - then_ns) / (double)VC_NS_PER_MS : 0;
 }
 
-// What waited until now: measured before the first send.
-static void measure_lag(struct vc_worker *worker, struct session *session, uint64_t now_ns)
+// Of the messages that no other worker has begun before: before the first send.
+static void measure_begin(struct vc_worker *worker, struct session *session, uint64_t now_ns)
 {
   uint64_t from = session->measured > session->begin ? session->measured : session->begin;
   for (uint64_t at = from; at < session->end; at++) {
-    double lag_ms = ms_since(now_ns, ring_at(session, at)->queued_ns);
+    const struct entry *entry = ring_at(session, at);
+    if (!vc_message_begin(entry->message)) {
+      continue;
+    }
+    double lag_ms = ms_since(now_ns, entry->queued_ns);
     vc_lag_record(&session->lag, lag_ms, now_ns);
     vc_metric_record(vc_worker_slots(worker), SESSION_LAG, lag_ms, now_ns);
+    if (entry->message->received_ns != 0) {
+      vc_metric_record(vc_worker_slots(worker), BROADCAST_LATENCY,
+                       ms_since(now_ns, entry->message->received_ns), now_ns);
+    }
   }
 }
 
-static void measure_fanout(struct vc_worker *worker, struct session *session, uint64_t begun_ns)
+static void measure_fanout(struct vc_worker *worker, struct session *session)
 {
   uint64_t now_ns = vc_clock_now_ns(vc_worker_clock(worker));
   uint64_t from = session->measured > session->begin ? session->measured : session->begin;
   for (uint64_t at = from; at < session->end; at++) {
-    const struct entry *entry = ring_at(session, at);
-    vc_metric_record(vc_worker_slots(worker), FANOUT, ms_since(now_ns, entry->queued_ns), now_ns);
-    if (entry->message->received_ns != 0) {
-      vc_metric_record(vc_worker_slots(worker), BROADCAST_LATENCY,
-                       ms_since(begun_ns, entry->message->received_ns), now_ns);
-    }
+    vc_metric_record(vc_worker_slots(worker), FANOUT,
+                     ms_since(now_ns, ring_at(session, at)->queued_ns), now_ns);
   }
   session->measured = session->end;
 }
 
 static void send_session(struct vc_worker *worker, struct session *session)
 {
-  uint64_t begun_ns = vc_clock_now_ns(vc_worker_clock(worker));
   uint64_t measured_to = session->end;
-  measure_lag(worker, session, begun_ns);
+  measure_begin(worker, session, vc_clock_now_ns(vc_worker_clock(worker)));
   session->n_viewers++; // it stays while its viewers are walked, whoever goes
   struct viewer *viewer, *next;
   DL_FOREACH_SAFE(session->viewers, viewer, next)
@@ -154,7 +157,7 @@ static void send_session(struct vc_worker *worker, struct session *session)
   }
   session->n_viewers--;
   if (measured_to > session->measured) {
-    measure_fanout(worker, session, begun_ns);
+    measure_fanout(worker, session);
   }
 }
 

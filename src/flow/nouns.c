@@ -112,6 +112,11 @@ struct vc_message *vc_message_ref(struct vc_message *message)
   return message;
 }
 
+int vc_message_begin(struct vc_message *message)
+{
+  return atomic_exchange_explicit(&message->is_begun, 1, memory_order_relaxed) == 0;
+}
+
 void vc_message_unref(struct vc_message *message)
 {
   if (message != NULL &&

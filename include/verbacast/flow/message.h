@@ -21,6 +21,7 @@ enum vc_message_kind {
 
 struct vc_message {
   _Atomic uint32_t n_refs;
+  _Atomic uint8_t is_begun; // relaxed: who comes first measures, nothing else hangs on it
   enum vc_message_kind kind;
   char slug[VC_SLUG_MAX + 1];
   int64_t epoch;
@@ -38,3 +39,5 @@ struct vc_message {
 struct vc_message *vc_message_create(enum vc_message_kind kind, const char *slug);
 struct vc_message *vc_message_ref(struct vc_message *message);
 void vc_message_unref(struct vc_message *message);
+// Thread: any. A worker of broadcast begins to send it. Returns: 1 to the first that says so.
+int vc_message_begin(struct vc_message *message);

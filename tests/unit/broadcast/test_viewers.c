@@ -82,8 +82,11 @@ static void test_a_session_is_spread_over_all_workers(void **state)
     assert_int_equal(vc_query_wait(query, 0), 0);
     struct vc_buffer *reply = vc_query_reply(query);
     assert_non_null(reply);
+    // The wait of a message is measured once: by the worker that begins first.
     assert_memory_equal(reply->data,
-                        "{\"demo\":{\"clients\":2,\"queue_size\":0,\"lag\":{\"count\":1", 52);
+                        i == 0 ? "{\"demo\":{\"clients\":2,\"queue_size\":0,\"lag\":{\"count\":1"
+                               : "{\"demo\":{\"clients\":2,\"queue_size\":0,\"lag\":{\"count\":0",
+                        52);
     vc_query_unref(query);
   }
 }
