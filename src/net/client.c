@@ -8,6 +8,10 @@
 // Its timer is a timerfd of our own: libcurl counts by the system's clock whatever clock the stage
 // was given, and the stage's tick stays the room's.
 //
+// Names are looked up by a thread of libcurl's. A transfer that ends meanwhile leaves that thread
+// to itself (QUICK_EXIT), which cleans up once the resolver has let it go: waiting for it, as
+// libcurl does otherwise, would keep the worker as long as the resolver is silent.
+//
 // Connections are never used twice (a POST each some minutes): libcurl, before it uses one again,
 // looks through all idle ones of the multi and closes those that are old or readable, which a
 // CONNECT_ONLY socket may be. Ours are out of its reach because curl_easy_send attaches the
@@ -380,6 +384,7 @@ static int set_common(struct transfer *transfer)
   int status = 0;
   status |= curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
   status |= curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  status |= curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); // no waiting for a resolver's thread
   status |= curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   status |= curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
   status |= curl_easy_setopt(easy, CURLOPT_PROXY, "");
