@@ -209,13 +209,18 @@ static void serve_events(struct vc_worker *worker, const struct epoll_event *eve
   }
 }
 
-static void tick_when_due(struct vc_worker *worker)
+// Before events and `turned`: what they ask for, be it due at once, is another turn.
+static void use_wake_up(struct vc_worker *worker)
 {
-  const struct vc_stage_settings *settings = &worker->stage->settings;
   if (worker->wake_at_ns != 0 && worker->wake_at_ns <= worker->now_ns) {
     worker->wake_at_ns = 0;
     worker->next_tick_ns = worker->now_ns;
   }
+}
+
+static void tick_when_due(struct vc_worker *worker)
+{
+  const struct vc_stage_settings *settings = &worker->stage->settings;
   if (settings->ops->tick == NULL || worker->now_ns < worker->next_tick_ns ||
       (settings->tick_ms == 0 && worker->next_tick_ns == 0)) {
     return;
@@ -236,6 +241,7 @@ static uint32_t turn(struct vc_worker *worker, int may_sleep)
   int n = wait_events(worker, events, may_sleep && taken == 0);
   read_clock(worker);
   atomic_store_explicit(&worker->turn_ns, worker->now_ns, memory_order_relaxed);
+  use_wake_up(worker);
   serve_events(worker, events, n);
   if (ops->turned != NULL) {
     ops->turned(worker);

@@ -36,6 +36,7 @@ struct rig {
   _Atomic uint64_t hand_ns; // what the clock adds
   _Atomic int n_handled, n_entered, n_left, n_ticks, n_turned, n_drains, n_wrong;
   _Atomic int n_ready, is_gate_open, is_at_gate, left_to_drain;
+  _Atomic int turns_to_ask; // for another one, by `turned`
   /* each worker's own */
   int last[N_WORKERS][PUTTERS_MAX];
   /* the playing worker's */
@@ -119,6 +120,10 @@ static void turned(struct vc_worker *worker)
 {
   struct rig *rig = vc_worker_state(worker);
   atomic_fetch_add(&rig->n_turned, 1);
+  if (atomic_load(&rig->turns_to_ask) > 0) {
+    atomic_fetch_sub(&rig->turns_to_ask, 1);
+    vc_worker_wake_at(worker, vc_worker_now_ns(worker));
+  }
 }
 
 static void tick(struct vc_worker *worker)
@@ -453,6 +458,17 @@ static void test_wake_at(void **state)
   assert_true(await(&rig->n_ticks, 1));
 }
 
+// A turn for each that was asked for: without them the worker would turn once a second.
+static void test_wake_asked_for_at_the_end_of_a_turn(void **state)
+{
+  enum { N = 1000 };
+  struct rig *rig = *state;
+  make_stage(rig, 1, 3600000, 7);
+  atomic_store(&rig->turns_to_ask, N);
+  start_stage(rig);
+  assert_true(await(&rig->n_turned, N + 1));
+}
+
 static void test_wake_all(void **state)
 {
   struct rig *rig = *state;
@@ -682,6 +698,7 @@ int main(void)
       STAGE_TEST(test_tick_under_load),
       STAGE_TEST(test_lanes_are_fair),
       STAGE_TEST(test_wake_at),
+      STAGE_TEST(test_wake_asked_for_at_the_end_of_a_turn),
       STAGE_TEST(test_wake_all),
       STAGE_TEST(test_stuck_worker),
       STAGE_TEST(test_failing_enter),
