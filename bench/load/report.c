@@ -33,7 +33,7 @@ static const struct {
   const char *unit;
   int digits;
 } kinds[] = {
-    [FIGURE_MS] = {"ms", 2}, [FIGURE_PER_S] = {"1/s", 0}, [FIGURE_PERCENT] = {"%", 2},
+    [FIGURE_MS] = {"ms", 3}, [FIGURE_PER_S] = {"1/s", 0}, [FIGURE_PERCENT] = {"%", 2},
     [FIGURE_US] = {"us", 1}, [FIGURE_MIB] = {"MiB", 2},   [FIGURE_COUNT] = {"", 0},
 };
 
