@@ -1,5 +1,7 @@
 #include <verbacast/wire/json.h>
 
+#include <verbacast/wire/text.h>
+
 #include <stdlib.h>
 
 // Brackets outside strings; a text that is no JSON is for jansson to refuse.
@@ -40,9 +42,21 @@ json_t *vc_json_parse(const char *text, size_t size, const char **why)
   return value;
 }
 
+static int append(const char *bytes, size_t size, void *text)
+{
+  vc_text_append(text, bytes, size);
+  return ((struct vc_text *)text)->has_failed ? -1 : 0;
+}
+
+// Not json_dumps: it goes on after a key for which there was no memory and gives a text without it.
 char *vc_json_print(const json_t *value)
 {
-  return json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+  struct vc_text text = {0};
+  size_t flags = JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15);
+  if (json_dump_callback(value, append, &text, flags) != 0 || text.has_failed) {
+    vc_text_fini(&text);
+  }
+  return text.at;
 }
 
 const char *vc_json_string(const json_t *object, const char *key, const char *fallback)
