@@ -79,6 +79,11 @@ static struct row *find_row(struct vc_limits *limits, const struct key *key, int
   return row;
 }
 
+int vc_limits_exempt(const struct vc_networks *proxies, const struct vc_address *address)
+{
+  return vc_address_is_loopback(address) || vc_networks_have(proxies, address);
+}
+
 int vc_limits_enter(struct vc_limits *limits, const struct vc_address *address, int is_exempt)
 {
   struct key key = key_of(address);

@@ -86,8 +86,7 @@ static void adopt_socket(void *context, const struct vc_request *request, int fd
   char text[64];
   struct vc_control_newcomer newcomer = {.fd = fd, .address = request->client};
   newcomer.slug = request->path + strlen("/live/");
-  newcomer.is_exempt = vc_address_is_loopback(&request->client) ||
-                       vc_networks_have(control->settings.proxies, &request->client);
+  newcomer.is_exempt = vc_limits_exempt(control->settings.proxies, &request->client);
   if (vc_request_query(request, "since", text, sizeof text) == 1) {
     vc_viewer_parse_since(text, &newcomer.since.epoch, &newcomer.since.seq);
   }

@@ -253,8 +253,7 @@ int route_socket(struct vc_control *control, struct vc_request *request, char sl
   if (atomic_load_explicit(&control->refuses_viewers, memory_order_relaxed)) {
     return refuse_socket(&call, 503, "the node is draining");
   }
-  int is_exempt = vc_address_is_loopback(&request->client) ||
-                  vc_networks_have(control->settings.proxies, &request->client);
+  int is_exempt = vc_limits_exempt(control->settings.proxies, &request->client);
   if (vc_limits_ask(control->settings.limits, &request->client, is_exempt) == 1) {
     return refuse_socket(&call, 503, "too many connections from this address");
   }

@@ -67,8 +67,7 @@ void connection_destroy(struct room *room, struct connection *connection)
 static int count_in(struct vc_worker *worker, struct connection *connection)
 {
   struct room *room = ((struct worker_state *)vc_worker_state(worker))->room;
-  connection->is_exempt = vc_address_is_loopback(&connection->address) ||
-                          vc_networks_have(&room->proxies, &connection->address);
+  connection->is_exempt = vc_limits_exempt(&room->proxies, &connection->address);
   int status = vc_limits_enter(room->limits, &connection->address, connection->is_exempt);
   connection->is_counted = status == 0;
   if (status != 0) {

@@ -71,12 +71,31 @@ static void test_many_come_and_go(void **state)
   vc_limits_destroy(&limits);
 }
 
+static void test_who_is_not_counted_by_address(void **state)
+{
+  struct vc_networks proxies;
+  struct vc_error error;
+  assert_int_equal(vc_networks_parse("10.0.0.0/8, 2001:db8::/32", &proxies, &error), 0);
+  static const char *const exempt[] = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "10.1.2.3",
+                                       "2001:db8::7"};
+  static const char *const counted[] = {"192.0.2.1", "11.0.0.1", "2001:db9::1", "::2"};
+  for (size_t i = 0; i < sizeof exempt / sizeof *exempt; i++) {
+    struct vc_address address = address_of(exempt[i], 1);
+    assert_int_equal(vc_limits_exempt(&proxies, &address), 1);
+  }
+  for (size_t i = 0; i < sizeof counted / sizeof *counted; i++) {
+    struct vc_address address = address_of(counted[i], 1);
+    assert_int_equal(vc_limits_exempt(&proxies, &address), 0);
+  }
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_per_address),
       cmocka_unit_test(test_all_together),
       cmocka_unit_test(test_many_come_and_go),
+      cmocka_unit_test(test_who_is_not_counted_by_address),
   };
   return cmocka_run_group_tests_name("base/limits", tests, NULL, NULL);
 }
