@@ -7,8 +7,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define TOKEN_MAX 4096
-
 // NAME[:PORT], or [ADDRESS][:PORT]; HTTP/1.1 allows an empty one, which names nobody.
 static int is_loopback_host(const char *host)
 {

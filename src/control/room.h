@@ -11,6 +11,7 @@
 
 #define QUERY_TIMEOUT_MS 2000
 #define TRANSCRIPT_MAX 200000 // finals in one answer
+#define TOKEN_MAX 4096
 
 enum door { VIEWERS_DOOR, ADMIN_DOOR };
 

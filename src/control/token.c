@@ -1,11 +1,12 @@
 #include "room.h"
 
+#include <verbacast/wire/json.h>
+
 #include <jwt.h>
 
 #include <stdlib.h>
 #include <string.h>
 
-#define TOKEN_MAX 4096
 #define SECRET_MAX 16384
 #define LEEWAY_S 5 // of the clocks
 
@@ -29,24 +30,37 @@ static jwt_t *decode(const struct vc_secret *secret, const char *token)
   return NULL;
 }
 
+// A NumericDate of RFC 7519, with a fraction or without. Returns: 0, or -1: it is no number.
+static int read_time(const json_t *claims, const char *name, double fallback_s, double *time_s)
+{
+  const json_t *claim = json_object_get(claims, name);
+  *time_s = claim != NULL ? json_number_value(claim) : fallback_s;
+  return claim == NULL || json_is_number(claim) ? 0 : -1;
+}
+
+static enum token_verdict judge(const json_t *claims, const char *slug, int64_t now_s)
+{
+  const char *session = vc_json_string(claims, "session", NULL);
+  double expires_s, begins_s;
+  if (session == NULL || read_time(claims, "exp", 0, &expires_s) != 0 || expires_s <= 0 ||
+      read_time(claims, "nbf", 0, &begins_s) != 0 || begins_s > (double)now_s + LEEWAY_S) {
+    return TOKEN_BAD;
+  }
+  if ((double)now_s > expires_s + LEEWAY_S) {
+    return TOKEN_EXPIRED;
+  }
+  return strcmp(session, "*") == 0 || strcmp(session, slug) == 0 ? TOKEN_GOOD : TOKEN_OTHER_SESSION;
+}
+
 enum token_verdict token_check(const struct vc_secret *secret, const char *token, const char *slug,
                                int64_t now_s)
 {
   jwt_t *jwt = strlen(token) <= TOKEN_MAX ? decode(secret, token) : NULL;
-  if (jwt == NULL) {
-    return TOKEN_BAD;
-  }
-  enum token_verdict verdict = TOKEN_GOOD;
-  const char *session = jwt_get_grant(jwt, "session");
-  long expires_s = jwt_get_grant_int(jwt, "exp");
-  long begins_s = jwt_get_grant_int(jwt, "nbf");
-  if (session == NULL || expires_s <= 0 || begins_s > now_s + LEEWAY_S) {
-    verdict = TOKEN_BAD;
-  } else if (now_s > expires_s + LEEWAY_S) {
-    verdict = TOKEN_EXPIRED;
-  } else if (strcmp(session, "*") != 0 && strcmp(session, slug) != 0) {
-    verdict = TOKEN_OTHER_SESSION;
-  }
+  char *text = jwt != NULL ? jwt_get_grants_json(jwt, NULL) : NULL;
+  json_t *claims = text != NULL ? vc_json_parse(text, strlen(text), NULL) : NULL;
+  enum token_verdict verdict = claims != NULL ? judge(claims, slug, now_s) : TOKEN_BAD;
+  json_decref(claims);
+  free(text);
   jwt_free(jwt);
   return verdict;
 }

@@ -1,0 +1,210 @@
+// What a token must be, asked as a publisher of RTMP asks: the time is the test's.
+#include "rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define SECRET "publish-secret"
+#define OLD "publish-secret-of-yesterday"
+#define NOW INT64_C(1790000000)
+#define GOOD "{\"session\":\"demo\",\"exp\":1790000060}"
+
+static struct vc_control_options options;
+static struct vc_option_group group = {"Control", vc_control_option_rows, &options};
+static struct vc_option_set set = {"test", "A test.", &group, 1, NULL};
+
+static int set_up(void **state)
+{
+  char program[] = "test", secret[] = "PUBLISH_SECRET=" SECRET "," OLD;
+  char *arguments[] = {program, NULL}, *environment[] = {secret, NULL};
+  struct vc_error error;
+  return vc_options_parse(&set, 1, arguments, environment, stdout, &error) != VC_OPTIONS_RUN;
+}
+
+static int tear_down(void **state)
+{
+  vc_options_free(&set);
+  return 0;
+}
+
+// `why`: NULL where it may publish.
+static void expect_at(int64_t now_s, const char *slug, const char *token, const char *why)
+{
+  char query[8300];
+  const char *got = NULL;
+  snprintf(query, sizeof query, "token=%s", token);
+  int status = vc_control_authorize_publisher(&options, slug, query, now_s, &got);
+  if (status != (why != NULL) || (why != NULL && strstr(got, why) == NULL)) {
+    fail_msg("'%s': %d, '%s', not '%s'", token, status, got != NULL ? got : "", why);
+  }
+}
+
+static void expect(const char *token, const char *why)
+{
+  expect_at(NOW, "demo", token, why);
+}
+
+static void expect_grants(const char *grants, const char *why)
+{
+  expect(rig_token(SECRET, "HS256", grants), why);
+}
+
+static void test_a_good_token(void **state)
+{
+  expect_grants(GOOD, NULL);
+  expect_grants("{\"exp\":1790000060,\"session\":\"*\",\"name\":\"anybody\"}", NULL);
+  expect(rig_token(OLD, "HS256", GOOD), NULL);
+}
+
+static void test_no_token(void **state)
+{
+  const char *why;
+  static const char *const queries[] = {"", "token", "tokens=x", "a=b&c", "token=%", "token=%00"};
+  for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
+    assert_int_equal(vc_control_authorize_publisher(&options, "demo", queries[i], NOW, &why), 1);
+  }
+  char query[8300];
+  snprintf(query, sizeof query, "token=%08000d", 0);
+  assert_int_equal(vc_control_authorize_publisher(&options, "demo", query, NOW, &why), 1);
+}
+
+static void test_without_a_secret_nobody_is_asked(void **state)
+{
+  const struct vc_control_options open = {.publish_secret = NULL};
+  const char *why;
+  assert_int_equal(vc_control_authorize_publisher(&open, "demo", "", NOW, &why), 0);
+}
+
+static void test_time(void **state)
+{
+  const char *token = rig_token(SECRET, "HS256", GOOD);
+  expect_at(NOW + 60, "demo", token, NULL);
+  expect_at(NOW + 65, "demo", token, NULL); // clocks are not quite equal
+  expect_at(NOW + 66, "demo", token, "expired");
+  expect_at(NOW + 1000000, "demo", token, "expired");
+}
+
+static void test_an_expiry_that_never_comes(void **state)
+{
+  expect_grants("{\"session\":\"demo\",\"exp\":9223372036854775807}", NULL);
+}
+
+static void test_an_expiry_is_needed(void **state)
+{
+  static const char *const grants[] = {
+      "{\"session\":\"demo\"}",
+      "{\"session\":\"demo\",\"exp\":0}",
+      "{\"session\":\"demo\",\"exp\":-1}",
+      "{\"session\":\"demo\",\"exp\":null}",
+      "{\"session\":\"demo\",\"exp\":\"1790000060\"}",
+      "{\"session\":\"demo\",\"exp\":[1790000060]}",
+      "{\"session\":\"demo\",\"exp\":true}",
+  };
+  for (size_t i = 0; i < sizeof grants / sizeof *grants; i++) {
+    expect_grants(grants[i], "not valid");
+  }
+}
+
+// RFC 7519: a NumericDate may have a fraction.
+static void test_times_with_a_fraction(void **state)
+{
+  expect_grants("{\"session\":\"demo\",\"exp\":1790000060.5}", NULL);
+  expect_grants("{\"session\":\"demo\",\"exp\":1789999990.5}", "expired");
+  expect_grants("{\"session\":\"demo\",\"exp\":1e300}", NULL);
+  expect_grants("{\"session\":\"demo\",\"exp\":1790000060,\"nbf\":1790000030.5}", "not valid");
+}
+
+static void test_a_token_that_is_not_good_yet(void **state)
+{
+  expect_grants("{\"session\":\"demo\",\"exp\":1790000060,\"nbf\":1789999999}", NULL);
+  expect_grants("{\"session\":\"demo\",\"exp\":1790000060,\"nbf\":1790000005}", NULL);
+  expect_grants("{\"session\":\"demo\",\"exp\":1790000060,\"nbf\":1790000006}", "not valid");
+  expect_grants("{\"session\":\"demo\",\"exp\":1790000060,\"nbf\":9223372036854775807}",
+                "not valid");
+  expect_grants("{\"session\":\"demo\",\"exp\":1790000060,\"nbf\":\"tomorrow\"}", "not valid");
+}
+
+static void test_sessions(void **state)
+{
+  static const char *const others[] = {"other", "Demo", "demo2", "dem", "", "demo*", "d*", "**"};
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    char grants[128];
+    snprintf(grants, sizeof grants, "{\"session\":\"%s\",\"exp\":1790000060}", others[i]);
+    expect_grants(grants, "another session");
+  }
+  expect_grants("{\"exp\":1790000060}", "not valid");
+  expect_grants("{\"session\":null,\"exp\":1790000060}", "not valid");
+  expect_grants("{\"session\":[\"demo\"],\"exp\":1790000060}", "not valid");
+  expect_grants("{\"session\":7,\"exp\":1790000060}", "not valid");
+  expect_at(NOW, "*", rig_token(SECRET, "HS256", GOOD), "another session");
+}
+
+static void test_signatures(void **state)
+{
+  static const char *const algorithms[] = {"none", "HS384", "HS512"};
+  for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++) {
+    expect(rig_token(SECRET, algorithms[i], GOOD), "not valid");
+  }
+  expect(rig_token("guess", "HS256", GOOD), "not valid");
+  expect(rig_token(SECRET "," OLD, "HS256", GOOD), "not valid");
+  expect(rig_token(SECRET "x", "HS256", GOOD), "not valid");
+}
+
+// Every byte of it counts.
+static void test_a_changed_token_is_none(void **state)
+{
+  char token[1024];
+  snprintf(token, sizeof token, "%s", rig_token(SECRET, "HS256", GOOD));
+  size_t n = strlen(token);
+  for (size_t i = 0; i + 1 < n; i++) { // the last digit has bits that mean nothing
+    char was = token[i];
+    token[i] = was == 'A' ? 'B' : 'A';
+    expect(token, "not valid");
+    token[i] = was;
+  }
+  for (size_t i = 0; i < n; i++) {
+    char was = token[i];
+    token[i] = '\0';
+    expect(token, "not valid");
+    token[i] = was;
+  }
+  expect(token, NULL);
+}
+
+static void test_what_is_no_token(void **state)
+{
+  static const char *const texts[] = {
+      ".", "..", "...", "....", "a.b.c", "e30.e30.", "bnVsbA.bnVsbA.bnVsbA", "eyJhbGciOiJIUzI1NiJ9",
+      "eyJhbGciOiJIUzI1NiJ9..", "W10.W10.W10",
+      // {"alg":"none"} and {"alg":"NONE"}, unsigned
+      "eyJhbGciOiJub25lIn0.eyJzZXNzaW9uIjoiKiIsImV4cCI6OTk5OTk5OTk5OX0.",
+      "eyJhbGciOiJOT05FIn0.eyJzZXNzaW9uIjoiKiIsImV4cCI6OTk5OTk5OTk5OX0."};
+  for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    expect(texts[i], "not valid");
+  }
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_a_good_token),
+      cmocka_unit_test(test_no_token),
+      cmocka_unit_test(test_without_a_secret_nobody_is_asked),
+      cmocka_unit_test(test_time),
+      cmocka_unit_test(test_an_expiry_that_never_comes),
+      cmocka_unit_test(test_an_expiry_is_needed),
+      cmocka_unit_test(test_times_with_a_fraction),
+      cmocka_unit_test(test_a_token_that_is_not_good_yet),
+      cmocka_unit_test(test_sessions),
+      cmocka_unit_test(test_signatures),
+      cmocka_unit_test(test_a_changed_token_is_none),
+      cmocka_unit_test(test_what_is_no_token),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
