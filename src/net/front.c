@@ -129,10 +129,15 @@ static void request_init(const struct vc_front *front, struct vc_request *reques
   const struct mg_request_info *info = mg_get_request_info(connection);
   *request = (struct vc_request){
       .method = info->request_method,
-      .path = info->local_uri != NULL ? info->local_uri : "",
+      .path = request->path_bytes,
       .query = info->query_string != NULL ? info->query_string : "",
       .connection = (struct mg_connection *)connection,
   };
+  // Civetweb would end the path at a %00, where whoever stands before the node reads on.
+  const char *path = info->local_uri != NULL ? info->local_uri : "";
+  if (vc_percent_decode(path, strlen(path), request->path_bytes, sizeof request->path_bytes) < 0) {
+    request->path_bytes[0] = '\0';
+  }
   vc_address_parse(info->remote_addr, &request->client);
   request->client.port = (uint16_t)info->remote_port;
   request->is_forwarded = vc_request_header(request, "X-Forwarded-For") != NULL ||
@@ -212,12 +217,22 @@ static void log_access(const struct vc_request *request)
          VC_STR("path", request->path), VC_INT("status", request->status));
 }
 
+static void refuse_path(struct vc_front *front, struct vc_request *request)
+{
+  atomic_fetch_add_explicit(&front->n_bad_requests, 1, memory_order_relaxed);
+  vc_respond_error(request, 400, "the path is malformed or too long");
+}
+
 static int handle_request(struct mg_connection *connection, void *context)
 {
   struct vc_front *front = context;
   struct vc_request request;
   request_init(front, &request, connection);
-  front->settings.handle(front->settings.context, &request);
+  if (request.path[0] != '\0') {
+    front->settings.handle(front->settings.context, &request);
+  } else {
+    refuse_path(front, &request);
+  }
   if (request.status == 0) {
     vc_respond_error(&request, 404, "there is nothing at this path");
   }
@@ -255,6 +270,11 @@ static int socket_open(const struct mg_connection *connection, void *context)
   struct vc_front *front = context;
   struct vc_request request;
   request_init(front, &request, connection);
+  if (request.path[0] == '\0') {
+    refuse_path(front, &request);
+    log_access(&request);
+    return 1;
+  }
   int status = front->settings.takes_sockets
                    ? front->settings.open(front->settings.context, &request)
                    : (vc_respond_error(&request, 404, "no WebSocket is served here"), 1);
@@ -374,7 +394,7 @@ static struct mg_context *start_civetweb(struct vc_front *front, char *why, size
                            "max_request_size",
                            REQUEST_SIZE,
                            "decode_url",
-                           "yes",
+                           "no",
                            NULL};
   const struct mg_callbacks callbacks = {.log_message = log_message, .http_error = handle_error};
   struct mg_init_data init = {

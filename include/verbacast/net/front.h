@@ -18,18 +18,20 @@
 #include <verbacast/base/error.h>
 
 #define VC_FRONT_BODY_MAX 65536
+#define VC_FRONT_PATH_MAX 1024 // a longer path is refused
 
 struct vc_front;
 
 // Borrowed by a handler while it runs.
 struct vc_request {
   const char *method;
-  const char *path;         // decoded, without query
+  const char *path;         // decoded once, without query
   const char *query;        // "" none; never logged
   struct vc_address client; // behind TRUSTED_PROXIES: theirs
   int is_forwarded;         // it carries X-Forwarded-For or Forwarded
   int status;               // what was answered, 0: nothing yet
   void *connection;         // Civetweb's
+  char path_bytes[VC_FRONT_PATH_MAX];
 };
 
 // Returns: the header's value or NULL.

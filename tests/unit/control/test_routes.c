@@ -1,0 +1,338 @@
+// What a path means, and what is answered where nothing is asked of a room.
+#include "rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define SLUG_128                                                                                   \
+  "a0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890"   \
+  "123456789012345678901234567890123456"
+
+static struct rig *rig;    // without secrets
+static struct rig *public; // --insecure, behind a proxy of ours
+
+static int set_up(void **state)
+{
+  static const char *const environment[] = {"INSECURE=1", NULL};
+  rig = rig_create(&environment[1], "");
+  public = rig_create(environment, "127.0.0.1, 10.0.0.0/8");
+  rig_reply(rig, VC_QUERY_TRANSCRIPT, (struct rig_reply){.status = 200, .text = "[]"});
+  rig_reply(rig, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  rig_destroy(rig);
+  rig_destroy(public);
+  return 0;
+}
+
+static void expect(const char *method, const char *target, int status)
+{
+  int got = rig_ask(rig, HTTP_DOOR, method, target, "");
+  if (got != status) {
+    fail_msg("%s %s: %d, not %d: %s", method, target, got, status, rig->body);
+  }
+}
+
+static void expect_slug(const char *target, const char *slug)
+{
+  expect("GET", target, 200);
+  assert_string_equal(rig->asked, slug);
+}
+
+static void test_a_sessions_name(void **state)
+{
+  assert_int_equal(strlen(SLUG_128), 128);
+  expect_slug("/sessions/demo/transcript.txt", "demo");
+  expect_slug("/sessions/0/transcript.txt", "0");
+  expect_slug("/sessions/A-b_c.d/transcript.json", "A-b_c.d");
+  expect_slug("/sessions/" SLUG_128 "/transcript.txt", SLUG_128);
+  expect("GET", "/sessions/" SLUG_128 "x/transcript.txt", 404);
+}
+
+static void test_what_is_no_sessions_name(void **state)
+{
+  static const char *const names[] = {
+      "-x",      ".x",      "_x",    "d%20mo", "d%2520mo", "d%c3%a9", "d%22mo", "d%0amo",
+      "%2e%2ex", "demo%27", "d*",    "d'mo",   "d%09mo",   "%2d",     "d%7f",   "d%3cb",
+      "d;x",     "d,x",     "~demo", "d=x",    "d:x",      "d@x",     "d+x"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    char target[128];
+    snprintf(target, sizeof target, "/sessions/%s/transcript.txt", names[i]);
+    expect("GET", target, 404);
+    snprintf(target, sizeof target, "/sessions/%s", names[i]);
+    expect("DELETE", target, 404);
+    snprintf(target, sizeof target, "/live/%s", names[i]);
+    assert_int_equal(rig_upgrade(rig, target, ""), 404);
+  }
+}
+
+static void test_percent_encoding_is_undone_once(void **state)
+{
+  expect_slug("/sessions/d%65mo/transcript.txt", "demo");
+  expect_slug("/%73essions/demo/transcript%2etxt", "demo");
+  expect("GET", "/sessions/d%2565mo/transcript.txt", 404);
+  expect("GET", "/sessions/demo/transcript.txt%3ftoken=x", 404);
+}
+
+// C would see a path end at its NUL, and whoever stands before the node would not.
+static void test_a_malformed_path(void **state)
+{
+  static const char *const targets[] = {"/healthz%00",
+                                        "/healthz%00/nothing",
+                                        "/%00",
+                                        "/sessions/demo%00x/transcript.txt",
+                                        "/sessions/demo/transcript.txt%00.exe",
+                                        "/healthz%",
+                                        "/healthz%zz",
+                                        "/healthz%4"};
+  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+    expect("GET", targets[i], 400);
+  }
+  char target[2048];
+  snprintf(target, sizeof target, "/%01500d", 0);
+  expect("GET", target, 400);
+  expect("DELETE", "/sessions/demo%00x", 400);
+  assert_int_equal(rig_upgrade(rig, "/live/demo%00x", ""), 400);
+}
+
+// Nobody is asked for anything.
+static void expect_refused(const char *method, const char *target)
+{
+  rig->asked[0] = '\0';
+  int status = rig_ask(rig, HTTP_DOOR, method, target, "");
+  if ((status != 404 && status != 405) || rig->asked[0] != '\0') {
+    fail_msg("%s %s: %d, asked '%s'", method, target, status, rig->asked);
+  }
+}
+
+static void test_dot_segments_lead_nowhere_else(void **state)
+{
+  static const char *const targets[] = {
+      "/pages/../secret",
+      "/pages/..%2f..%2f..%2fetc%2fpasswd",
+      "/pages/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+      "/pages/..%5c..%5csecret",
+      "/pages/....//....//etc/passwd",
+      "/pages//etc/passwd",
+      "/../../etc/passwd",
+      "/sessions/../transcript.txt",
+      "/sessions/%2e%2e/transcript.txt",
+      "/sessions/./transcript.txt",
+      "/sessions/..%5cx/transcript.txt",
+  };
+  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+    expect_refused("GET", targets[i]);
+  }
+  expect_refused("DELETE", "/sessions/..");
+  expect_refused("DELETE", "/sessions/.");
+  expect_refused("DELETE", "/sessions/%2e");
+  expect_refused("DELETE", "/sessions/demo/..");
+  assert_int_equal(rig_upgrade(rig, "/live/..", ""), 404);
+  assert_int_equal(rig_upgrade(rig, "/live/x/../..", ""), 404);
+}
+
+static void test_paths(void **state)
+{
+  static const char *const nowhere[] = {
+      "/nothing",
+      "/Healthz",
+      "/healthz/",
+      "/healthz/x",
+      "/healthzx",
+      "/metrics/",
+      "/dashboard/",
+      "/pages",
+      "/pages/",
+      "/pages/nothing.js",
+      "/pages/index.html",
+      "/sessions/",
+      "/sessions/demo/",
+
+      "/sessions/demo/transcript",
+      "/admin",
+      "/admin/",
+      "/admin/kick/x",
+      "/transcript.txt",
+      "/sessions/demo/transcript.",
+      "/sessions/demo/transcript.TXT",
+      "/sessions/demo/transcript.txt/",
+      "/sessions/demo/x/transcript.txt",
+      "/sessions/demo/transcript.doc",
+  };
+  for (size_t i = 0; i < sizeof nowhere / sizeof *nowhere; i++) {
+    if (strcmp(nowhere[i], "/pages/index.html") != 0) {
+      expect("GET", nowhere[i], 404);
+    }
+  }
+  static const char *const pages[] = {"/", "/dashboard", "/pages/viewer.js", "/healthz", "/readyz"};
+  for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
+    expect("GET", pages[i], 200);
+    expect("HEAD", pages[i], 200);
+    assert_int_equal(rig->body_size, 0);
+    assert_null(strstr(rig->head, "Content-Length: 0"));
+  }
+}
+
+static void expect_allow(const char *method, const char *target, const char *allow)
+{
+  char line[64];
+  expect(method, target, 405);
+  snprintf(line, sizeof line, "Allow: %s\r\n", allow);
+  assert_non_null(strstr(rig->head, line));
+}
+
+static void test_methods(void **state)
+{
+  expect_allow("POST", "/metrics", "GET, HEAD");
+  expect_allow("DELETE", "/", "GET, HEAD");
+  expect_allow("PUT", "/healthz", "GET, HEAD");
+  expect_allow("GET", "/admin/kick", "POST");
+  expect_allow("GET", "/sessions/demo", "DELETE");
+  expect_allow("DELETE", "/sessions/demo/transcript.txt", "GET, HEAD");
+  expect("DELETE", "/nothing", 404);
+}
+
+static void test_a_sockets_path_without_a_handshake(void **state)
+{
+  expect("GET", "/live/demo", 426);
+  assert_non_null(strstr(rig->head, "Upgrade: websocket\r\n"));
+}
+
+// --- WebSockets
+
+static void test_a_viewer_comes(void **state)
+{
+  assert_int_equal(rig_upgrade(rig, "/live/d%65mo", ""), 101);
+  assert_string_equal(rig->newcomer.slug, "demo");
+  assert_int_equal(rig->newcomer.since.epoch, 0);
+  assert_int_equal(rig_upgrade(rig, "/live/" SLUG_128, ""), 101);
+  assert_string_equal(rig->newcomer.slug, SLUG_128);
+  assert_int_equal(rig_upgrade(rig, "/live/" SLUG_128 "x", ""), 404);
+  assert_int_equal(rig_upgrade(rig, "/live/demo?token=whatever", ""), 101);
+}
+
+static void test_where_no_viewer_comes(void **state)
+{
+  static const char *const targets[] = {"/",         "/live",       "/live/",         "/live//demo",
+                                        "/live/a/b", "/live/demo/", "/sessions/demo", "/nothing",
+                                        "/metrics"};
+  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+    int status = rig_upgrade(rig, targets[i], "");
+    if (status != 404 && strcmp(targets[i], "/live//demo") != 0) {
+      fail_msg("%s: %d", targets[i], status);
+    }
+  }
+}
+
+static void test_since(void **state)
+{
+  assert_int_equal(rig_upgrade(rig, "/live/demo?since=1790000000000.41", ""), 101);
+  assert_int_equal(rig->newcomer.since.epoch, 1790000000000);
+  assert_int_equal(rig->newcomer.since.seq, 41);
+  assert_int_equal(rig_upgrade(rig, "/live/demo?since=1%2E0", ""), 101);
+  assert_int_equal(rig->newcomer.since.epoch, 1);
+  assert_int_equal(rig_upgrade(rig, "/live/demo?since=", ""), 101);
+  assert_int_equal(rig->newcomer.since.epoch, 0);
+  static const char *const bad[] = {
+      "1",
+      "1.",
+      ".1",
+      "0.1",
+      "-1.2",
+      "1.-2",
+      "1.2.3",
+      "1,2",
+      "+1.2",
+      "1.x",
+      "0x1.2",
+      "1. 2",
+      "%201.2",
+      "1.2%00",
+      "%",
+      "1.%",
+      "99999999999999999999.1",
+      "1.99999999999999999999",
+      "1.00000000000000000000000000000000000000000000000000000000000000"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    char target[160];
+    snprintf(target, sizeof target, "/live/demo?since=%s", bad[i]);
+    int status = rig_upgrade(rig, target, "");
+    if (status != 400 && strchr(bad[i], ' ') == NULL) {
+      fail_msg("since=%s: %d", bad[i], status);
+    }
+  }
+}
+
+static void set_full(int is_full)
+{
+  pthread_mutex_lock(&rig->mutex);
+  rig->is_full = is_full;
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+static void test_a_full_node_says_so_before_the_handshake(void **state)
+{
+  set_full(1);
+  assert_int_equal(rig_upgrade(rig, "/live/demo", ""), 503);
+  assert_non_null(strstr(rig->head, "Retry-After:"));
+  set_full(0);
+  assert_int_equal(rig_upgrade(rig, "/live/demo", ""), 101);
+}
+
+static void test_who_is_exempt_of_the_limit_by_address(void **state)
+{
+  struct vc_address far;
+  assert_int_equal(vc_address_parse("192.0.2.1", &far), 0);
+  assert_int_equal(rig_upgrade(public, "/live/demo", ""), 101);
+  assert_int_equal(public->newcomer.is_exempt, 1);
+  assert_int_equal(rig_upgrade(public, "/live/demo", "X-Forwarded-For: 192.0.2.1, 10.1.1.1\r\n"),
+                   101);
+  assert_int_equal(public->newcomer.is_exempt, 0);
+  assert_true(vc_address_equal(&public->newcomer.address, &far));
+  assert_int_equal(vc_limits_enter(public->limits, &far, 0), 0); // it may have one
+  assert_int_equal(rig_upgrade(public, "/live/demo", "X-Forwarded-For: 192.0.2.1\r\n"), 503);
+  assert_int_equal(rig_upgrade(public, "/live/demo", "X-Forwarded-For: 192.0.2.2\r\n"), 101);
+  assert_int_equal(rig_upgrade(public, "/live/demo", ""), 101);
+  vc_limits_leave(public->limits, &far, 0);
+}
+
+// Last: it does not come back from it.
+static void test_a_draining_node(void **state)
+{
+  expect("GET", "/readyz", 200);
+  vc_control_drain(rig->control, 0);
+  expect("GET", "/readyz", 404);
+  expect("GET", "/healthz", 200);
+  assert_int_equal(rig_upgrade(rig, "/live/demo", ""), 101);
+  vc_control_drain(rig->control, 1);
+  assert_int_equal(rig_upgrade(rig, "/live/demo", ""), 503);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_a_sessions_name),
+      cmocka_unit_test(test_what_is_no_sessions_name),
+      cmocka_unit_test(test_percent_encoding_is_undone_once),
+      cmocka_unit_test(test_a_malformed_path),
+      cmocka_unit_test(test_dot_segments_lead_nowhere_else),
+      cmocka_unit_test(test_paths),
+      cmocka_unit_test(test_methods),
+      cmocka_unit_test(test_a_sockets_path_without_a_handshake),
+      cmocka_unit_test(test_a_viewer_comes),
+      cmocka_unit_test(test_where_no_viewer_comes),
+      cmocka_unit_test(test_since),
+      cmocka_unit_test(test_a_full_node_says_so_before_the_handshake),
+      cmocka_unit_test(test_who_is_exempt_of_the_limit_by_address),
+      cmocka_unit_test(test_a_draining_node),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
