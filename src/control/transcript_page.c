@@ -76,8 +76,9 @@ static void print(struct call *call, const json_t *held, int is_held_complete,
   long n_stored = add_from_store(call->control, call->slug, &document);
   add_held(held, &document);
   vc_transcript_end(&document.printer);
+  // Where there is a store, what is older than all that the ledger holds may stand in it.
   int has_store = call->control->settings.options->database_url[0] != '\0';
-  int is_complete = is_held_complete || (has_store && n_stored >= 0);
+  int is_complete = has_store ? n_stored >= 0 && n_stored < TRANSCRIPT_MAX : is_held_complete;
   if (held == NULL && n_stored <= 0) {
     vc_respond_error(call->request, n_stored < 0 ? 503 : 404,
                      n_stored < 0 ? "the database cannot be read" : "nothing is known of it");
@@ -109,8 +110,13 @@ void transcript_page(struct call *call)
   }
   struct vc_buffer *reply = vc_query_status(query) == 200 ? vc_query_reply(query) : NULL;
   json_t *held = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
+  int is_lost = held == NULL && vc_query_status(query) == 200;
   int is_complete = held != NULL && vc_query_is_complete(query);
   vc_query_unref(query);
-  print(call, held, is_complete, format);
+  if (is_lost) {
+    vc_respond_error(call->request, 503, "no memory");
+  } else {
+    print(call, held, is_complete, format);
+  }
   json_decref(held);
 }
