@@ -48,14 +48,18 @@ static void add_time(struct vc_text *text, double seconds, char point)
                  (int)(ms / 1000 % 60), point, (int)(ms % 1000));
 }
 
-// One line: line breaks end a cue's text or a line of plain text. WebVTT has markup.
-static void add_line(struct vc_text *text, const char *line, int is_markup)
+// One line: line breaks end a cue's text or a line of plain text. WebVTT has markup; SubRip has no
+// way to say an arrow, which its readers take for another cue's times.
+static void add_line(struct vc_text *text, const char *line, enum vc_transcript_format format)
 {
+  int is_vtt = format == VC_TRANSCRIPT_VTT, is_srt = format == VC_TRANSCRIPT_SRT;
   for (const char *s = line; *s != '\0'; s++) {
     if ((unsigned char)*s < ' ' || *s == 0x7f) {
       vc_text_add(text, " ");
-    } else if (is_markup && (*s == '&' || *s == '<' || *s == '>')) {
+    } else if (is_vtt && (*s == '&' || *s == '<' || *s == '>')) {
       vc_text_add(text, *s == '&' ? "&amp;" : *s == '<' ? "&lt;" : "&gt;");
+    } else if (is_srt && *s == '>' && s - line >= 2 && s[-1] == '-' && s[-2] == '-') {
+      vc_text_add(text, " >");
     } else {
       vc_text_append(text, s, 1);
     }
@@ -105,10 +109,10 @@ static void add_cue(struct vc_transcript_printer *printer, const struct vc_recor
   vc_text_add(text, "\n");
   if (fields->speaker != NULL) {
     vc_text_add(text, is_vtt ? "<v " : "");
-    add_line(text, fields->speaker, is_vtt);
+    add_line(text, fields->speaker, printer->format);
     vc_text_add(text, is_vtt ? ">" : ": ");
   }
-  add_line(text, fields->text, is_vtt);
+  add_line(text, fields->text, printer->format);
   vc_text_add(text, "\n\n");
 }
 
@@ -127,10 +131,10 @@ void vc_transcript_add(struct vc_transcript_printer *printer, const struct vc_re
     break;
   case VC_TRANSCRIPT_TXT:
     if (fields->speaker != NULL) {
-      add_line(printer->text, fields->speaker, 0);
+      add_line(printer->text, fields->speaker, printer->format);
       vc_text_add(printer->text, ": ");
     }
-    add_line(printer->text, fields->text, 0);
+    add_line(printer->text, fields->text, printer->format);
     vc_text_add(printer->text, "\n");
     break;
   case VC_TRANSCRIPT_SRT:

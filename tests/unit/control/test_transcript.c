@@ -186,6 +186,23 @@ static void test_line_breaks(void **state)
   expect_txt("A nn: one two  three  four five \n");
   expect_srt("1\n00:00:00,000 --> 00:00:01,000\nA nn: one two  three  four five \n\n");
   expect_vtt("WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n<v A nn>one two  three  four five \n\n");
+  hold_nothing();
+  hold(1000, 1, 0, 1, NULL, "a\n\n2\n00:00:05,000 --> 00:00:06,000\nnever said");
+  expect_srt("1\n00:00:00,000 --> 00:00:01,000\n"
+             "a  2 00:00:05,000 -- > 00:00:06,000 never said\n\n");
+}
+
+static void test_arrows(void **state)
+{
+  hold_nothing();
+  hold(1000, 1, 0, 1, "-->", "00:00:05,000 --> 00:00:06,000");
+  hold(1000, 2, 1, 2, NULL, "--->-->>->--");
+  expect_txt("-->: 00:00:05,000 --> 00:00:06,000\n--->-->>->--\n");
+  expect_srt("1\n00:00:00,000 --> 00:00:01,000\n-- >: 00:00:05,000 -- > 00:00:06,000\n\n"
+             "2\n00:00:01,000 --> 00:00:02,000\n--- >-- >>->--\n\n");
+  expect_vtt("WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n"
+             "<v --&gt;>00:00:05,000 --&gt; 00:00:06,000\n\n"
+             "00:00:01.000 --> 00:00:02.000\n---&gt;--&gt;&gt;-&gt;--\n\n");
 }
 
 static void test_markup_in_vtt_is_text(void **state)
@@ -318,6 +335,7 @@ int main(void)
       cmocka_unit_test(test_times),
       cmocka_unit_test(test_epochs_follow_each_other),
       cmocka_unit_test(test_line_breaks),
+      cmocka_unit_test(test_arrows),
       cmocka_unit_test(test_markup_in_vtt_is_text),
       cmocka_unit_test(test_a_json_string_stays_what_it_is),
       cmocka_unit_test(test_an_unknown_session),
