@@ -12,6 +12,7 @@
 #define ID_MAX 63
 #define LANGUAGE_MAX 31
 #define CHANNEL_MAX 255
+#define STATUS_MAX 999 // of HTTP
 
 const char vc_gladia_stop_recording[] = "{\"type\":\"stop_recording\"}";
 const char vc_gladia_keep_alive[] = "{\"type\":\"audio_chunk\",\"data\":{\"chunk\":\"\"}}";
@@ -244,7 +245,8 @@ static void parse_error(const json_t *error, struct vc_gladia_message *message)
                                            : vc_json_string(error, "message", "no reason given");
   snprintf(message->error_text, sizeof message->error_text, "%.*s",
            (int)vc_utf8_cut(text, strlen(text), sizeof message->error_text - 1), text);
-  message->status_code = (int)vc_json_integer(error, "status_code", 0);
+  long long code = vc_json_integer(error, "status_code", 0);
+  message->status_code = code > 0 && code <= STATUS_MAX ? (int)code : 0;
 }
 
 static int parse_audio_chunk(const json_t *root, const json_t *data,
@@ -312,7 +314,7 @@ static int parse_typed(const char *type, const json_t *root, struct vc_gladia_me
   }
   if (strcmp(type, "error") == 0) {
     const json_t *error = json_object_get(root, "error");
-    parse_error(error != NULL ? error : data, message);
+    parse_error(error != NULL && !json_is_null(error) ? error : data, message);
     return parse_plain(VC_GLADIA_ERROR, message);
   }
   return parse_plain(VC_GLADIA_IGNORED, message);

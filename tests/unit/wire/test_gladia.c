@@ -309,9 +309,22 @@ static void test_errors(void **state)
               "the text itself");
   check_error("{\"type\":\"error\",\"data\":{\"status_code\":500,\"message\":\"within\"}}",
               VC_GLADIA_ERROR, 500, "within");
+  check_error("{\"type\":\"error\",\"error\":null,\"data\":{\"message\":\"within\"}}",
+              VC_GLADIA_ERROR, 0, "within");
   check_error("{\"type\":\"error\"}", VC_GLADIA_ERROR, 0, "no reason given");
   check_error("{\"type\":\"error\",\"error\":{\"message\":7,\"status_code\":\"500\"}}",
               VC_GLADIA_ERROR, 0, "no reason given");
+}
+
+static void test_odd_status_codes(void **state)
+{
+  (void)state;
+  static const char *const odd[] = {"-1", "1000", "4294967697", "500.0", "null"};
+  for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+    char text[128];
+    snprintf(text, sizeof text, "{\"type\":\"error\",\"error\":{\"status_code\":%s}}", odd[i]);
+    check_error(text, VC_GLADIA_ERROR, 0, "no reason given");
+  }
 }
 
 // A long reason is cut between characters.
@@ -361,6 +374,7 @@ int main(void)
       cmocka_unit_test(test_malformed_acknowledgments),
       cmocka_unit_test(test_refused_audio),
       cmocka_unit_test(test_errors),
+      cmocka_unit_test(test_odd_status_codes),
       cmocka_unit_test(test_long_errors),
       cmocka_unit_test(test_without_memory),
   };
