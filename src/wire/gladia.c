@@ -98,15 +98,15 @@ static int read_number(const json_t *object, const char *key, double fallback, d
   return value != NULL && !json_is_null(value) && !json_is_number(value);
 }
 
-// A copy without blanks at the ends, cut at `most` bytes between characters.
+// A copy cut at `most` bytes between characters, without blanks at the ends.
 static char *trimmed(const char *text, size_t most)
 {
   text += strspn(text, " \t\r\n");
-  size_t n = strlen(text);
+  size_t n = vc_utf8_cut(text, strlen(text), most);
   while (n > 0 && strchr(" \t\r\n", text[n - 1]) != NULL) {
     n--;
   }
-  return strndup(text, vc_utf8_cut(text, n, most));
+  return strndup(text, n);
 }
 
 struct words {
@@ -181,7 +181,7 @@ static int parse_speaker(const json_t *utterance, char *speaker, size_t size)
     snprintf(speaker, size, "%lld", (long long)json_integer_value(value));
     return 1;
   }
-  if (json_is_string(value)) {
+  if (json_string_length(value) > 0) {
     const char *text = json_string_value(value);
     snprintf(speaker, size, "%.*s", (int)vc_utf8_cut(text, strlen(text), size - 1), text);
     return 1;

@@ -223,6 +223,7 @@ static void test_speakers(void **state)
   check_speaker(UTTERANCE(",\"speaker\":12"), "12");
   check_speaker(UTTERANCE(",\"speaker\":\"Ann\""), "Ann");
   check_speaker(UTTERANCE(",\"speaker\":true"), NULL);
+  check_speaker(UTTERANCE(",\"speaker\":\"\""), NULL);
 #define SEVEN "\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac"
   check_speaker(UTTERANCE(",\"speaker\":\"" SEVEN SEVEN SEVEN SEVEN "\""), SEVEN SEVEN SEVEN);
 }
@@ -289,6 +290,9 @@ static void test_too_much_is_cut(void **state)
   struct vc_utterance *utterance = heard_many("\xe2\x82\xac", VC_GLADIA_TEXT_MAX / 3 + 1);
   assert_int_equal(strlen(utterance->text), VC_GLADIA_TEXT_MAX / 3 * 3);
   assert_int_equal(utterance->n_words, VC_GLADIA_WORDS_MAX);
+  vc_utterance_destroy(&utterance);
+  utterance = heard_many("a ", VC_GLADIA_TEXT_MAX / 2 + 1);
+  assert_int_equal(strlen(utterance->text), VC_GLADIA_TEXT_MAX - 1);
   vc_utterance_destroy(&utterance);
   utterance = heard_many("ab", VC_GLADIA_WORDS_MAX);
   assert_int_equal(strlen(utterance->text), VC_GLADIA_WORDS_MAX * 2);
