@@ -41,7 +41,8 @@ static void expect_at(int64_t now_s, const char *slug, const char *token, const 
   snprintf(query, sizeof query, "token=%s", token);
   int status = vc_control_authorize_publisher(&options, slug, query, now_s, &got);
   if (status != (why != NULL) || (why != NULL && strstr(got, why) == NULL)) {
-    fail_msg("'%s': %d, '%s', not '%s'", token, status, got != NULL ? got : "", why);
+    fail_msg("'%s': %d, '%s', not '%s'", token, status, got != NULL ? got : "",
+             why != NULL ? why : "let in");
   }
 }
 
