@@ -1,0 +1,206 @@
+// What is asked of the rooms and printed: /metrics, /sessions, /admin/kick, erasure.
+#include "rig.h"
+
+#include <verbacast/wire/json.h>
+
+#include <stdio.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define LAG_OF_A_WORKER                                                                            \
+  "{\"demo\":{\"clients\":2,\"queue_size\":7,\"lag\":{\"count\":2,\"count_total\":5,\"sum\":6.0,"  \
+  "\"min\":2.0,\"max\":4.0,\"buckets\":{\"44\":1,\"47\":1}}},"                                     \
+  "\"quiet\":{\"clients\":1,\"queue_size\":0,\"lag\":{\"count\":0,\"count_total\":3,\"sum\":0,"    \
+  "\"min\":0,\"max\":0,\"buckets\":{}}},"                                                          \
+  "\"ended\":{\"clients\":1,\"queue_size\":0,\"lag\":{\"count\":0,\"count_total\":3,\"sum\":0,"    \
+  "\"min\":0,\"max\":0,\"buckets\":{}}}}"
+
+static struct rig *rig;
+
+static int set_up(void **state)
+{
+  static const char *const environment[] = {"METRICS_PER_SESSION=1", NULL};
+  rig = rig_create(environment, "");
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  rig_destroy(rig);
+  return 0;
+}
+
+static int answer(void **state)
+{
+  rig_reply(rig, VC_QUERY_SESSIONS,
+            (struct rig_reply){.status = 200,
+                               .text = "[{\"slug\":\"demo\",\"state\":\"live\"},"
+                                       "{\"slug\":\"quiet\",\"state\":\"reconnecting\"},"
+                                       "{\"slug\":\"ended\",\"state\":\"ended\"}]"});
+  rig_reply(rig, VC_QUERY_VIEWERS, (struct rig_reply){.status = 200, .text = LAG_OF_A_WORKER});
+  rig_reply(rig, VC_QUERY_PUBLISHERS,
+            (struct rig_reply){.status = 200, .text = "{\"demo\":{\"address\":\"192.0.2.1\"}}"});
+  rig_reply(rig, VC_QUERY_KICK_PUBLISHER, (struct rig_reply){.status = 200});
+  rig_reply(rig, VC_QUERY_KICK_VIEWERS, (struct rig_reply){.status = 404});
+  rig_reply(rig, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
+  return 0;
+}
+
+static json_t *get_json(const char *target)
+{
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, target), 200);
+  json_t *json = vc_json_parse(rig->body, rig->body_size, NULL);
+  assert_non_null(json);
+  return json;
+}
+
+// Both workers say the same: what they have is added up.
+static void test_a_sessions_lag_is_that_of_all_workers(void **state)
+{
+  json_t *page = get_json("/metrics");
+  const json_t *session = json_object_get(json_object_get(page, "sessions"), "demo");
+  assert_int_equal(vc_json_integer(session, "clients", 0), 4);
+  assert_int_equal(vc_json_integer(session, "queue_size", 0), 7);
+  assert_true(vc_json_real(session, "broadcast_lag_ms", 0) == 3);
+  assert_string_equal(vc_json_string(session, "state", ""), "live");
+  const json_t *lag =
+      json_object_get(json_object_get(page, "latency"), "ws.session_broadcast_lag_ms.demo");
+  assert_int_equal(vc_json_integer(lag, "count", 0), 4);
+  assert_int_equal(vc_json_integer(lag, "count_total", 0), 10);
+  assert_true(vc_json_real(lag, "min", 0) == 2 && vc_json_real(lag, "max", 0) == 4);
+  assert_int_equal(rig->n_asked[VC_QUERY_VIEWERS], 2);
+  json_decref(page);
+}
+
+static void test_a_quiet_session_has_no_lag_now(void **state)
+{
+  json_t *page = get_json("/metrics");
+  const json_t *latency = json_object_get(page, "latency");
+  const json_t *lag = json_object_get(latency, "ws.session_broadcast_lag_ms.quiet");
+  const json_t *session = json_object_get(json_object_get(page, "sessions"), "quiet");
+  assert_true(json_is_null(json_object_get(session, "broadcast_lag_ms")));
+  assert_int_equal(vc_json_integer(lag, "count", -1), 0);
+  assert_int_equal(vc_json_integer(lag, "count_total", 0), 6);
+  assert_true(json_is_null(json_object_get(lag, "avg")));
+  assert_true(json_is_null(json_object_get(lag, "p99")));
+  json_decref(page);
+}
+
+static void test_only_live_sessions_are_listed(void **state)
+{
+  json_t *page = get_json("/metrics");
+  assert_null(json_object_get(json_object_get(page, "sessions"), "ended"));
+  assert_null(
+      json_object_get(json_object_get(page, "latency"), "ws.session_broadcast_lag_ms.ended"));
+  json_decref(page);
+}
+
+static void expect_form(const char *target, const char *headers, const char *type)
+{
+  char line[96];
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "GET", target, headers), 200);
+  snprintf(line, sizeof line, "Content-Type: %s", type);
+  if (strstr(rig->head, line) == NULL) {
+    fail_msg("%s with '%s' is not %s", target, headers, type);
+  }
+}
+
+static void test_which_form_is_asked_for(void **state)
+{
+  static const char json[] = "application/json\r\n", text[] = "text/plain; version=0.0.4";
+  expect_form("/metrics", "", json);
+  expect_form("/metrics", "Accept: */*\r\n", json);
+  expect_form("/metrics", "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n", json);
+  expect_form("/metrics", "Accept: application/json, text/plain, */*\r\n", json);
+  expect_form("/metrics?format=json", "Accept: text/plain\r\n", json);
+  expect_form("/metrics", "Accept: text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n", text);
+  expect_form("/metrics", "Accept: application/openmetrics-text;version=1.0.0\r\n", text);
+  expect_form("/metrics?format=prometheus", "Accept: application/json\r\n", text);
+  assert_non_null(strstr(rig->body, "\nverbacast_session_clients{session=\"demo\"} 4\n"));
+  assert_non_null(strstr(rig->body, "\nverbacast_session_broadcast_lag_ms{session=\"demo\"} 3\n"));
+  assert_null(strstr(rig->body, "verbacast_session_broadcast_lag_ms{session=\"quiet\"}"));
+  assert_non_null(strstr(rig->body, "\nverbacast_info{node=\"a1\",version=\"1\"} 1\n"));
+}
+
+static void test_rooms_that_do_not_answer_well(void **state)
+{
+  rig_reply(rig, VC_QUERY_VIEWERS, (struct rig_reply){.status = 503});
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/metrics"), 503);
+  assert_non_null(strstr(rig->head, "Retry-After:"));
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/metrics?format=prometheus"), 200); // the rest
+  rig_reply(rig, VC_QUERY_PUBLISHERS, (struct rig_reply){.status = 200, .text = "{"});
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions"), 503);
+}
+
+static void test_the_list_of_sessions(void **state)
+{
+  json_t *list = get_json("/sessions");
+  assert_int_equal(json_array_size(list), 3);
+  const json_t *publisher = json_object_get(json_array_get(list, 0), "publisher");
+  assert_string_equal(vc_json_string(publisher, "address", ""), "192.0.2.1");
+  assert_true(json_is_null(json_object_get(json_array_get(list, 1), "publisher")));
+  json_decref(list);
+}
+
+static void test_kicks(void **state)
+{
+  static const struct {
+    const char *body;
+    int status;
+  } kicks[] = {
+      {"{\"session\":\"demo\"}", 200},
+      {"{\"session\":\"demo\",\"what\":\"publisher\"}", 200},
+      {"{\"session\":\"demo\",\"what\":\"viewers\"}", 404},
+      {"{\"session\":\"demo\",\"what\":\"all\"}", 400},
+      {"{\"session\":\"\"}", 400},
+      {"{\"session\":\"../x\"}", 400},
+      {"{\"session\":[\"demo\"]}", 400},
+      {"{\"session\":\"demo\\u0000x\"}", 400},
+      {"{}", 400},
+      {"[]", 400},
+      {"", 400},
+      {"{\"session\":\"demo\"", 400},
+      {"\xff", 400},
+  };
+  for (size_t i = 0; i < sizeof kicks / sizeof *kicks; i++) {
+    int status = rig_post(rig, ADMIN_DOOR, "/admin/kick", "", kicks[i].body);
+    if (status != kicks[i].status) {
+      fail_msg("%s: %d", kicks[i].body, status);
+    }
+  }
+  rig_reply(rig, VC_QUERY_KICK_VIEWERS, (struct rig_reply){.status = 200});
+  assert_int_equal(rig_post(rig, ADMIN_DOOR, "/admin/kick", "", kicks[2].body), 200);
+  assert_int_equal(rig->n_asked[VC_QUERY_KICK_VIEWERS], 2);
+  assert_string_equal(rig->asked, "demo");
+}
+
+static void test_erasure(void **state)
+{
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 200);
+  assert_int_equal(rig->n_asked[VC_QUERY_ERASE], 2); // ledger and journal
+  rig_reply(rig, VC_QUERY_ERASE, (struct rig_reply){.status = 409});
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 409);
+  assert_int_equal(rig->n_asked[VC_QUERY_ERASE], 1); // the journal keeps what is live
+  rig_reply(rig, VC_QUERY_ERASE, (struct rig_reply){.status = 404});
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 503);
+  assert_non_null(strstr(rig->body, "the journal did not delete it"));
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup(test_a_sessions_lag_is_that_of_all_workers, answer),
+      cmocka_unit_test_setup(test_a_quiet_session_has_no_lag_now, answer),
+      cmocka_unit_test_setup(test_only_live_sessions_are_listed, answer),
+      cmocka_unit_test_setup(test_which_form_is_asked_for, answer),
+      cmocka_unit_test_setup(test_rooms_that_do_not_answer_well, answer),
+      cmocka_unit_test_setup(test_the_list_of_sessions, answer),
+      cmocka_unit_test_setup(test_kicks, answer),
+      cmocka_unit_test_setup(test_erasure, answer),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
