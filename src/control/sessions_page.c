@@ -146,7 +146,8 @@ void kick_page(struct call *call)
   const char *why = NULL;
   json_t *body = vc_json_parse(call->body != NULL ? call->body : "", call->body_size, &why);
   const char *slug = vc_json_string(body, "session", "");
-  const char *what = vc_json_string(body, "what", "publisher");
+  const char *what =
+      json_object_get(body, "what") != NULL ? vc_json_string(body, "what", "") : "publisher";
   int is_known = strcmp(what, "publisher") == 0 || strcmp(what, "viewers") == 0;
   if (body == NULL || !vc_slug_is_valid(slug, strlen(slug)) || !is_known) {
     vc_respond_error(call->request, 400,

@@ -156,6 +156,8 @@ static void test_kicks(void **state)
       {"{\"session\":\"demo\",\"what\":\"publisher\"}", 200},
       {"{\"session\":\"demo\",\"what\":\"viewers\"}", 404},
       {"{\"session\":\"demo\",\"what\":\"all\"}", 400},
+      {"{\"session\":\"demo\",\"what\":7}", 400},
+      {"{\"session\":\"demo\",\"what\":null}", 400},
       {"{\"session\":\"\"}", 400},
       {"{\"session\":\"../x\"}", 400},
       {"{\"session\":[\"demo\"]}", 400},
