@@ -25,11 +25,12 @@ def fail(text):
 
 
 def run(command, what):
-    """Runs a step; its output is shown only when it fails."""
+    """Runs a step and gives its output, which is shown only when it fails."""
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         say(done.stdout[-4000:])
         fail(f"{what} failed: {' '.join(command)}")
+    return done.stdout
 
 
 def engine():
@@ -52,7 +53,9 @@ def build(stt_root):
         run(["meson", "configure", BUILD, f"-Dstt_root={stt_root}"], "configuring")
     else:
         run(["meson", "setup", BUILD, ROOT, "-Dbuildtype=release", f"-Dstt_root={stt_root}"], "configuring")
-    run(["ninja", "-C", BUILD, "src/main/verbacast", "src/main/verbacast-stt"], "building")
+    output = run(["ninja", "-C", BUILD, "src/main/verbacast", "src/main/verbacast-stt"], "building")
+    if "no work to do" in output:
+        say("nothing to build")
 
 
 class Server:

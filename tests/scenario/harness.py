@@ -64,14 +64,14 @@ def wait_until(condition, what, timeout=None):
 class Process:
     """A program of ours: started with free ports, its log kept, its end checked."""
 
-    def __init__(self, name, options=None, ready=True, arguments=(), folder=None):
+    def __init__(self, name, options=None, ready=True, arguments=(), folder=None, path=None):
         self.folder = folder or tempfile.mkdtemp(prefix="vc-")
         self.own_folder = folder is None
         self.log_path = os.path.join(self.folder, f"{name}-{time.monotonic_ns()}.log")
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("STT_", "RTMP_"))}
         environment.update({key: str(value) for key, value in (options or {}).items()})
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([program(name), *arguments], env=environment, stdout=subprocess.PIPE,
+            self.process = subprocess.Popen([path or program(name), *arguments], env=environment, stdout=subprocess.PIPE,
                                             stderr=log, cwd=self.folder)
         self.name = name
         self.addresses = {}

@@ -30,6 +30,24 @@ def test_usage_errors_name_option_value_and_range():
     assert status == 2 and "MAX_PUBLISHERS" in log, log
 
 
+def test_the_stt_server_says_the_same():
+    for arguments, words in ((["--stt-max-sessions", "10001"], ["STT_MAX_SESSIONS", "10001", "0 to 10000 sessions"]),
+                             (["--stt-max-sessions=4x"], ["STT_MAX_SESSIONS", "4x", "0 to 10000 sessions"]),
+                             (["--stt-max-sessions", "-1"], ["STT_MAX_SESSIONS", "-1"]),
+                             (["--stt-engine", "ear"], ["STT_ENGINE", "ear", "auto,sherpa,pocketsphinx"]),
+                             (["--stt-listen", "here"], ["STT_LISTEN", "here"]), (["--stt-listen"], ["STT_LISTEN"]),
+                             (["--stt-max-session", "4"], ["--stt-max-session", "--stt-max-sessions"])):
+        status, output, log = run(*arguments, name="verbacast-stt")
+        assert status == 2 and output == "" and log.startswith("verbacast-stt: "), (arguments, status, log)
+        for word in words:
+            assert word in log, (arguments, word, log)
+    status, output, log = run("--check-config", name="verbacast-stt", STT_API_KEYS="hush")
+    assert status == 0 and "STT_LISTEN=127.0.0.1:4100" in output, (status, output, log)
+    assert "hush" not in output + log
+    status, _, log = run("--check-config", name="verbacast-stt", STT_MODEL="/nonexistent")
+    assert status == 1 and "/nonexistent" in log, (status, log)
+
+
 def test_help_version_and_check():
     for name in ("verbacast", "verbacast-stt"):
         status, output, _ = run("--help", name=name)
