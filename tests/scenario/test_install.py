@@ -1,0 +1,115 @@
+"""What `meson install` puts where, and that it runs from there. (release only)"""
+
+import glob
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+
+import harness
+
+PREFIX = "usr/local"
+PROGRAMS = ("verbacast", "verbacast-stt")
+UNITS = f"{PREFIX}/lib/systemd/system"
+
+
+class Installed:
+    """A folder that `meson install` has filled."""
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="vc-install-")
+        run = subprocess.run(["meson", "install", "-C", harness.BUILD, "--no-rebuild", "--destdir", self.folder],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert run.returncode == 0, run.stdout[-3000:]
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.folder)
+
+    def path(self, *parts):
+        return os.path.join(self.folder, *parts)
+
+    def program(self, name):
+        return self.path(PREFIX, "bin", name)
+
+    def libraries(self):
+        return os.path.dirname(next(iter(glob.glob(self.path(PREFIX, "lib/**/libonnxruntime.so"), recursive=True)), ""))
+
+
+def node_settings():
+    return {"HTTP_LISTEN": "127.0.0.1:0", "ADMIN_LISTEN": "127.0.0.1:0", "RTMP_LISTEN": "127.0.0.1:0",
+            "STT_URL": "http://127.0.0.1:9/v2/live", "DRAIN_DELAY_MS": 0}
+
+
+def test_files_are_where_a_distribution_expects_them():
+    with Installed() as installed:
+        for name in PROGRAMS:
+            assert os.access(installed.program(name), os.X_OK), name
+            with open(installed.path(UNITS, f"{name}.service"), encoding="utf-8") as file:
+                unit = file.read()
+            assert f"ExecStart=/{PREFIX}/bin/{name}\n" in unit and "@" not in re.sub(r"@/run\S*|@system\S*|@priv\S*", "", unit)
+            pages = glob.glob(installed.path(PREFIX, "share/man/man8", f"{name}.8*"))
+            assert len(pages) == 1, pages
+            with (gzip.open if pages[0].endswith(".gz") else open)(pages[0], "rb") as file:
+                assert b".TH" in file.read(), pages
+        pages = set(os.listdir(installed.path(PREFIX, "share/verbacast/pages")))
+        assert pages == set(os.listdir(os.path.join(harness.ROOT, "src", "control", "pages"))), pages
+        strange = [name for name in os.listdir(installed.path(PREFIX, "bin")) if not name.startswith("verbacast")]
+        assert not strange, strange
+
+
+def test_nothing_points_into_the_build_folder():
+    with Installed() as installed:
+        for name in PROGRAMS:
+            read = subprocess.run(["readelf", "-d", installed.program(name)], stdout=subprocess.PIPE, text=True, check=True)
+            paths = re.findall(r"R(?:UN)?PATH\).*\[(.*)\]", read.stdout)
+            assert all(path.startswith(f"/{PREFIX}/lib") for path in paths), (name, paths)
+
+
+def test_the_installed_node_serves_its_pages():
+    with Installed() as installed, harness.Process("verbacast", node_settings(),
+                                                   path=installed.program("verbacast")) as node:
+        for path in ("/", "/dashboard"):
+            status, headers, page = harness.http(node.url("http", path))
+            assert status == 200 and headers["content-type"].startswith("text/html"), (path, status)
+            linked = re.findall(r'(?:src|href)="(/?pages/[^"]+)"', page)
+            assert linked, page[:500]
+            for each in linked:
+                assert harness.http(node.url("http", "/" + each.lstrip("/")))[0] == 200, each
+
+
+def test_the_installed_pages_can_take_the_place_of_the_built_in():
+    with Installed() as installed:
+        folder = installed.path(PREFIX, "share/verbacast/pages")
+        with open(os.path.join(folder, "index.html"), "a", encoding="utf-8") as file:
+            file.write("<!-- ours -->")
+        settings = {**node_settings(), "PAGES_DIR": folder}
+        with harness.Process("verbacast", settings, path=installed.program("verbacast")) as node:
+            assert harness.http(node.url("http", "/"))[2].endswith("<!-- ours -->")
+
+
+def test_the_installed_stt_finds_its_libraries_and_model():
+    if not harness.ENGINE:
+        raise harness.Skip("no sherpa-onnx engine")
+    with Installed() as installed:
+        settings = {"STT_LISTEN": "127.0.0.1:0", "STT_ENGINE": "sherpa", "LD_LIBRARY_PATH": installed.libraries(),
+                    "STT_MODEL": installed.path(PREFIX, "share/verbacast/stt")}
+        with harness.Process("verbacast-stt", settings, path=installed.program("verbacast-stt")) as stt:
+            assert harness.http(stt.url("stt", "/readyz"))[0] == 200
+
+
+def test_systemd_has_no_complaint_about_the_units():
+    if not shutil.which("systemd-analyze"):
+        raise harness.Skip("systemd-analyze is not on this machine")
+    with Installed() as installed:
+        shutil.copytree("/lib/systemd/system", installed.path("usr/lib/systemd/system"), symlinks=True)
+        for name in PROGRAMS:
+            run = subprocess.run(["systemd-analyze", "verify", "--man=no", f"--root={installed.folder}", f"{name}.service"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert run.returncode == 0 and name not in run.stdout, run.stdout
+
+
+if __name__ == "__main__":
+    harness.main(globals())
