@@ -30,6 +30,8 @@ extern const struct vc_option vc_journal_option_rows[];
 extern const struct vc_metric vc_journal_metrics[];
 
 struct vc_journal_row {
+  const char *key; // the session's slug
+  int64_t epoch;
   const char *value; // a record's JSON
   size_t size;
 };

@@ -24,15 +24,18 @@ enum vc_store_outcome {
   VC_STORE_STORED,
   VC_STORE_REPEATED, // it was there already, the same
   VC_STORE_ERASED,   // its session was erased: it is not kept
-  VC_STORE_CONFLICT, // its place is taken by another text
-  VC_STORE_POISONED, // it is no record; `why` says it
+  VC_STORE_CONFLICT, // its place is taken by another text: it lies in the table `dead`
+  VC_STORE_POISONED, // it is no record: it lies in the table `dead`
 };
 
 struct vc_store_row {
+  const char *topic; // where it comes from; NULL unknown
+  const char *key;   // the slug, whatever the value says; NULL unknown
+  int64_t epoch;     // likewise; 0 unknown
   const char *value; // a record's JSON
   size_t size;
   enum vc_store_outcome outcome; // set by the write
-  const char *why;               // POISONED: a constant
+  const char *why;               // CONFLICT, POISONED: a constant
 };
 
 // One transaction for all rows. Returns: 0, or -1: nothing was written, try again.

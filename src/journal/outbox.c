@@ -510,11 +510,37 @@ int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t
   return 0;
 }
 
+// Returns: 0, or -1 without memory.
+static int copy_row(sqlite3_stmt *statement, struct outbox_row *row)
+{
+  size_t size = (size_t)sqlite3_column_bytes(statement, 2);
+  size_t key_size = (size_t)sqlite3_column_bytes(statement, 3);
+  char *value = calloc(1, size + 1 + key_size + 1);
+  if (value == NULL) {
+    return -1;
+  }
+  if (size > 0) { // SQLite gives NULL for nothing
+    memcpy(value, sqlite3_column_blob(statement, 2), size);
+  }
+  if (key_size > 0) {
+    memcpy(value + size + 1, sqlite3_column_text(statement, 3), key_size);
+  }
+  *row = (struct outbox_row){.id = sqlite3_column_int64(statement, 0),
+                             .added_ms = sqlite3_column_int64(statement, 1),
+                             .epoch = sqlite3_column_int64(statement, 4),
+                             .value = value,
+                             .size = size,
+                             .key = value + size + 1};
+  return 0;
+}
+
 int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, int most,
                 struct vc_error *error)
 {
-  sqlite3_stmt *statement = prepare(
-      outbox, "SELECT id, added_ms, value FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2", error);
+  sqlite3_stmt *statement = prepare(outbox,
+                                    "SELECT id, added_ms, value, key, epoch FROM outbox"
+                                    " WHERE id > ?1 ORDER BY id LIMIT ?2",
+                                    error);
   if (statement == NULL) {
     return -1;
   }
@@ -522,20 +548,11 @@ int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, i
   sqlite3_bind_int(statement, 2, most);
   int n = 0, status;
   while ((status = sqlite3_step(statement)) == SQLITE_ROW) {
-    size_t size = (size_t)sqlite3_column_bytes(statement, 2);
-    char *value = malloc(size + 1);
-    if (value == NULL) {
+    if (copy_row(statement, &rows[n]) != 0) {
       status = SQLITE_NOMEM;
       break;
     }
-    if (size > 0) { // SQLite gives NULL for nothing
-      memcpy(value, sqlite3_column_blob(statement, 2), size);
-    }
-    value[size] = '\0';
-    rows[n++] = (struct outbox_row){.id = sqlite3_column_int64(statement, 0),
-                                    .added_ms = sqlite3_column_int64(statement, 1),
-                                    .value = value,
-                                    .size = size};
+    n++;
   }
   sqlite3_finalize(statement);
   if (status != SQLITE_DONE) {

@@ -59,7 +59,10 @@ static int send_rows(struct relay *relay, int n, struct vc_error *error)
 {
   const struct vc_journal_sink *sink = &relay->journal->settings.sink;
   for (int i = 0; i < n; i++) {
-    relay->shown[i] = (struct vc_journal_row){relay->rows[i].value, relay->rows[i].size};
+    relay->shown[i] = (struct vc_journal_row){.key = relay->rows[i].key,
+                                              .epoch = relay->rows[i].epoch,
+                                              .value = relay->rows[i].value,
+                                              .size = relay->rows[i].size};
   }
   return sink->write == NULL ? 0 : sink->write(sink->context, relay->shown, (size_t)n, error);
 }

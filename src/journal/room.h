@@ -79,9 +79,10 @@ int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t
 
 struct outbox_row {
   int64_t id;
-  int64_t added_ms;
-  char *value; // malloc'ed
+  int64_t added_ms, epoch;
+  char *value; // malloc'ed, with the key behind it
   size_t size;
+  const char *key;
 };
 // Reads rows behind `after`, at most `most`. Returns: how many, or -1.
 int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, int most,

@@ -50,9 +50,9 @@ const struct vc_metric store_metrics[] = {
     [ERASED] = {"store.erased_total", VC_METRIC_COUNTER, "records",
                 "Records not kept because their session was erased."},
     [CONFLICTS] = {"store.conflicts_total", VC_METRIC_COUNTER, "records",
-                   "Records whose place is taken by another text; the log names them."},
+                   "Records whose place is taken by another text; they lie in the table dead."},
     [POISONED] = {"store.poisoned_total", VC_METRIC_COUNTER, "records",
-                  "Rows that are no record; the log says why."},
+                  "Rows that are no record; they lie in the table dead."},
     [WRITE_MS] = {"store.write_ms", VC_METRIC_DISTRIBUTION, "ms",
                   "One transaction of the database."},
     VC_METRIC_ROWS_END,
@@ -63,9 +63,8 @@ static void tell_outcome(const struct pipeline *pipeline, const struct vc_store_
   static const size_t counters[] = {STORED, REPEATED, ERASED, CONFLICTS, POISONED};
   vc_metric_add(pipeline->store_slots, counters[row->outcome], 1);
   if (row->outcome == VC_STORE_CONFLICT || row->outcome == VC_STORE_POISONED) {
-    const char *why = row->outcome == VC_STORE_POISONED ? row->why : "another text has its place";
-    vc_log(VC_LOG_ERROR, VC_EVENT("store.not_stored"), VC_STR("why", why),
-           VC_INT("bytes", row->size));
+    vc_log(VC_LOG_ERROR, VC_EVENT("store.dead"), VC_STR("session", row->key),
+           VC_INT("epoch", row->epoch), VC_STR("why", row->why), VC_INT("bytes", row->size));
   }
 }
 
@@ -83,7 +82,11 @@ static int write_to_store(void *context, const struct vc_journal_row *rows, size
     return vc_error_set(error, "no memory for a batch of %zu", n_rows);
   }
   for (size_t i = 0; i < n_rows; i++) {
-    batch[i] = (struct vc_store_row){.value = rows[i].value, .size = rows[i].size};
+    batch[i] = (struct vc_store_row){.topic = "journal",
+                                     .key = rows[i].key,
+                                     .epoch = rows[i].epoch,
+                                     .value = rows[i].value,
+                                     .size = rows[i].size};
   }
   uint64_t begun = vc_clock_now_ns(&vc_clock_system);
   int status = vc_store_write(pipeline->store, batch, n_rows, error);

@@ -22,6 +22,9 @@ static const char *const migrations[] = {
     " UNIQUE (session_id, utterance_id), UNIQUE (session_id, seq));"
     "CREATE TABLE erasures (slug TEXT PRIMARY KEY, epoch INTEGER NOT NULL, erased_at REAL NOT "
     "NULL);",
+    "CREATE TABLE dead (id INTEGER PRIMARY KEY, reason TEXT NOT NULL, topic TEXT NOT NULL,"
+    " key TEXT NOT NULL, epoch INTEGER NOT NULL, value BLOB NOT NULL, at REAL NOT NULL);"
+    "CREATE INDEX dead_by_key ON dead (key, epoch);",
 };
 #define N_MIGRATIONS ((int)(sizeof migrations / sizeof *migrations))
 

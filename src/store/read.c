@@ -112,6 +112,8 @@ static long erase(struct vc_store *store, const char *slug, int64_t epoch, doubl
               " ON CONFLICT (slug) DO UPDATE SET epoch = max(epoch, excluded.epoch),"
               " erased_at = excluded.erased_at",
               slug, epoch, time_s, error) != 0 ||
+      run_for(store, "DELETE FROM dead WHERE key = ?1 AND epoch <= ?2", slug, epoch, 0, error) !=
+          0 ||
       run_for(store, "DELETE FROM transcripts WHERE " OF_SESSIONS, slug, epoch, 0, error) != 0) {
     return -1;
   }

@@ -12,7 +12,7 @@
 struct writer {
   struct vc_store *store;
   struct vc_error *error;
-  sqlite3_stmt *erased, *upsert_session, *upsert_participant, *insert, *compare;
+  sqlite3_stmt *erased, *upsert_session, *upsert_participant, *insert, *compare, *bury;
 };
 
 static int writer_init(struct writer *writer, struct vc_store *store, struct vc_error *error)
@@ -40,9 +40,15 @@ static int writer_init(struct writer *writer, struct vc_store *store, struct vc_
                                   "SELECT count(*) FROM transcripts WHERE session_id = ?1"
                                   " AND utterance_id = ?2 AND seq = ?3 AND text = ?4",
                                   error);
+  writer->bury = store_prepare(
+      store,
+      "INSERT INTO dead (reason, topic, key, epoch, value, at) SELECT ?1, ?2, ?3, ?4, ?5,"
+      " (julianday('now') - 2440587.5) * 86400" // Unix time
+      " WHERE NOT EXISTS (SELECT 1 FROM dead WHERE key = ?3 AND epoch = ?4 AND value = ?5)",
+      error);
   return writer->erased == NULL || writer->upsert_session == NULL ||
                  writer->upsert_participant == NULL || writer->insert == NULL ||
-                 writer->compare == NULL
+                 writer->compare == NULL || writer->bury == NULL
              ? -1
              : 0;
 }
@@ -54,6 +60,7 @@ static void writer_fini(struct writer *writer)
   sqlite3_finalize(writer->upsert_participant);
   sqlite3_finalize(writer->insert);
   sqlite3_finalize(writer->compare);
+  sqlite3_finalize(writer->bury);
 }
 
 static void bind_text(sqlite3_stmt *statement, int at, const char *text)
@@ -96,12 +103,12 @@ static int one_number(struct writer *writer, sqlite3_stmt *statement, int64_t *n
 }
 
 // Returns: 1 the record's session was erased, 0 it was not, -1.
-static int is_erased(struct writer *writer, const struct vc_record_fields *fields)
+static int is_erased(struct writer *writer, const char *slug, int64_t epoch)
 {
-  int64_t epoch = 0;
-  bind_text(writer->erased, 1, fields->session);
-  int status = one_number(writer, writer->erased, &epoch);
-  return status <= 0 ? status : fields->epoch <= epoch;
+  int64_t upto = 0;
+  bind_text(writer->erased, 1, slug);
+  int status = one_number(writer, writer->erased, &upto);
+  return status <= 0 ? status : epoch <= upto;
 }
 
 static int upsert_session(struct writer *writer, const struct vc_record_fields *fields, int64_t *id)
@@ -215,7 +222,7 @@ static int write_fields(struct writer *writer, const struct vc_record_fields *fi
                         enum vc_store_outcome *outcome)
 {
   int64_t session;
-  int erased = is_erased(writer, fields);
+  int erased = is_erased(writer, fields->session, fields->epoch);
   if (erased != 0) {
     *outcome = VC_STORE_ERASED;
     return erased < 0 ? -1 : 0;
@@ -231,21 +238,52 @@ static int write_fields(struct writer *writer, const struct vc_record_fields *fi
                                                        : 0;
 }
 
+// What cannot be kept where it belongs is kept where somebody may look for it; sent again, it lies
+// there once.
+static int bury(struct writer *writer, const struct vc_store_row *row, const char *slug,
+                int64_t epoch)
+{
+  sqlite3_stmt *statement = writer->bury;
+  sqlite3_bind_text(statement, 1, row->why, -1, SQLITE_STATIC);
+  sqlite3_bind_text(statement, 2, row->topic != NULL ? row->topic : "", -1, SQLITE_STATIC);
+  sqlite3_bind_text(statement, 3, slug != NULL ? slug : "", -1, SQLITE_STATIC);
+  sqlite3_bind_int64(statement, 4, epoch);
+  sqlite3_bind_blob64(statement, 5, row->value, row->size, SQLITE_STATIC);
+  int status =
+      sqlite3_step(statement) == SQLITE_DONE ? 0 : store_fail(writer->store, "dead", writer->error);
+  sqlite3_reset(statement);
+  return status;
+}
+
+static int write_poison(struct writer *writer, struct vc_store_row *row)
+{
+  int erased = is_erased(writer, row->key, row->epoch);
+  row->outcome = erased == 0 ? VC_STORE_POISONED : VC_STORE_ERASED;
+  return erased == 0 ? bury(writer, row, row->key, row->epoch) : erased < 0 ? -1 : 0;
+}
+
+static int write_row(struct writer *writer, struct vc_store_row *row)
+{
+  struct vc_record_parsed record;
+  if (vc_record_parse(row->value, row->size, &record, &row->why) != 0) {
+    return write_poison(writer, row);
+  }
+  int status = write_fields(writer, &record.fields, &row->outcome);
+  if (status == 0 && row->outcome == VC_STORE_CONFLICT) {
+    row->why = "another text has its place";
+    status = bury(writer, row, record.fields.session, record.fields.epoch);
+  }
+  vc_record_parsed_fini(&record);
+  return status;
+}
+
 static int write_rows(struct writer *writer, struct vc_store_row *rows, size_t n_rows)
 {
-  for (size_t i = 0; i < n_rows; i++) {
-    struct vc_record_parsed record;
-    if (vc_record_parse(rows[i].value, rows[i].size, &record, &rows[i].why) != 0) {
-      rows[i].outcome = VC_STORE_POISONED;
-      continue;
-    }
-    int status = write_fields(writer, &record.fields, &rows[i].outcome);
-    vc_record_parsed_fini(&record);
-    if (status != 0) {
-      return -1;
-    }
+  int status = 0;
+  for (size_t i = 0; i < n_rows && status == 0; i++) {
+    status = write_row(writer, &rows[i]);
   }
-  return 0;
+  return status;
 }
 
 int vc_store_write(struct vc_store *store, struct vc_store_row *rows, size_t n_rows,

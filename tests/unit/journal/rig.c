@@ -28,6 +28,7 @@ void rig_init(struct rig *rig)
 
 void rig_fini(struct rig *rig)
 {
+  size_t n_unnamed = rig->n_unnamed;
   if (rig->journal != NULL) {
     rig_stop(rig, 0);
   }
@@ -37,6 +38,16 @@ void rig_fini(struct rig *rig)
   free(rig->kept);
   pthread_mutex_destroy(&rig->mutex);
   folder_remove(&rig->folder);
+  assert_int_equal(n_unnamed, 0);
+}
+
+// A row says whose it is, even where its value cannot be read.
+static int is_named(const struct vc_journal_row *row)
+{
+  char name[256];
+  int n = snprintf(name, sizeof name, "\"session\":\"%s\",\"epoch\":%lld", row->key,
+                   (long long)row->epoch);
+  return memmem(row->value, row->size, name, (size_t)n) != NULL;
 }
 
 // Thread: the relay's.
@@ -51,6 +62,7 @@ static int keep(void *context, const struct vc_journal_row *rows, size_t n_rows,
   if (kept != NULL) {
     rig->kept = kept;
     for (size_t i = 0; i < n_rows; i++) {
+      rig->n_unnamed += !is_named(&rows[i]);
       kept[rig->n_kept++] = strndup(rows[i].value, rows[i].size);
     }
     rig->n_batches++;

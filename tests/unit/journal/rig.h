@@ -25,7 +25,8 @@ struct rig {
   char **kept; // what the sink was given, in order
   size_t n_kept, n_batches;
   size_t n_refused;
-  int is_refusing; // the sink takes nothing
+  size_t n_unnamed; // rows that did not say whose they are
+  int is_refusing;  // the sink takes nothing
 };
 
 void rig_init(struct rig *rig);

@@ -110,6 +110,27 @@ static void test_opening_again_keeps_what_is_there(void **state)
   }
 }
 
+// What a program before this one made.
+static void test_an_older_version_is_brought_on(void **state)
+{
+  struct vc_store *store;
+  struct vc_error error;
+  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  char *value = record_started("demo", 7);
+  struct vc_store_row row = {.value = value, .size = strlen(value)};
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  vc_store_close(&store);
+  run_sql("DROP TABLE dead; PRAGMA user_version = 1");
+  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  assert_int_equal(vc_store_last_epoch(store, "demo", &error), 7);
+  row = (struct vc_store_row){.value = "?", .size = 1};
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  assert_int_equal(row.outcome, VC_STORE_POISONED);
+  free(value);
+  vc_store_close(&store);
+  run_sql("SELECT reason, topic, key, epoch, value, at FROM dead");
+}
+
 static void test_newer_version_is_refused(void **state)
 {
   struct vc_store *store = NULL;
@@ -168,6 +189,7 @@ int main(void)
       WITH_FOLDER(test_existing_creates_nothing),
       WITH_FOLDER(test_tables),
       WITH_FOLDER(test_opening_again_keeps_what_is_there),
+      WITH_FOLDER(test_an_older_version_is_brought_on),
       WITH_FOLDER(test_newer_version_is_refused),
       WITH_FOLDER(test_a_failed_migration_leaves_nothing),
       WITH_FOLDER(test_many_open_at_once),

@@ -129,6 +129,61 @@ static void test_repeated_and_conflicting(void **state)
   assert_int_equal(write_one(record_final("other", E1, 1, "a", "two")).outcome, VC_STORE_STORED);
 }
 
+static int n_dead(void)
+{
+  return atoi(ask("SELECT count(*) FROM dead"));
+}
+
+// What has no place is not lost, and sent again it is not there twice.
+static void test_conflicts_are_kept_aside(void **state)
+{
+  write_one(record_final("demo", E1, 1, "a", "one"));
+  write_one(record_final("demo", E1, 1, "a", "one"));
+  assert_int_equal(n_dead(), 0);
+  for (int i = 0; i < 2; i++) {
+    assert_int_equal(write_one(record_final("demo", E1, 1, "a", "two")).outcome, VC_STORE_CONFLICT);
+  }
+  write_one(record_final("other", E1, 1, "a", "one"));
+  assert_string_equal(ask("SELECT count(*) || reason || ' ' || key || ' ' || epoch || ' ' ||"
+                          " json_extract(value, '$.text') FROM dead"),
+                      "1another text has its place demo 1790000000000 two");
+  assert_string_equal(ask("SELECT abs(at - strftime('%s', 'now')) < 3600 FROM dead"), "1");
+}
+
+static void test_poison_is_kept_aside(void **state)
+{
+  struct vc_error error;
+  struct vc_store_row row = {
+      .topic = "journal", .key = "demo", .epoch = E1, .value = "no \0JSON", .size = 8};
+  for (int i = 0; i < 2; i++) {
+    assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+    assert_int_equal(row.outcome, VC_STORE_POISONED);
+  }
+  assert_string_equal(ask("SELECT count(*) || ' ' || topic || ' ' || key || ' ' || epoch || ' ' ||"
+                          " hex(value) || ' ' || reason FROM dead"),
+                      "1 journal demo 1790000000000 6E6F20004A534F4E not a JSON object or array");
+}
+
+// An erased session's words stay nowhere.
+static void test_what_is_aside_is_erased(void **state)
+{
+  struct vc_error error;
+  struct vc_store_row poison = {.key = "demo", .epoch = E1, .value = "whispered", .size = 9};
+  write_one(record_final("demo", E1, 1, "a", "one"));
+  write_one(record_final("demo", E1, 1, "a", "two"));
+  write_one(record_final("demo", E1 + 2, 1, "a", "one"));
+  write_one(record_final("demo", E1 + 2, 1, "a", "later"));
+  assert_int_equal(vc_store_write(store, &poison, 1, &error), 0);
+  assert_int_equal(n_dead(), 3);
+  assert_int_equal(vc_store_erase(store, "demo", E1 + 1, E1 + 5, &error), 1);
+  assert_string_equal(ask("SELECT group_concat(json_extract(value, '$.text')) FROM dead"), "later");
+  assert_int_equal(vc_store_write(store, &poison, 1, &error), 0);
+  assert_int_equal(poison.outcome, VC_STORE_ERASED);
+  assert_int_equal(n_dead(), 1);
+  vc_store_close(&store);
+  assert_false(folder_holds(&folder, "whispered"));
+}
+
 static void test_poison_is_told_alone(void **state)
 {
   static const char *const poison[] = {
@@ -241,6 +296,9 @@ int main(void)
       WITH_STORE(test_speakers_are_participants),
       WITH_STORE(test_sessions_from_either_kind),
       WITH_STORE(test_repeated_and_conflicting),
+      WITH_STORE(test_conflicts_are_kept_aside),
+      WITH_STORE(test_poison_is_kept_aside),
+      WITH_STORE(test_what_is_aside_is_erased),
       WITH_STORE(test_poison_is_told_alone),
       WITH_STORE(test_nesting_is_no_trap),
       WITH_STORE(test_an_empty_batch),
