@@ -323,9 +323,10 @@ static int parse_typed(const char *type, const json_t *root, struct vc_gladia_me
 int vc_gladia_parse(const char *text, size_t size, struct vc_gladia_message *message)
 {
   *message = (struct vc_gladia_message){0};
-  json_t *root = vc_json_parse(text, size, NULL);
+  const char *why = NULL;
+  json_t *root = vc_json_parse(text, size, &why);
   const char *type = vc_json_string(root, "type", NULL);
-  int status = type != NULL ? parse_typed(type, root, message) : 1;
+  int status = type != NULL ? parse_typed(type, root, message) : why == vc_json_no_memory ? -1 : 1;
   json_decref(root);
   return status;
 }

@@ -227,7 +227,7 @@ int vc_gladia_parse_client(const char *text, size_t size, struct vc_gladia_clien
 {
   *message = (struct vc_gladia_client_message){.kind = VC_GLADIA_CLIENT_UNKNOWN};
   json_t *root = vc_json_parse(text, size, why);
-  int status = root != NULL ? parse_client(root, message, why) : 1;
+  int status = root != NULL ? parse_client(root, message, why) : *why == vc_json_no_memory ? -1 : 1;
   json_decref(root);
   return status;
 }

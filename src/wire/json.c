@@ -4,6 +4,25 @@
 
 #include <stdlib.h>
 
+const char vc_json_no_memory[] = "no memory";
+
+// jansson's lexer drops the characters for which its buffer could not grow, and goes on: a text
+// comes out with another wording, a member under another name. So its allocations are watched.
+static _Thread_local int has_failed; // an allocation of this thread since it was cleared
+
+static void *allocate(size_t size)
+{
+  void *at = malloc(size);
+  has_failed |= at == NULL;
+  return at;
+}
+
+// Before there are threads.
+__attribute__((constructor)) static void watch_allocations(void)
+{
+  json_set_alloc_funcs(allocate, free);
+}
+
 // Brackets outside strings; a text that is no JSON is for jansson to refuse.
 static int is_too_deep(const char *text, size_t size)
 {
@@ -35,7 +54,13 @@ json_t *vc_json_parse(const char *text, size_t size, const char **why)
     *why = "JSON nested deeper than 64";
     return NULL;
   }
+  has_failed = 0;
   json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+  if (has_failed) {
+    json_decref(value);
+    *why = vc_json_no_memory;
+    return NULL;
+  }
   if (value == NULL) {
     *why = "not a JSON object or array";
   }

@@ -59,7 +59,6 @@ struct vc_gladia_message {
   char error_text[256];
 };
 
-// Returns: 0 and a message, 1 malformed (count it, go on), -1 no memory; 1 too where jansson had
-// none, which does not tell why it gave up.
+// Returns: 0 and a message, 1 malformed (count it, go on), -1 no memory.
 // Times are finite, not negative, end >= start; text and words without blanks at the ends.
 int vc_gladia_parse(const char *text, size_t size, struct vc_gladia_message *message);

@@ -48,7 +48,8 @@ struct vc_record_parsed {
   struct vc_record_fields fields;
   json_t *root;
 };
-// Returns: 0, or -1 and `why`, a constant text: what makes the record a poisoned one.
+// Returns: 0, or -1 and `why`, a constant text: what makes the record a poisoned one, or
+// vc_json_no_memory, which says nothing of the record.
 int vc_record_parse(const char *text, size_t size, struct vc_record_parsed *record,
                     const char **why);
 // The same of a JSON value; the fields point into it. Returns: NULL, or why it is no record.

@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 // The linker puts these in the place of the real ones.
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
@@ -50,7 +48,6 @@ char *__wrap_strndup(const char *text, size_t most)
 size_t memory_fail_each(void (*attempt)(void))
 {
   size_t n = 0;
-  json_set_alloc_funcs(malloc, free);
   do {
     memory_has_failed = 0;
     n_until_failure = ++n;

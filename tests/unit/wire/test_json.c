@@ -186,24 +186,49 @@ static void test_print(void **state)
   check_printed(json_null(), "null");
 }
 
-static void parse_and_print(void)
+static const char long_names[] = "{\"a name of some length\":\"a text that is longer still\"}";
+
+// Whole or not at all: no member under another name, no text with another wording.
+static void parse_all(void)
 {
-  static const char text[] = "{\"words\":[{\"word\":\"a\",\"start\":1.5}],\"n\":null}";
-  json_t *value = vc_json_parse(text, sizeof text - 1, NULL);
-  assert_true(value != NULL || memory_has_failed);
-  char *printed = value != NULL ? vc_json_print(value) : NULL;
-  assert_true(printed != NULL || memory_has_failed); // the library can do without some of it
-  if (printed != NULL) {
-    assert_string_equal(printed, text);
+  const char *why = NULL;
+  json_t *value = vc_json_parse(long_names, sizeof long_names - 1, &why);
+  assert_int_equal(value == NULL, memory_has_failed);
+  assert_ptr_equal(why, memory_has_failed ? vc_json_no_memory : NULL);
+  if (value != NULL) {
+    assert_string_equal(vc_json_string(value, "a name of some length", ""),
+                        "a text that is longer still");
   }
-  free(printed);
   json_decref(value);
+}
+
+static void parse_nothing(void)
+{
+  const char *why = NULL;
+  assert_null(vc_json_parse("{\"a\":", 5, &why));
+  assert_string_equal(why, memory_has_failed ? "no memory" : "not a JSON object or array");
+}
+
+static json_t *printed;
+
+static void print_all(void)
+{
+  char *text = vc_json_print(printed);
+  assert_true(text != NULL || memory_has_failed);
+  if (text != NULL) {
+    assert_string_equal(text, long_names);
+  }
+  free(text);
 }
 
 static void test_without_memory(void **state)
 {
   (void)state;
-  assert_true(memory_fail_each(parse_and_print) > 10);
+  assert_true(memory_fail_each(parse_all) >= 5);
+  assert_true(memory_fail_each(parse_nothing) >= 3);
+  printed = parse(long_names);
+  assert_true(memory_fail_each(print_all) >= 1);
+  json_decref(printed);
 }
 
 int main(void)

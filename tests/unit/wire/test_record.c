@@ -2,6 +2,8 @@
 // reason.
 #include <verbacast/wire/record.h>
 
+#include <verbacast/wire/json.h>
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -323,7 +325,9 @@ static void parse(void)
   struct vc_record_parsed record;
   const char *why = NULL;
   int status = vc_record_parse(FINAL FINAL_TAIL, strlen(FINAL FINAL_TAIL), &record, &why);
-  assert_true(status == 0 || (memory_has_failed && why != NULL && record.root == NULL));
+  assert_int_equal(status, memory_has_failed ? -1 : 0);
+  assert_ptr_equal(why, memory_has_failed ? vc_json_no_memory : NULL);
+  assert_int_equal(record.root != NULL, status == 0);
   vc_record_parsed_fini(&record);
 }
 
