@@ -12,6 +12,9 @@
 #include <string.h>
 #include <time.h>
 
+#define METADATA_MAX 4096
+#define SHOWN_MAX 40 // of a value that is refused
+
 // --- the request
 
 struct reading {
@@ -33,81 +36,86 @@ __attribute__((format(printf, 2, 3))) static void refuse(struct reading *reading
   }
 }
 
+// A member that the request may leave out: NULL also for null.
+static const json_t *given(const json_t *object, const char *key)
+{
+  const json_t *value = json_object_get(object, key);
+  return json_is_null(value) ? NULL : value;
+}
+
+// The value as JSON, its beginning where it is long.
+static const char *show(const json_t *value, char scratch[SHOWN_MAX + 1])
+{
+  char *text = vc_json_print(value);
+  const char *shown = text != NULL ? text : "not as it must be";
+  snprintf(scratch, SHOWN_MAX + 1, "%.*s", (int)vc_utf8_cut(shown, strlen(shown), SHOWN_MAX),
+           shown);
+  free(text);
+  return scratch;
+}
+
 // A number that the request may give, within [min, max].
 static double number_of(struct reading *reading, const char *key, double fallback, double min,
                         double max)
 {
-  const json_t *value = json_object_get(reading->root, key);
-  if (value == NULL || json_is_null(value)) {
-    return fallback;
-  }
-  if (!json_is_number(value)) {
-    refuse(reading, "%s must be a number from %g to %g", key, min, max);
-    return fallback;
-  }
-  double number = json_number_value(value);
-  if (!(number >= min && number <= max)) {
-    refuse(reading, "%s is %g; allowed: %g to %g", key, number, min, max);
-    return fallback;
+  const json_t *value = given(reading->root, key);
+  double number = value != NULL ? json_number_value(value) : fallback;
+  if (value != NULL && !(json_is_number(value) && number >= min && number <= max)) {
+    char scratch[SHOWN_MAX + 1];
+    refuse(reading, "%s is %s; allowed: %g to %g", key, show(value, scratch), min, max);
   }
   return number;
 }
 
-static long long integer_of(struct reading *reading, const char *key, long long fallback)
+// A whole number that the request may give: the usual one or the other.
+static int one_of(struct reading *reading, const char *key, int usual, int other)
 {
-  const json_t *value = json_object_get(reading->root, key);
-  if (value == NULL || json_is_null(value)) {
-    return fallback;
+  const json_t *value = given(reading->root, key);
+  long long number = value != NULL ? json_integer_value(value) : usual;
+  if (number != usual && number != other) {
+    char scratch[SHOWN_MAX + 1], or_other[24] = "";
+    if (other != usual) {
+      snprintf(or_other, sizeof or_other, " or %d", other);
+    }
+    refuse(reading, "%s is %s; this server takes %d%s", key, show(value, scratch), usual, or_other);
   }
-  if (!json_is_integer(value)) {
-    refuse(reading, "%s must be a whole number; this server takes %lld", key, fallback);
-  }
-  return json_integer_value(value);
+  return (int)number;
 }
 
 static void check_audio(struct reading *reading, struct vc_gladia_request *request)
 {
-  const json_t *given = json_object_get(reading->root, "encoding");
-  const char *encoding =
-      given == NULL || json_is_null(given) ? "wav/pcm" : json_string_value(given);
-  long long depth = integer_of(reading, "bit_depth", 16);
-  long long rate = integer_of(reading, "sample_rate", 16000);
-  long long channels = integer_of(reading, "channels", 1);
-  if (encoding == NULL || strcmp(encoding, "wav/pcm") != 0) {
-    refuse(reading, "encoding is '%.40s'; this server takes wav/pcm",
-           encoding != NULL ? encoding : "no text");
+  const json_t *encoding = given(reading->root, "encoding");
+  if (encoding != NULL && strcmp(vc_json_string(reading->root, "encoding", ""), "wav/pcm") != 0) {
+    char scratch[SHOWN_MAX + 1];
+    refuse(reading, "encoding is %s; this server takes wav/pcm", show(encoding, scratch));
   }
-  if (depth != 16) {
-    refuse(reading, "bit_depth is %lld; this server takes 16", depth);
-  }
-  if (rate != 16000 && rate != 8000) {
-    refuse(reading, "sample_rate is %lld; this server takes 16000 or 8000", rate);
-  }
-  if (channels != 1) {
-    refuse(reading, "channels is %lld; this server takes 1", channels);
-  }
-  request->sample_rate_hz = (int)rate;
+  one_of(reading, "bit_depth", 16, 16);
+  request->sample_rate_hz = one_of(reading, "sample_rate", 16000, 8000);
+  one_of(reading, "channels", 1, 1);
 }
 
 static void read_languages(struct reading *reading, struct vc_gladia_request *request)
 {
-  const json_t *list =
-      json_object_get(json_object_get(reading->root, "language_config"), "languages");
-  if (list == NULL || json_is_null(list)) {
-    return;
+  char scratch[SHOWN_MAX + 1];
+  const json_t *config = given(reading->root, "language_config");
+  const json_t *list = given(config, "languages");
+  if (config != NULL && !json_is_object(config)) {
+    refuse(reading, "language_config is %s; allowed: an object", show(config, scratch));
   }
-  if (!json_is_array(list) || json_array_size(list) > VC_GLADIA_LANGUAGES_MAX) {
-    refuse(reading, "language_config.languages must be a list of at most %d codes",
-           VC_GLADIA_LANGUAGES_MAX);
+  if (list != NULL && (!json_is_array(list) || json_array_size(list) > VC_GLADIA_LANGUAGES_MAX)) {
+    refuse(reading, "language_config.languages is %s; allowed: a list of at most %d codes",
+           show(list, scratch), VC_GLADIA_LANGUAGES_MAX);
     return;
   }
   for (size_t i = 0; i < json_array_size(list); i++) {
-    const char *code = json_string_value(json_array_get(list, i));
-    if (code == NULL || strlen(code) < 2 || strlen(code) > 15) {
-      refuse(reading, "language_config.languages[%zu] must be a code such as \"en\"", i);
+    const json_t *code = json_array_get(list, i);
+    size_t length = json_string_length(code);
+    if (length < 2 || length >= sizeof request->languages[0]) {
+      refuse(reading, "language_config.languages[%zu] is %s; allowed: a code such as \"en\"", i,
+             show(code, scratch));
       return;
     }
-    snprintf(request->languages[request->n_languages++], sizeof request->languages[0], "%s", code);
+    memcpy(request->languages[request->n_languages++], json_string_value(code), length + 1);
   }
 }
 
@@ -130,13 +138,17 @@ static void read_messages(const json_t *config, struct vc_gladia_request *reques
 
 static void read_metadata(struct reading *reading, struct vc_gladia_request *request)
 {
-  const json_t *metadata = json_object_get(reading->root, "custom_metadata");
-  if (metadata == NULL || json_is_null(metadata)) {
+  const json_t *metadata = given(reading->root, "custom_metadata");
+  if (metadata == NULL) {
     return;
   }
   request->metadata = vc_json_print(metadata);
-  if (!json_is_object(metadata) || request->metadata == NULL || strlen(request->metadata) > 4096) {
-    refuse(reading, "custom_metadata must be an object of at most 4096 bytes");
+  if (request->metadata == NULL) {
+    refuse(reading, "no memory");
+  } else if (!json_is_object(metadata) || strlen(request->metadata) > METADATA_MAX) {
+    char scratch[SHOWN_MAX + 1];
+    refuse(reading, "custom_metadata is %s; allowed: an object of at most %d bytes",
+           show(metadata, scratch), METADATA_MAX);
   }
 }
 
@@ -147,7 +159,9 @@ int vc_gladia_parse_request(const char *text, size_t size, struct vc_gladia_requ
   const char *reason = NULL;
   json_t *root = vc_json_parse(text, size, &reason);
   struct reading reading = {.root = root, .why = why, .why_size = why_size};
-  if (!json_is_object(root)) {
+  if (reason == vc_json_no_memory) {
+    refuse(&reading, "%s", reason);
+  } else if (!json_is_object(root)) {
     refuse(&reading, "the body is %s", reason != NULL ? reason : "no JSON object");
   } else {
     check_audio(&reading, request);
