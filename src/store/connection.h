@@ -2,6 +2,7 @@
 #pragma once
 
 #include <sqlite3.h>
+#define HASH_NONFATAL_OOM 1 // an element that was not added has hh.tbl NULL
 #include <uthash.h>
 
 #include <verbacast/store.h>

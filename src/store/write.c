@@ -136,6 +136,9 @@ static void remember_id(struct vc_store *store, const char *key, int64_t id)
   snprintf(row->key, sizeof row->key, "%s", key);
   row->id = id;
   HASH_ADD_STR(store->sessions, key, row);
+  if (row->hh.tbl == NULL) {
+    free(row); // likewise
+  }
 }
 
 static int session_id(struct writer *writer, const struct vc_record_fields *fields, int64_t *id)
@@ -266,7 +269,8 @@ static int write_row(struct writer *writer, struct vc_store_row *row)
 {
   struct vc_record_parsed record;
   if (vc_record_parse(row->value, row->size, &record, &row->why) != 0) {
-    return write_poison(writer, row);
+    return row->why == vc_json_no_memory ? vc_error_set(writer->error, "store: no memory")
+                                         : write_poison(writer, row);
   }
   int status = write_fields(writer, &record.fields, &row->outcome);
   if (status == 0 && row->outcome == VC_STORE_CONFLICT) {
