@@ -34,8 +34,8 @@ static void test_defaults(void **state)
       "{\"encoding\":null,\"bit_depth\":null,\"sample_rate\":null,\"channels\":null,"
       "\"endpointing\":null,\"maximum_duration_without_endpointing\":null,\"custom_metadata\":null,"
       "\"language_config\":null,\"messages_config\":null}",
-      "{\"language_config\":{\"languages\":null,\"code_switching\":true},\"messages_config\":{},"
-      "\"model\":\"solaria-1\",\"later\":[1]}",
+      ("{\"language_config\":{\"languages\":null,\"code_switching\":true},\"messages_config\":{},"
+       "\"model\":\"solaria-1\",\"later\":[1]}"),
   };
   for (size_t i = 0; i < sizeof bare / sizeof *bare; i++) {
     struct vc_gladia_request request = asked(bare[i]);

@@ -1,5 +1,6 @@
 // Transcripts of a Gladia server: what is shown of them, what is refused.
 #include <verbacast/wire/gladia.h>
+#include <verbacast/wire/text.h>
 
 #include <math.h>
 #include <stdio.h>
@@ -266,21 +267,20 @@ static void test_words(void **state)
 static struct vc_utterance *heard_many(const char *unit, size_t n)
 {
   struct vc_gladia_message message;
-  size_t room = n * (strlen(unit) + 16) + n * strlen(unit) + 256;
-  char *text = malloc(room), *at = text;
-  assert_non_null(text);
-  at += sprintf(at, "{\"type\":\"transcript\",\"data\":{\"id\":\"1\",\"is_final\":true,"
-                    "\"utterance\":{\"text\":\"");
+  struct vc_text text = {0};
+  vc_text_add(&text, "{\"type\":\"transcript\",\"data\":{\"id\":\"1\",\"is_final\":true,"
+                     "\"utterance\":{\"text\":\"");
   for (size_t i = 0; i < n; i++) {
-    at += sprintf(at, "%s", unit);
+    vc_text_add(&text, unit);
   }
-  at += sprintf(at, "\",\"words\":[");
+  vc_text_add(&text, "\",\"words\":[");
   for (size_t i = 0; i < n; i++) {
-    at += sprintf(at, "%s{\"word\":\"%s\"}", i > 0 ? "," : "", unit);
+    vc_text_format(&text, "%s{\"word\":\"%s\"}", i > 0 ? "," : "", unit);
   }
-  at += sprintf(at, "]}}}");
-  assert_int_equal(vc_gladia_parse(text, (size_t)(at - text), &message), 0);
-  free(text);
+  vc_text_add(&text, "]}}}");
+  assert_false(text.has_failed);
+  assert_int_equal(vc_gladia_parse(text.at, text.size, &message), 0);
+  vc_text_fini(&text);
   return message.utterance;
 }
 
