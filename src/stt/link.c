@@ -134,8 +134,10 @@ static void fail(struct session *session, const char *reason, enum next next, in
     give_url_up(session);
   }
   uint64_t wait_ms = backoff_ms(session);
+  session->not_before_ns = 0;
   if (retry_after_s >= 0) {
     int64_t seconds = retry_after_s < RETRY_AFTER_MAX_S ? retry_after_s : RETRY_AFTER_MAX_S;
+    session->not_before_ns = after_ms(session, (uint64_t)seconds * 1000);
     wait_ms = (uint64_t)seconds * 1000 > wait_ms ? (uint64_t)seconds * 1000 : wait_ms;
   }
   snprintf(session->trouble, sizeof session->trouble, "%s", reason);
@@ -405,6 +407,19 @@ static void retry(struct session *session)
     stt_trail_reconnect(&session->trail);
     connect_socket(session);
   }
+}
+
+int stt_link_try_last(struct session *session)
+{
+  uint64_t now = stt_room_now(session->room);
+  session->n_failures = ENDING_FAILURES_MAX - 1;
+  if (session->phase == PHASE_WAITING) {
+    if (session->not_before_ns > now) {
+      return 1;
+    }
+    wait_until(session, now);
+  }
+  return 0;
 }
 
 static void watch_live(struct session *session, uint64_t now)

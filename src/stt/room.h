@@ -101,6 +101,7 @@ struct session {
   enum vc_scope scope;
   uint64_t began_ns; // the STT session
   uint64_t retry_at_ns;
+  uint64_t not_before_ns;      // when the service said that it may be asked again, 0: it did not
   uint64_t deadline_ns;        // of asking and connecting
   uint32_t n_failures;         // since it last worked
   uint32_t n_connect_failures; // of this url
@@ -181,7 +182,10 @@ void stt_session_trim(struct session *session);
 void stt_link_begin(struct session *session); // asks for an STT session
 void stt_link_tick(struct session *session);
 void stt_link_worked(struct session *session); // the peer proved that it is there
-void stt_link_end(struct session *session);    // lets go of post, socket and url
+// The session ends while the service is down: it is tried once more, now.
+// Returns: 0, or 1: the service does not want that.
+int stt_link_try_last(struct session *session);
+void stt_link_end(struct session *session); // lets go of post, socket and url
 
 // --- hearing.c
 void stt_hear_message(struct session *session, const uint8_t *text, size_t size);

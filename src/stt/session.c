@@ -245,7 +245,8 @@ void stt_session_begin_end(struct session *session, enum vc_close_reason reason)
   session->close_reason = reason;
   session->end_at_ns = stt_room_now(session->room) + VC_STT_END_MS * VC_NS_PER_MS;
   int has_nothing = session->ring.end == 0; // it never had any audio
-  if (has_nothing || session->standing == STANDING_DOWN) {
+  int is_down = session->standing == STANDING_DOWN;
+  if (has_nothing || (is_down && stt_link_try_last(session) != 0)) {
     stt_session_finish(session);
     return;
   }

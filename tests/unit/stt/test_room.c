@@ -223,7 +223,46 @@ static void test_refused_until_the_end(void **state)
   rig_speak(&rig, 10);
   rig_await_state(&rig, VC_STATE_STT_DOWN);
   rig_say(&rig, VC_TURN_CLOSE);
-  rig_await(&rig, &rig.n_closed, 1); // at once
+  rig_await(&rig, &rig.n_closed, 1); // asked once more, and no more
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
+// What was said while it was down is not given up before it was asked once more.
+static void test_back_at_the_end(void **state)
+{
+  struct service service;
+  struct rig rig;
+  service_start(&service, NULL);
+  service.refuse_post = 503;
+  rig_start(&rig, &service, NULL);
+  rig_begin(&rig, "demo");
+  rig_speak(&rig, 25);
+  rig_await_state(&rig, VC_STATE_STT_DOWN);
+  await_refusals(&rig, 8); // the next pause is 15 s at least
+  service_await(&service, &service.n_posts, 8);
+  service_set(&service, &service.refuse_post, 0);
+  rig_say(&rig, VC_TURN_CLOSE);
+  rig_await(&rig, &rig.n_closed, 1);
+  rig_check_told(&rig);
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
+static void test_told_not_to_ask_at_the_end(void **state)
+{
+  struct service service;
+  struct rig rig;
+  service_start(&service, NULL);
+  service.refuse_post = 429;
+  service.retry_after_s = 120;
+  rig_start(&rig, &service, NULL);
+  rig_begin(&rig, "demo");
+  rig_speak(&rig, 10);
+  rig_await_state(&rig, VC_STATE_STT_DOWN);
+  rig_say(&rig, VC_TURN_CLOSE);
+  rig_await(&rig, &rig.n_closed, 1);
+  assert_int_equal(service_get(&service, &service.n_posts), 1);
   rig_stop(&rig);
   service_stop(&service);
 }
@@ -654,6 +693,8 @@ int main(void)
       cmocka_unit_test(test_drop_at_the_end),
       cmocka_unit_test(test_refused_for_ever),
       cmocka_unit_test(test_refused_until_the_end),
+      cmocka_unit_test(test_back_at_the_end),
+      cmocka_unit_test(test_told_not_to_ask_at_the_end),
       cmocka_unit_test(test_retry_after),
       cmocka_unit_test(test_unreachable),
       cmocka_unit_test(test_never_answers),
