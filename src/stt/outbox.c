@@ -91,6 +91,7 @@ void stt_outbox_flush(struct session *session)
   }
   if (session->outbox == NULL) {
     session->room->n_waiting--;
+    session->unanswered_ns = stt_room_now(session->room); // what it said meanwhile is not read yet
     if (session->socket != NULL) {
       vc_socket_resume(session->socket);
     }

@@ -492,6 +492,31 @@ static void test_slow_ledger(void **state)
   service_stop(&service);
 }
 
+// A service that is not read is not one that is silent.
+static void test_ledger_away_for_long(void **state)
+{
+  struct service service;
+  struct rig rig;
+  service_start(&service, NULL);
+  rig_start(&rig, &service, &(struct rig_settings){.ledger_lane = 2});
+  rig_begin(&rig, "demo");
+  rig_speak(&rig, 25);
+  rig_await(&rig, &rig.n_finals, 2);
+  rig_block(&rig, 1);
+  rig_speak(&rig, 300);
+  service_await_heard(&service, 325 * WORD_SAMPLES);
+  rig_await_counter(&rig, "stt.results_waiting_total", 1);
+  rig_turn(&rig, 16000);
+  rig_block(&rig, 0);
+  rig_await(&rig, &rig.n_finals, 20); // nothing but its own time makes the room try again
+  rig_say(&rig, VC_TURN_CLOSE);
+  rig_await(&rig, &rig.n_closed, 1);
+  rig_check_told(&rig);
+  assert_int_equal(rig_counter(&rig, "stt.reconnects_total"), 0);
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
 static void test_ring_overflows(void **state)
 {
   struct service service;
@@ -706,6 +731,7 @@ int main(void)
       cmocka_unit_test(test_late_final),
       cmocka_unit_test(test_end_that_does_not_come),
       cmocka_unit_test(test_slow_ledger),
+      cmocka_unit_test(test_ledger_away_for_long),
       cmocka_unit_test(test_ring_overflows),
       cmocka_unit_test(test_service_takes_nothing),
       cmocka_unit_test(test_backlog_goes_in_pieces),
