@@ -36,7 +36,8 @@ struct vc_journal_row {
   size_t size;
 };
 // Where the relay's rows go. Thread: the relay's. Returns: 0 they are kept there (or told to be
-// hopeless), or -1: none is, try again later; the error says why.
+// hopeless), or -1: none is, try again later; the error says why. When `what` was degraded before
+// the start it is called without rows until it returns 0.
 struct vc_journal_sink {
   int (*write)(void *context, const struct vc_journal_row *rows, size_t n_rows,
                struct vc_error *error);

@@ -21,6 +21,7 @@ struct relay {
   int most;
   int64_t sent_upto;
   int is_unreadable; // the last read failed
+  int is_unproven;   // the sink was away before the first row: it is asked without one
 };
 
 static uint64_t now_ns(void)
@@ -95,12 +96,14 @@ static int relay_batch(struct relay *relay)
   struct vc_error error;
   int n = read_rows(relay, &error);
   tell_age(relay, n);
-  int status = n > 0 ? send_rows(relay, n, &error) : n;
+  int is_probe = n == 0 && relay->is_unproven;
+  int status = n > 0 || is_probe ? send_rows(relay, n, &error) : n;
   if (status < 0) {
     vc_metric_add(journal->relay_slots, RELAY_ERRORS, 1);
     vc_health_set(journal->settings.health, what, error.text);
-  } else if (n > 0 || relay->is_unreadable) {
+  } else if (n > 0 || is_probe || relay->is_unreadable) {
     vc_health_clear(journal->settings.health, what);
+    relay->is_unproven = 0;
   }
   relay->is_unreadable = n < 0;
   if (status >= 0 && n > 0) {
@@ -126,6 +129,7 @@ static void relay_until_stop(struct relay *relay)
     uint64_t seen = journal->n_commits;
     pthread_mutex_unlock(&journal->mutex);
     int stopping = is_stopping(journal);
+    relay->is_unproven &= !stopping;
     int n = relay_batch(relay);
     if (n == relay->most) {
       backoff_ms = 0;
@@ -157,10 +161,22 @@ static void relay_until_stop(struct relay *relay)
   }
 }
 
+static int is_degraded(struct vc_health *health, const char *what)
+{
+  struct vc_condition conditions[VC_HEALTH_MAX];
+  size_t n = health != NULL ? vc_health_list(health, conditions) : 0;
+  while (n > 0 && strcmp(conditions[n - 1].what, what) != 0) {
+    n--;
+  }
+  return n > 0;
+}
+
 void *relay_run(void *context)
 {
   struct vc_journal *journal = context;
   struct relay relay = {.journal = journal, .most = (int)journal->settings.options->batch_max_size};
+  const struct vc_journal_sink *sink = &journal->settings.sink;
+  relay.is_unproven = sink->write != NULL && is_degraded(journal->settings.health, sink->what);
   relay.rows = calloc((size_t)relay.most, sizeof *relay.rows);
   relay.shown = calloc((size_t)relay.most, sizeof *relay.shown);
   if (relay.rows == NULL || relay.shown == NULL) {

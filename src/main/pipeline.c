@@ -77,7 +77,7 @@ static int write_to_store(void *context, const struct vc_journal_row *rows, size
   if (pipeline->store == NULL && vc_store_open(&pipeline->store, url, error) != 0) {
     return -1;
   }
-  struct vc_store_row *batch = calloc(n_rows, sizeof *batch);
+  struct vc_store_row *batch = calloc(n_rows + 1, sizeof *batch);
   if (batch == NULL) {
     return vc_error_set(error, "no memory for a batch of %zu", n_rows);
   }

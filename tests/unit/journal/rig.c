@@ -57,7 +57,8 @@ static int keep(void *context, const struct vc_journal_row *rows, size_t n_rows,
   struct rig *rig = context;
   pthread_mutex_lock(&rig->mutex);
   int is_refusing = rig->is_refusing;
-  char **kept = is_refusing ? NULL : realloc(rig->kept, (rig->n_kept + n_rows) * sizeof *kept);
+  size_t n_bytes = (rig->n_kept + n_rows + 1) * sizeof(char *);
+  char **kept = is_refusing ? NULL : realloc(rig->kept, n_bytes);
   rig->n_refused += is_refusing != 0;
   if (kept != NULL) {
     rig->kept = kept;

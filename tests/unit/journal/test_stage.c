@@ -105,6 +105,20 @@ static void test_the_sink_is_away_and_returns(void **state)
   assert_int_equal(rig_n_finals(&rig, "demo", E1, 2), 1);
 }
 
+// Whoever made the sink found it away, and nobody has said a word since.
+static void test_the_sink_returns_before_the_first_row(void **state)
+{
+  struct vc_error error;
+  rig_refuse(&rig);
+  rig_create(&rig);
+  vc_health_set(rig.health, "database", "it was away at the start");
+  assert_int_equal(vc_journal_start(rig.journal, &error), 0);
+  rig_wait_refused(&rig);
+  assert_true(rig_is_degraded(&rig, "database", NULL));
+  rig_accept(&rig);
+  rig_wait_degraded(&rig, "database", 0);
+}
+
 static void test_stop_with_the_sink_away_keeps_the_rows(void **state)
 {
   rig_refuse(&rig);
@@ -233,6 +247,7 @@ int main(void)
       WITH_RIG(test_a_group_is_one_commit),
       WITH_RIG(test_batches_are_bounded),
       WITH_RIG(test_the_sink_is_away_and_returns),
+      WITH_RIG(test_the_sink_returns_before_the_first_row),
       WITH_RIG(test_stop_with_the_sink_away_keeps_the_rows),
       WITH_RIG(test_stop_flushes),
       WITH_RIG(test_without_a_sink),
