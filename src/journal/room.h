@@ -44,6 +44,7 @@ struct vc_journal {
   uint64_t retry_ns;   // no commit before
   uint64_t backoff_ms; // 0: the last commit went well
   int64_t deleted_upto;
+  int was_full;         // and health says so
   size_t n_uncommitted; // at the end
   /* any thread, atomic */
   _Atomic int64_t relayed_upto; // rows up to this id may go; release: they are in the sink

@@ -272,9 +272,26 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
   }
 }
 
+// What the disk has against it goes first; that it is full is told again when the disk is well.
+static void tell_whether_full(struct vc_journal *journal)
+{
+  int is_full = vc_journal_refusal(journal) != NULL;
+  if (journal->backoff_ms != 0) {
+    return;
+  }
+  if (is_full) {
+    vc_health_set(journal->settings.health, "journal",
+                  "journal is full (JOURNAL_MAX_BYTES): new publishers are refused");
+  } else if (journal->was_full) {
+    vc_health_clear(journal->settings.health, "journal");
+  }
+  journal->was_full = is_full;
+}
+
 static void tick(struct vc_worker *worker)
 {
   commit_when_due(worker);
+  tell_whether_full(journal_of(worker));
   tell_sizes(worker);
 }
 

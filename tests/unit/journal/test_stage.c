@@ -189,10 +189,12 @@ static void test_full(void **state)
   // It starts all the same, and says so at once.
   rig_start(&rig);
   assert_non_null(vc_journal_refusal(rig.journal));
+  rig_wait_degraded(&rig, "journal", 1);
   rig_accept(&rig);
   rig_wait_kept(&rig, seq);
   rig_wait_metric(&rig, "journal.rows", 0);
   assert_null(vc_journal_refusal(rig.journal));
+  rig_wait_degraded(&rig, "journal", 0);
 }
 
 static void test_erase(void **state)
