@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define LOG_INTERVAL_MS 10000
+#define CONDITION "journal_backlog" // "journal" is the journal's own to set and to clear
 
 static size_t bytes_of(const struct vc_record *record)
 {
@@ -20,7 +21,7 @@ static void lose(struct ledger *ledger, struct vc_record *record)
   uint64_t n_left_out;
   ledger_count(ledger, RECORDS_LOST);
   ledger->is_journal_bad = 1;
-  vc_health_set(ledger->settings->health, "journal", "records were lost: the journal is behind");
+  vc_health_set(ledger->settings->health, CONDITION, "records were lost: the journal is behind");
   if (vc_log_limit_pass(&ledger->lost_limit, vc_worker_now_ns(ledger->worker), LOG_INTERVAL_MS,
                         &n_left_out)) {
     vc_log(VC_LOG_ERROR, VC_EVENT("journal.lost"), VC_STR("session", record->slug),
@@ -89,7 +90,7 @@ void records_retry(struct ledger *ledger)
   }
   if (ledger->backlog == NULL && ledger->is_journal_bad) {
     ledger->is_journal_bad = 0;
-    vc_health_clear(ledger->settings->health, "journal");
+    vc_health_clear(ledger->settings->health, CONDITION);
   }
 }
 
