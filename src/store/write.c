@@ -163,7 +163,7 @@ static int session_id(struct writer *writer, const struct vc_record_fields *fiel
 
 static int bind_participant(struct writer *writer, int64_t session, const char *label)
 {
-  int64_t id;
+  int64_t id = 0;
   if (label == NULL) {
     sqlite3_bind_null(writer->insert, 2);
     return 0;
