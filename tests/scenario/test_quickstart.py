@@ -75,13 +75,16 @@ class Quickstart:
         with open(self.out_path, encoding="utf-8", errors="replace") as file:
             return file.read()
 
+    def wait(self, condition, what):
+        def is_so():
+            assert self.process.poll() is None, f"quickstart ended: {self.said()[-4000:]}"
+            return condition()
+
+        return harness.wait_until(is_so, what, BUILD_PATIENCE_S)
+
     def viewer_address(self):
         """HOST:PORT of the viewer's page that was printed."""
-        def printed():
-            assert self.process.poll() is None, f"quickstart ended: {self.said()[-4000:]}"
-            return re.search(r"http://(\S+)/\?session=demo", self.said())
-
-        return harness.wait_until(printed, "the viewer's address is printed", BUILD_PATIENCE_S).group(1)
+        return self.wait(lambda: re.search(r"http://(\S+)/\?session=demo", self.said()), "the address").group(1)
 
     def interrupt(self):
         """Ctrl-C reaches the whole group; the script must end all that it started."""
@@ -141,8 +144,8 @@ def test_ctrl_c_while_it_builds():
     with tempfile.TemporaryDirectory(prefix="vc-quickstart-") as folder:
         copy_checkout(folder)
         with Quickstart(folder) as run:
-            harness.wait_until(lambda: glob.glob(f"{folder}/build-quickstart/release/.ninja_log"), "ninja has begun",
-                               BUILD_PATIENCE_S)
+            objects = f"{folder}/build-quickstart/release/src/**/*.o"
+            run.wait(lambda: glob.glob(objects, recursive=True), "something is compiled")
             run.interrupt()
         harness.wait_until(lambda: not [child for child in run.children if is_there(child)], "the compilers are gone")
 
