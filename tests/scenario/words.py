@@ -11,8 +11,9 @@ Latency reference: the publisher's audio timeline. The sound is fed to ffmpeg as
 it: a piece of 20 ms is written when its last sample is due, so sample n was said at T0 + n / 16000 with
 one T0 for the whole session. A word's end on that line is found by an aligner of its own (word_times.py).
 `partial`: from a word's end to the viewer's having the first partial that holds it. `final`: from the end
-of the last word of a final to the viewer's having that final. Both hold all there is on the way, ffmpeg's
-own buffers (some 60 ms) too; the seed's figures are "from speech to the viewer" as well.
+of the last word of a final to the viewer's having that final, where a pause ended the utterance. `cut`: the
+same where it had grown too long and was cut: the last word before a cut may lie two seconds back. All hold
+what there is on the way, ffmpeg's own buffers too; the seed's figures are "from speech to the viewer".
 
 With --explain the straight way is walked three times more: unchanged once more (what chance alone
 changes), with the encoder's 23 ms of silence in front, and with the samples that come out of the codec.
@@ -40,7 +41,8 @@ LEAD_S = 1.0
 PAUSE_S = 1.2
 PRIMING_S = 1024 / 44100  # what ffmpeg's AAC encoder puts in front
 ENCODE = ["-ar", "44100", "-c:a", "aac", "-b:a", "96k"]
-SEED_MS = {"partial": (225, 625), "final": (525, 1025)}
+CUT_GAP_S = 0.02  # less between two utterances: nobody paused
+SEED_MS = {"partial": "225–625 ms", "final": "525–1025 ms", "cut": "–"}
 INIT = {
     "encoding": "wav/pcm", "bit_depth": 16, "sample_rate": RATE, "channels": 1, "endpointing": 0.3,
     "maximum_duration_without_endpointing": 5, "language_config": {"languages": ["en"], "code_switching": False},
@@ -212,25 +214,36 @@ def heard_whole(utterances):
     return [scoring.words_of(line) for line in done.stdout.splitlines()]
 
 
-def seen_after(session, utterance, way):
-    """({word number: seconds from its end to the first partial with it}, [the same of finals' last words])."""
+def kind_of(final, following):
+    return "cut" if following is not None and following[4] - final[5] < CUT_GAP_S else "final"
+
+
+def first_partials(messages, final, words):
+    """{index in the final's words: when the first partial with that word came}."""
+    first = {}
+    for message in messages:
+        if message[1] == final[1] and not message[2]:
+            for _, index in scoring.align(scoring.words_of(message[3]), words)[1]:
+                first.setdefault(index, message[0])
+    return first
+
+
+def delays(session, utterance, way):
+    """[(kind, seconds from a word's end to the viewer)] of the words that were heard right."""
     messages = told_of(session, utterance, way)
     finals = [message for message in messages if message[2]]
     pairs = scoring.align(utterance.words, scoring.words_of(" ".join(final[3] for final in finals)))[1]
-    number_of = {heard_at: said_at for said_at, heard_at in pairs}
-    partials, lasts, offset = {}, [], 0
-    for final in finals:
+    end_of = {heard_at: utterance.begin_s + utterance.ends[said_at] for said_at, heard_at in pairs}
+    found, offset = [], 0
+    for final, following in zip(finals, finals[1:] + [None]):
         words = scoring.words_of(final[3])
-        for message in messages:
-            if message[1] == final[1] and not message[2]:
-                for _, index in scoring.align(scoring.words_of(message[3]), words)[1]:
-                    number = number_of.get(offset + index)
-                    if number is not None:
-                        partials.setdefault(number, message[0] - utterance.begin_s - utterance.ends[number])
+        for index, at in first_partials(messages, final, words).items():
+            if offset + index in end_of:
+                found.append(("partial", at - end_of[offset + index]))
         offset += len(words)
-        if offset - 1 in number_of:
-            lasts.append(final[0] - utterance.begin_s - utterance.ends[number_of[offset - 1]])
-    return partials, lasts
+        if offset - 1 in end_of:
+            found.append((kind_of(final, following), final[0] - end_of[offset - 1]))
+    return found
 
 
 def quantiles(seconds):
@@ -241,14 +254,9 @@ def quantiles(seconds):
 
 
 def latency(sessions, way):
-    partials, lasts = [], []
-    for session in sessions:
-        for utterance in session.utterances:
-            if utterance.ends is not None:
-                seen, final = seen_after(session, utterance, way)
-                partials += seen.values()
-                lasts += final
-    return {"partial": quantiles(partials), "final": quantiles(lasts)}
+    found = [row for session in sessions for utterance in session.utterances if utterance.ends is not None
+             for row in delays(session, utterance, way)]
+    return {kind: quantiles([seconds for each, seconds in found if each == kind]) for kind in SEED_MS}
 
 
 def percent(part, whole):
@@ -281,13 +289,13 @@ def show(report):
           f"{report['sessions']} sessions at once; left out in a language that the engine lacks: {report['left_out']}")
     print("\n| way | words wrong | differ from the straight way |\n| --- | --- | --- |")
     for way, wrong in report["wrong_percent"].items():
-        print(f"| {way} | {wrong} % | {str(report['differ_percent'].get(way, '')) + ' %' if way in report['differ_percent'] else '–'} |")
+        differ = report["differ_percent"].get(way)
+        print(f"| {way} | {wrong} % | {'–' if differ is None else f'{differ} %'} |")
     print("\n| end of word to the viewer | p50 | p95 | words | the seed's |\n| --- | --- | --- | --- | --- |")
     for way, kinds in report["latency"].items():
         for kind, row in kinds.items():
-            low, high = SEED_MS[kind]
             if row:
-                print(f"| {kind}, {way} | {row['p50_ms']} ms | {row['p95_ms']} ms | {row['n']} | {low}–{high} ms |")
+                print(f"| {kind}, {way} | {row['p50_ms']} ms | {row['p95_ms']} ms | {row['n']} | {SEED_MS[kind]} |")
     for row in report["differences"]:
         print("\n" + "\n".join(f"{key:8} {text}" for key, text in row.items()))
 
