@@ -16,7 +16,7 @@ same where it had grown too long and was cut: the last word before a cut may lie
 what there is on the way, ffmpeg's own buffers too; the seed's figures are "from speech to the viewer".
 
 With --explain the straight way is walked three times more: unchanged once more (what chance alone
-changes), with the encoder's 23 ms of silence in front, and with the samples that come out of the codec.
+changes), with the encoder's silence in front (23 ms at 44.1 kHz), and with the samples that come out of the codec.
 """
 
 import argparse
@@ -39,8 +39,6 @@ PIECE_S = 0.02
 CHUNK_S = 0.05
 LEAD_S = 1.0
 PAUSE_S = 1.2
-PRIMING_S = 1024 / 44100  # what ffmpeg's AAC encoder puts in front
-ENCODE = ["-ar", "44100", "-c:a", "aac", "-b:a", "96k"]
 CUT_GAP_S = 0.02  # less between two utterances: nobody paused
 SEED_MS = {"partial": "225–625 ms", "final": "525–1025 ms", "cut": "–"}
 INIT = {
@@ -48,6 +46,20 @@ INIT = {
     "maximum_duration_without_endpointing": 5, "language_config": {"languages": ["en"], "code_switching": False},
     "messages_config": {"receive_partial_transcripts": True, "receive_final_transcripts": True},
 }
+
+
+class Codec:
+    """What the publisher makes of the sound."""
+
+    def __init__(self, rate_hz):
+        self.set(rate_hz)
+
+    def set(self, rate_hz):
+        self.flags = ["-ar", str(rate_hz), "-c:a", "aac", "-b:a", "96k"]
+        self.priming_s = 1024 / rate_hz  # what ffmpeg's AAC encoder puts in front
+
+
+codec = Codec(44100)
 
 
 class Utterance:
@@ -90,7 +102,7 @@ def decode(path):
 def through_codec(pcm):
     """The samples as the codec leaves them, its silence in front included."""
     raw = ["-f", "s16le", "-ar", str(RATE), "-ac", "1"]
-    coded = subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *raw, "-i", "-", *ENCODE, "-f", "adts", "-"],
+    coded = subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *raw, "-i", "-", *codec.flags, "-f", "adts", "-"],
                            input=pcm, stdout=subprocess.PIPE, check=True).stdout
     return subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-f", "aac", "-i", "-", *raw, "-"], input=coded,
                           stdout=subprocess.PIPE, check=True).stdout
@@ -138,7 +150,7 @@ async def by_node(session, node):
         ears = asyncio.ensure_future(listen(socket, arrived, lambda message: message["type"] == "end"))
         ffmpeg = await asyncio.create_subprocess_exec(
             "ffmpeg", "-v", "error", "-fflags", "nobuffer", "-probesize", "32", "-analyzeduration", "0", "-f", "s16le",
-            "-ar", str(RATE), "-ac", "1", "-i", "pipe:0", *ENCODE, "-flush_packets", "1", "-f", "flv",
+            "-ar", str(RATE), "-ac", "1", "-i", "pipe:0", *codec.flags, "-flush_packets", "1", "-f", "flv",
             f"rtmp://{node.addresses['rtmp']}/live/{session.slug}", stdin=subprocess.PIPE)
 
         async def write(piece):
@@ -150,7 +162,7 @@ async def by_node(session, node):
         assert await asyncio.wait_for(ffmpeg.wait(), harness.PATIENCE_S) == 0
         await asyncio.wait_for(ears, harness.PATIENCE_S)
     session.told["node"] = [(at - t0, message["utteranceId"], message["isFinal"], message["text"],
-                             message["start"] - PRIMING_S, message["end"] - PRIMING_S)
+                             message["start"] - codec.priming_s, message["end"] - codec.priming_s)
                             for at, message in arrived if message["type"] == "transcript"]
 
 
@@ -181,8 +193,8 @@ def play(sessions, explain):
     ways = {"direct": lambda pcm: (pcm, 0.0)}
     if explain:
         ways["again"] = lambda pcm: (pcm, 0.0)
-        ways["shifted"] = lambda pcm: (silence(PRIMING_S) + pcm, PRIMING_S)
-        ways["codec"] = lambda pcm: (through_codec(pcm), PRIMING_S)
+        ways["shifted"] = lambda pcm: (silence(codec.priming_s) + pcm, codec.priming_s)
+        ways["codec"] = lambda pcm: (through_codec(pcm), codec.priming_s)
     with harness.stt() as stt:
         for way, change in ways.items():
             asyncio.run(together([straight(session, stt, way, *change(session.pcm)) for session in sessions]))
@@ -304,9 +316,11 @@ def main():
     parser = argparse.ArgumentParser(description="words and their delay, through the node and straight")
     parser.add_argument("--sessions", type=int, default=4, help="sessions at once (4)")
     parser.add_argument("--utterances", type=int, help="only the first so many")
+    parser.add_argument("--rate", type=int, default=44100, help="sample rate of the publisher's AAC (44100)")
     parser.add_argument("--explain", action="store_true", help="where differences come from")
     parser.add_argument("--json", metavar="FILE", help="write the report there too")
     arguments = parser.parse_args()
+    codec.set(arguments.rate)
     sessions, left_out = load(arguments.sessions, arguments.utterances)
     if not sessions:
         sys.exit("error: none of the recordings of speech.tsv is installed (tests/packages.txt)")
