@@ -35,7 +35,7 @@ class Installed:
         return self.path(PREFIX, "bin", name)
 
     def libraries(self):
-        return os.path.dirname(next(iter(glob.glob(self.path(PREFIX, "lib/**/libonnxruntime.so"), recursive=True)), ""))
+        return os.path.dirname(next(iter(glob.glob(self.path(PREFIX, "lib*/**/libonnxruntime.so"), recursive=True)), ""))
 
 
 def node_settings():
