@@ -25,6 +25,7 @@ static const char *const migrations[] = {
     "CREATE TABLE dead (id INTEGER PRIMARY KEY, reason TEXT NOT NULL, topic TEXT NOT NULL,"
     " key TEXT NOT NULL, epoch INTEGER NOT NULL, value BLOB NOT NULL, at REAL NOT NULL);"
     "CREATE INDEX dead_by_key ON dead (key, epoch);",
+    "ALTER TABLE transcripts ADD COLUMN approximate INTEGER NOT NULL DEFAULT 0;",
 };
 #define N_MIGRATIONS ((int)(sizeof migrations / sizeof *migrations))
 

@@ -33,6 +33,7 @@ static void visit_row(sqlite3_stmt *statement, const char *slug,
       .start_s = sqlite3_column_double(statement, 7),
       .end_s = sqlite3_column_double(statement, 8),
       .words = parsed,
+      .is_approximate = sqlite3_column_int(statement, 10),
   };
   visit(context, &fields);
   json_decref(parsed);
@@ -45,7 +46,7 @@ long vc_store_read(struct vc_store *store, const char *slug, long most,
   sqlite3_stmt *statement = store_prepare(
       store,
       "SELECT s.epoch, t.seq, t.utterance_id, t.text, t.language, p.label, t.confidence, t.start_s,"
-      " t.end_s, t.words FROM sessions s JOIN transcripts t ON t.session_id = s.id"
+      " t.end_s, t.words, t.approximate FROM sessions s JOIN transcripts t ON t.session_id = s.id"
       " LEFT JOIN participants p ON p.id = t.participant_id WHERE s.slug = ?1"
       " ORDER BY s.epoch, t.seq LIMIT ?2",
       error);

@@ -33,8 +33,8 @@ static int writer_init(struct writer *writer, struct vc_store *store, struct vc_
   writer->insert = store_prepare(
       store,
       "INSERT INTO transcripts (session_id, participant_id, utterance_id, seq, text, language,"
-      " confidence, start_s, end_s, words, received_at)"
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
+      " confidence, start_s, end_s, words, received_at, approximate)"
+      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
       error);
   writer->compare = store_prepare(store,
                                   "SELECT count(*) FROM transcripts WHERE session_id = ?1"
@@ -196,6 +196,7 @@ static int insert(struct writer *writer, int64_t session, const struct vc_record
     bind_real(statement, 9, fields->end_s);
     bind_text(statement, 10, words);
     bind_time(statement, 11, fields->received_at_us / 1000);
+    sqlite3_bind_int(statement, 12, fields->is_approximate);
     status = sqlite3_step(statement) == SQLITE_DONE
                  ? 0
                  : store_fail(writer->store, "insert", writer->error);

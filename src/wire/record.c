@@ -110,6 +110,7 @@ static const char *parse_transcript(const json_t *root, struct vc_record_fields 
   fields->end_s = vc_json_real(root, "end", NAN);
   fields->received_at_us = milliseconds(root, "receivedAt") * 1000;
   fields->words = json_object_get(root, "words");
+  fields->is_approximate = vc_json_true(root, "approximate");
   if (seq <= 0) {
     return "seq is missing or no positive whole number";
   }

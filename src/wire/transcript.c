@@ -92,7 +92,7 @@ static void add_json(struct vc_transcript_printer *printer, const struct vc_reco
   vc_text_json_number(text, fields->confidence, 3);
   vc_text_format(text, ",\"start\":%.3f,\"end\":%.3f,\"words\":", fields->start_s, fields->end_s);
   add_words(text, fields->words);
-  vc_text_add(text, "}");
+  vc_text_add(text, fields->is_approximate ? ",\"approximate\":true}" : "}");
 }
 
 static void add_cue(struct vc_transcript_printer *printer, const struct vc_record_fields *fields)

@@ -36,6 +36,7 @@ class ScriptedStt:
         self.is_silent = False       # take audio, say nothing
         self.final_text = "utterance {}".format
         self.padding = ""            # appended to each text
+        self.spreads_words = False   # say that word times were spread
         self.keeps_sound = False     # keep the audio in Session.sound
         self.sessions = {}
         self.posts = []              # (time, request body, headers)
@@ -154,10 +155,11 @@ class ScriptedStt:
         words = [{"word": " utterance", "start": start, "end": (start + end) / 2, "confidence": 0.9}]
         if is_final:
             words.append({"word": f" {number}", "start": (start + end) / 2, "end": end, "confidence": 0.8})
+        spread = {"approximate": True} if self.spreads_words else {}
         await self.send(socket, session, "transcript", {
             "id": f"00-{number:08d}", "is_final": is_final,
             "utterance": {"start": start, "end": end, "confidence": 0.9, "channel": 0, "language": "en",
-                          "text": " " + text + self.padding, "words": words}})
+                          "text": " " + text + self.padding, "words": words, **spread}})
 
     async def send(self, socket, session, kind, data, **more):
         await socket.send(json.dumps({"session_id": session.id, "created_at": "2026-01-01T00:00:00.000Z", "type": kind,

@@ -22,6 +22,20 @@ def test_drain_keeps_everything():
             assert [row["text"] for row in rows] == texts
 
 
+def test_spread_words_say_so_live_and_past():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        stt.spreads_words = True
+        with harness.viewer(node, "room") as viewer, harness.publisher(node, "room", seconds=3):
+            viewer.wait_type("end")
+        live = harness.http_json(node.url("http", "/sessions/room/transcript.json"))["transcripts"]
+        node.signal(signal.SIGTERM)
+        assert node.wait() == 0, node.log()[-2000:]
+        with harness.node(stt.url, folder=node.folder) as again:
+            past = harness.http_json(again.url("http", "/sessions/room/transcript.json"))["transcripts"]
+        assert live and past == live
+        assert all(final["approximate"] is True for final in [*viewer.finals(), *live])
+
+
 def test_second_signal_ends_at_once():
     with ScriptedStt() as stt:
         node = harness.node(stt.url, DRAIN_DELAY_MS=60000)

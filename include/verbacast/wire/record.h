@@ -19,6 +19,7 @@ enum vc_record_type {
 
 struct vc_record_fields {
   enum vc_record_type type;
+  int is_approximate; // of a transcript that was parsed: its word times were spread, not heard
   const char *session;
   int64_t epoch;
   const char *node;

@@ -305,6 +305,27 @@ static void test_the_store_gives_what_the_ledger_does_not_hold(void **state)
   expect_stored(200, 1, "true", "s1\ns2\ns1\ns2\nh3\nh5\n");
 }
 
+// Word times that were spread say so, in what the ledger holds and in what the store has.
+static void test_spread_words_say_so(void **state)
+{
+  struct vc_store *store;
+  struct vc_error error;
+  char *stored = record_spread("demo", 1000, 1), *live = record_spread("demo", 1000, 2);
+  struct vc_store_row row = {.value = stored, .size = strlen(stored)};
+  forget_store();
+  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  vc_store_close(&store);
+  snprintf(held, sizeof held, "[%s]", live);
+  free(stored);
+  free(live);
+  rig_reply(storing, VC_QUERY_TRANSCRIPT, (struct rig_reply){.status = 200, .text = held});
+  expect_of(storing, "json", 200, "true");
+  const char *first = strstr(storing->body, "],\"approximate\":true}");
+  assert_non_null(first);
+  assert_non_null(strstr(first + 1, "],\"approximate\":true}"));
+}
+
 // What was before the ledger's first final may stand in it.
 static void test_a_store_that_cannot_be_read_leaves_a_hole(void **state)
 {
@@ -342,6 +363,7 @@ int main(void)
       cmocka_unit_test(test_a_ledger_that_is_busy),
       cmocka_unit_test(test_holes_are_said),
       cmocka_unit_test(test_the_store_gives_what_the_ledger_does_not_hold),
+      cmocka_unit_test(test_spread_words_say_so),
       cmocka_unit_test(test_a_store_that_cannot_be_read_leaves_a_hole),
       cmocka_unit_test(test_a_transcript_that_is_too_long_is_not_complete),
   };

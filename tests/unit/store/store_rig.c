@@ -91,9 +91,24 @@ static char *print(const struct vc_record_fields *fields)
   return text.at;
 }
 
+static const struct vc_word words[] = {{"Good", 1.25, 1.5, 0.5}, {"morning.", 1.5, 2, NAN}};
+
+static char *print_final(const char *slug, int64_t epoch, uint64_t seq,
+                         const struct vc_utterance *utterance)
+{
+  return print(&(struct vc_record_fields){.type = VC_RECORD_TYPE_TRANSCRIPT,
+                                          .session = slug,
+                                          .epoch = epoch,
+                                          .node = "a1",
+                                          .started_at_ms = epoch,
+                                          .seq = seq,
+                                          .utterance_id = utterance->id,
+                                          .utterance = utterance,
+                                          .received_at_us = (epoch + 2000) * 1000});
+}
+
 char *record_final(const char *slug, int64_t epoch, uint64_t seq, const char *id, const char *text)
 {
-  const struct vc_word words[] = {{"Good", 1.25, 1.5, 0.5}, {"morning.", 1.5, 2, NAN}};
   const struct vc_utterance utterance = {.id = id,
                                          .text = text,
                                          .language = "en",
@@ -103,15 +118,22 @@ char *record_final(const char *slug, int64_t epoch, uint64_t seq, const char *id
                                          .is_final = 1,
                                          .words = words,
                                          .n_words = 2};
-  return print(&(struct vc_record_fields){.type = VC_RECORD_TYPE_TRANSCRIPT,
-                                          .session = slug,
-                                          .epoch = epoch,
-                                          .node = "a1",
-                                          .started_at_ms = epoch,
-                                          .seq = seq,
-                                          .utterance_id = id,
-                                          .utterance = &utterance,
-                                          .received_at_us = (epoch + 2000) * 1000});
+  return print_final(slug, epoch, seq, &utterance);
+}
+
+char *record_spread(const char *slug, int64_t epoch, uint64_t seq)
+{
+  const struct vc_utterance utterance = {.id = "spread",
+                                         .text = "Good morning.",
+                                         .language = "en",
+                                         .start_s = 1.25,
+                                         .end_s = 2,
+                                         .confidence = NAN,
+                                         .is_final = 1,
+                                         .is_approximate = 1,
+                                         .words = words,
+                                         .n_words = 2};
+  return print_final(slug, epoch, seq, &utterance);
 }
 
 char *record_started(const char *slug, int64_t epoch)

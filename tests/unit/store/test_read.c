@@ -95,6 +95,7 @@ static void check_whole(void *context, const struct vc_record_fields *fields)
   json_t *word = json_array_get(fields->words, 0);
   assert_string_equal(json_string_value(json_object_get(word, "word")), "Good");
   assert_float_equal(json_number_value(json_object_get(word, "start")), 1.25, 1e-9);
+  assert_false(fields->is_approximate);
 }
 
 static void test_what_comes_back(void **state)
@@ -102,6 +103,22 @@ static void test_what_comes_back(void **state)
   struct vc_error error;
   put("demo", 100, 3, "Grüße 😀 \"and\" more");
   assert_int_equal(vc_store_read(store, "demo", 10, check_whole, NULL, &error), 1);
+}
+
+static void check_spread(void *context, const struct vc_record_fields *fields)
+{
+  assert_true(fields->is_approximate);
+  assert_int_equal(json_array_size(fields->words), 2);
+}
+
+static void test_spread_words_come_back(void **state)
+{
+  struct vc_error error;
+  char *value = record_spread("demo", 100, 1);
+  struct vc_store_row row = {.value = value, .size = strlen(value)};
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  assert_int_equal(vc_store_read(store, "demo", 10, check_spread, NULL, &error), 1);
+  free(value);
 }
 
 static void test_last_epoch(void **state)
@@ -200,6 +217,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       WITH_STORE(test_in_order_and_bounded),
       WITH_STORE(test_what_comes_back),
+      WITH_STORE(test_spread_words_come_back),
       WITH_STORE(test_last_epoch),
       WITH_STORE(test_erased_stays_erased),
       WITH_STORE(test_session_records_are_kept_out_too),

@@ -92,7 +92,7 @@ static void test_tables(void **state)
   run_sql("SELECT id, slug, epoch, node, started_at, ended_at FROM sessions");
   run_sql("SELECT id, session_id, label FROM participants");
   run_sql("SELECT id, session_id, participant_id, utterance_id, seq, text, language, confidence,"
-          " start_s, end_s, words, received_at FROM transcripts");
+          " start_s, end_s, words, received_at, approximate FROM transcripts");
 }
 
 static void test_opening_again_keeps_what_is_there(void **state)
@@ -110,19 +110,27 @@ static void test_opening_again_keeps_what_is_there(void **state)
   }
 }
 
+// Its words' times were heard: nothing says otherwise.
+static void check_is_heard(void *context, const struct vc_record_fields *fields)
+{
+  assert_int_equal(fields->epoch, 7);
+  assert_false(fields->is_approximate);
+}
+
 // What a program before this one made.
 static void test_an_older_version_is_brought_on(void **state)
 {
   struct vc_store *store;
   struct vc_error error;
   assert_int_equal(vc_store_open(&store, url, &error), 0);
-  char *value = record_started("demo", 7);
+  char *value = record_final("demo", 7, 1, "a", "text");
   struct vc_store_row row = {.value = value, .size = strlen(value)};
   assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
   vc_store_close(&store);
-  run_sql("DROP TABLE dead; PRAGMA user_version = 1");
+  run_sql("DROP TABLE dead; ALTER TABLE transcripts DROP COLUMN approximate;"
+          " PRAGMA user_version = 1");
   assert_int_equal(vc_store_open(&store, url, &error), 0);
-  assert_int_equal(vc_store_last_epoch(store, "demo", &error), 7);
+  assert_int_equal(vc_store_read(store, "demo", 10, check_is_heard, NULL, &error), 1);
   row = (struct vc_store_row){.value = "?", .size = 1};
   assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
   assert_int_equal(row.outcome, VC_STORE_POISONED);

@@ -146,8 +146,22 @@ static void test_a_transcript_comes_back(void **state)
   const json_t *word = json_array_get(fields->words, 1);
   assert_string_equal(json_string_value(json_object_get(word, "word")), "\"day\"");
   assert_true(json_is_null(json_object_get(word, "confidence")));
+  assert_false(fields->is_approximate);
   vc_record_parsed_fini(&record);
   assert_null(record.root);
+}
+
+static void test_spread_words_come_back(void **state)
+{
+  (void)state;
+  struct vc_utterance utterance = good_day;
+  struct vc_record_fields fields = final;
+  struct vc_record_parsed record;
+  utterance.is_approximate = 1;
+  fields.utterance = &utterance;
+  go_round(&fields, &record);
+  assert_true(record.fields.is_approximate);
+  vc_record_parsed_fini(&record);
 }
 
 static void test_unknowns_come_back(void **state)
@@ -343,11 +357,11 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_transcript_is_printed), cmocka_unit_test(test_spread_words_say_so),
       cmocka_unit_test(test_what_is_unknown_is_null), cmocka_unit_test(test_sessions_are_printed),
-      cmocka_unit_test(test_a_transcript_comes_back), cmocka_unit_test(test_unknowns_come_back),
-      cmocka_unit_test(test_sessions_come_back),      cmocka_unit_test(test_milliseconds_are_kept),
-      cmocka_unit_test(test_refused_heads),           cmocka_unit_test(test_refused_transcripts),
-      cmocka_unit_test(test_what_may_be_missing),     cmocka_unit_test(test_refused_texts),
-      cmocka_unit_test(test_without_memory),
+      cmocka_unit_test(test_a_transcript_comes_back), cmocka_unit_test(test_spread_words_come_back),
+      cmocka_unit_test(test_unknowns_come_back),      cmocka_unit_test(test_sessions_come_back),
+      cmocka_unit_test(test_milliseconds_are_kept),   cmocka_unit_test(test_refused_heads),
+      cmocka_unit_test(test_refused_transcripts),     cmocka_unit_test(test_what_may_be_missing),
+      cmocka_unit_test(test_refused_texts),           cmocka_unit_test(test_without_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

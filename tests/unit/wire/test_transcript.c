@@ -93,6 +93,7 @@ static void test_json(void **state)
                              0, NULL);
   assert_non_null(words);
   fields[0].words = words;
+  fields[0].is_approximate = 1;
   fields[1].language = "";
   fields[1].confidence = NAN;
   fields[1].seq = 5;
@@ -101,7 +102,7 @@ static void test_json(void **state)
         "{\"epoch\":100,\"seq\":3,\"utteranceId\":\"1-0-a\",\"text\":\"Good\\n\\\"day\\\"\","
         "\"language\":\"en\",\"speaker\":\"A\\\"nn\",\"confidence\":0.500,\"start\":12.480,"
         "\"end\":13.000,\"words\":[{\"word\":\"Good\",\"start\":12.48,\"end\":13.0,"
-        "\"confidence\":null}]},"
+        "\"confidence\":null}],\"approximate\":true},"
         "{\"epoch\":100,\"seq\":5,\"utteranceId\":\"1-0-a\",\"text\":\"\",\"language\":null,"
         "\"speaker\":null,\"confidence\":null,\"start\":14.000,\"end\":15.500,\"words\":null}"
         "]}\n");
