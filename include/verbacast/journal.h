@@ -10,6 +10,7 @@
 // Bounds: VC_JOURNAL_PENDING_MAX bytes of records that are not committed (disk full, disk slow);
 // beyond, the oldest loses its durability: journal.lost_total, an error in the log. At
 // JOURNAL_MAX_BYTES of rows not relayed vc_journal_refusal tells the ingest to refuse new sessions.
+// A file that others have locked is waited for at most VC_JOURNAL_WAIT_MS at a time.
 #pragma once
 
 #include <verbacast/base/options.h>
@@ -17,6 +18,7 @@
 #include <verbacast/flow/stage.h>
 
 #define VC_JOURNAL_PENDING_MAX (64 * 1024 * 1024)
+#define VC_JOURNAL_WAIT_MS 1000
 
 struct vc_journal_options {
   const char *journal_path;
@@ -64,7 +66,8 @@ int vc_journal_create(struct vc_journal **journal, const struct vc_journal_setti
 struct vc_stage *vc_journal_stage(struct vc_journal *journal);
 // Starts stage and relay.
 int vc_journal_start(struct vc_journal *journal, struct vc_error *error);
-// Commits what came, lets the relay go on for at most flush_ms; the rest stays for the next start.
+// Commits what came within flush_ms, lets the relay go on for as long again; the rest stays for the
+// next start. Locked files may hold each of the two up, and the last deletion, for their own wait.
 // Returns: records that could not be committed.
 size_t vc_journal_stop(struct vc_journal *journal, uint32_t flush_ms);
 void vc_journal_destroy(struct vc_journal **journal);

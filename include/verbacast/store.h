@@ -1,7 +1,8 @@
 // store: the tables that finals end up in. SQLite now; the header knows nothing of it.
 //
 // A vc_store is one connection, for one thread at a time; any number may be open. Calls block on
-// the disk: never on a stage thread of the sound.
+// the disk: never on a stage thread of the sound. A database that others have locked is waited for
+// at most VC_STORE_WAIT_MS, then the call fails.
 #pragma once
 
 #include <stddef.h>
@@ -9,6 +10,8 @@
 
 #include <verbacast/base/error.h>
 #include <verbacast/wire/record.h>
+
+#define VC_STORE_WAIT_MS 1000
 
 struct vc_store;
 

@@ -18,7 +18,6 @@
 #include "room.h"
 
 #define VERSION 1
-#define BUSY_TIMEOUT_MS 2000
 #define PATH_MAX_BYTES 4096
 
 struct outbox {
@@ -79,7 +78,7 @@ static int connect_to(struct outbox *outbox, int flags, struct vc_error *error)
       SQLITE_OK) {
     return fail(outbox, "open", error);
   }
-  sqlite3_busy_timeout(outbox->database, BUSY_TIMEOUT_MS);
+  sqlite3_busy_timeout(outbox->database, VC_JOURNAL_WAIT_MS);
   return run(outbox, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON", error);
 }
 

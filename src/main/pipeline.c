@@ -446,7 +446,8 @@ int pipeline_stop(struct pipeline **pipeline_in)
 int64_t pipeline_stop_ms(const struct node_options *options)
 {
   return options->drain_delay_ms + options->drain_timeout_ms + 3 * STAGE_STOP_MS +
-         BROADCAST_STOP_MS + 2 * JOURNAL_FLUSH_MS + FRONTS_STOP_MS;
+         BROADCAST_STOP_MS + 2 * JOURNAL_FLUSH_MS + 2 * VC_JOURNAL_WAIT_MS + VC_STORE_WAIT_MS +
+         FRONTS_STOP_MS;
 }
 
 int pipeline_check(const struct node_options *options, struct vc_error *error)

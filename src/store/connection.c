@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUSY_TIMEOUT_MS 5000
 #define BUSY_STEP_MS 5
 #define SCHEME "sqlite:"
 
@@ -125,7 +124,7 @@ static int open_database(struct vc_store **store_out, const char *url, int flags
     vc_store_close(&store);
     return -1;
   }
-  sqlite3_busy_timeout(store->database, BUSY_TIMEOUT_MS);
+  sqlite3_busy_timeout(store->database, VC_STORE_WAIT_MS);
   if (store_run(store,
                 "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
                 "PRAGMA secure_delete = ON",
@@ -137,20 +136,20 @@ static int open_database(struct vc_store **store_out, const char *url, int flags
   return 0;
 }
 
-// SQLite does not wait for others that open the file at the same time: the change of the mode is
-// told at once that it is busy.
+// SQLite waits for some of those that have the file locked and not for others that open it at the
+// same time: here it waits for none, and is asked again.
 static int switch_to_wal(struct vc_store *store, struct vc_error *error)
 {
-  int status = -1;
-  for (int waited_ms = 0; status != 0 && waited_ms < BUSY_TIMEOUT_MS; waited_ms += BUSY_STEP_MS) {
-    status = store_run(store, "PRAGMA journal_mode = WAL", error);
-    if (status != 0 && sqlite3_errcode(store->database) != SQLITE_BUSY) {
+  sqlite3_busy_timeout(store->database, 0);
+  int status = store_run(store, "PRAGMA journal_mode = WAL", error);
+  for (int waited_ms = 0; status != 0 && waited_ms < VC_STORE_WAIT_MS; waited_ms += BUSY_STEP_MS) {
+    if (sqlite3_errcode(store->database) != SQLITE_BUSY) {
       return -1;
     }
-    if (status != 0) {
-      sqlite3_sleep(BUSY_STEP_MS);
-    }
+    sqlite3_sleep(BUSY_STEP_MS);
+    status = store_run(store, "PRAGMA journal_mode = WAL", error);
   }
+  sqlite3_busy_timeout(store->database, VC_STORE_WAIT_MS);
   return status;
 }
 

@@ -191,6 +191,29 @@ static void test_idle_start_with_a_full_disk(void **state)
   assert_int_equal(rig_n_ends(&rig, "demo", E1, "crash"), 1);
 }
 
+// A lock is waited for, but for no longer than what waits for us can bear.
+static void test_a_locked_file_is_not_waited_for_long(void **state)
+{
+  struct vc_journal *journal = NULL;
+  struct vc_error error = {.text = ""};
+  sqlite3 *holder;
+  rig_start(&rig);
+  assert_int_equal(rig_stop(&rig, 0), 0);
+  assert_int_equal(sqlite3_open(rig.path, &holder), SQLITE_OK);
+  assert_int_equal(
+      sqlite3_exec(holder, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE", NULL, NULL, NULL),
+      SQLITE_OK);
+  size_t slept_us = fault_vfs_slept_us();
+  int status = vc_journal_create(
+      &journal, &(struct vc_journal_settings){.options = &rig.options, .clock = &vc_clock_system},
+      &error);
+  assert_int_equal(status, -1);
+  assert_non_null(strstr(error.text, "locked"));
+  assert_in_range(fault_vfs_slept_us() - slept_us, 1, VC_JOURNAL_WAIT_MS * 1000);
+  sqlite3_close(holder);
+  rig_start(&rig);
+}
+
 static void test_stop_with_a_full_disk(void **state)
 {
   rig_start(&rig);
@@ -299,11 +322,17 @@ int main(void)
 {
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
   const struct CMUnitTest tests[] = {
-      WITH_RIG(test_each_call_fails_once),          WITH_RIG(test_each_call_of_a_start),
-      WITH_RIG(test_disk_full_and_free_again),      WITH_RIG(test_start_with_a_full_disk),
-      WITH_RIG(test_first_start_with_a_full_disk),  WITH_RIG(test_idle_start_with_a_full_disk),
-      WITH_RIG(test_stop_with_a_full_disk),         WITH_RIG(test_the_backlog_is_bounded),
-      WITH_RIG(test_an_erasure_that_fails_is_told), WITH_RIG(test_promised_when_synced),
+      WITH_RIG(test_each_call_fails_once),
+      WITH_RIG(test_each_call_of_a_start),
+      WITH_RIG(test_disk_full_and_free_again),
+      WITH_RIG(test_start_with_a_full_disk),
+      WITH_RIG(test_first_start_with_a_full_disk),
+      WITH_RIG(test_idle_start_with_a_full_disk),
+      WITH_RIG(test_stop_with_a_full_disk),
+      WITH_RIG(test_the_backlog_is_bounded),
+      WITH_RIG(test_an_erasure_that_fails_is_told),
+      WITH_RIG(test_promised_when_synced),
+      WITH_RIG(test_a_locked_file_is_not_waited_for_long),
   };
   fault_vfs_install();
   return cmocka_run_group_tests_name("journal/faults", tests, NULL, NULL);

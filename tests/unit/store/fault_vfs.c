@@ -15,7 +15,7 @@ struct fault_file {
 static sqlite3_vfs *real_vfs;
 static _Atomic unsigned failing;
 static _Atomic int failing_code = SQLITE_IOERR;
-static _Atomic size_t seen, fail_after, fail_n;
+static _Atomic size_t seen, fail_after, fail_n, slept_us;
 static _Atomic int trace_fd = -1;
 
 static sqlite3_file *real_of(sqlite3_file *file)
@@ -177,16 +177,23 @@ static int open_file(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
   return status;
 }
 
+static int sleep_us(sqlite3_vfs *vfs, int us)
+{
+  atomic_fetch_add(&slept_us, (size_t)us);
+  return real_vfs->xSleep(real_vfs, us);
+}
+
 void fault_vfs_install(void)
 {
   static sqlite3_vfs vfs;
   sqlite3_initialize();
   real_vfs = sqlite3_vfs_find(NULL);
-  vfs = *real_vfs; // all but opening is the real one's; its functions look at pAppData alone
+  vfs = *real_vfs; // all else is the real one's; its functions look at pAppData alone
   vfs.zName = "fault";
   vfs.pNext = NULL;
   vfs.szOsFile = (int)offsetof(struct fault_file, real) + real_vfs->szOsFile;
   vfs.xOpen = open_file;
+  vfs.xSleep = sleep_us;
   sqlite3_vfs_register(&vfs, 1);
 }
 
@@ -208,6 +215,11 @@ void fault_vfs_heal(void)
 size_t fault_vfs_seen(void)
 {
   return atomic_load(&seen);
+}
+
+size_t fault_vfs_slept_us(void)
+{
+  return atomic_load(&slept_us);
 }
 
 void fault_vfs_trace(int fd)

@@ -19,6 +19,8 @@ void fault_vfs_fail(unsigned operations, int code, size_t after, size_t n);
 void fault_vfs_heal(void);
 // Returns: operations of the set of the last fault_vfs_fail that were seen since.
 size_t fault_vfs_seen(void);
+// Returns: for how long SQLite has waited for locks, since the start.
+size_t fault_vfs_slept_us(void);
 // Writes "wal-write" and "wal-sync", a line for each of the write-ahead log, to a descriptor; -1
 // ends it.
 void fault_vfs_trace(int fd);

@@ -174,6 +174,59 @@ static void test_a_full_disk_that_stays_full(void **state)
   vc_store_close(&store);
 }
 
+// Somebody who holds a lock until it is closed.
+static sqlite3 *lock_by(const char *sql)
+{
+  sqlite3 *holder;
+  assert_int_equal(sqlite3_open(url + strlen("sqlite:"), &holder), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(holder, sql, NULL, NULL, NULL), SQLITE_OK);
+  return holder;
+}
+
+#define WHOLE_FILE                                                                                 \
+  "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE IF NOT EXISTS theirs (a)"
+
+static void expect_a_short_wait(long status, size_t slept_before_us, const struct vc_error *error)
+{
+  assert_int_equal(status, -1);
+  assert_non_null(strstr(error->text, "locked"));
+  assert_in_range(fault_vfs_slept_us() - slept_before_us, 1, VC_STORE_WAIT_MS * 1000);
+}
+
+// A lock is waited for, but for no longer than what waits for us can bear.
+static void test_a_locked_database_is_not_waited_for_long(void **state)
+{
+  struct vc_store *store;
+  struct vc_store_row rows[N_ROWS];
+  struct vc_error error = {.text = ""};
+  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  sqlite3 *holder = lock_by("BEGIN IMMEDIATE");
+  size_t slept_us = fault_vfs_slept_us();
+  expect_a_short_wait(write_batch(store, "demo", rows, &error), slept_us, &error);
+  slept_us = fault_vfs_slept_us();
+  expect_a_short_wait(vc_store_erase(store, "demo", 1, 1, &error), slept_us, &error);
+  assert_int_equal(vc_store_last_epoch(store, "demo", &error), 0); // nobody keeps a reader out
+  sqlite3_close(holder);
+  assert_int_equal(write_batch(store, "demo", rows, &error), 0);
+  vc_store_close(&store);
+}
+
+static void test_a_locked_file_is_not_waited_for_long(void **state)
+{
+  struct vc_store *store = NULL;
+  struct vc_error error = {.text = ""};
+  for (int has_tables = 0; has_tables < 2; has_tables++) {
+    sqlite3 *holder = lock_by(WHOLE_FILE);
+    size_t slept_us = fault_vfs_slept_us();
+    expect_a_short_wait(vc_store_open(&store, url, &error), slept_us, &error);
+    slept_us = fault_vfs_slept_us();
+    expect_a_short_wait(vc_store_open_existing(&store, url, &error), slept_us, &error);
+    sqlite3_close(holder);
+    assert_int_equal(vc_store_open(&store, url, &error), 0);
+    vc_store_close(&store);
+  }
+}
+
 int main(void)
 {
 #define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -182,6 +235,8 @@ int main(void)
       WITH_FOLDER(test_each_call_of_an_open),
       WITH_FOLDER(test_each_call_of_an_erasure),
       WITH_FOLDER(test_a_full_disk_that_stays_full),
+      WITH_FOLDER(test_a_locked_database_is_not_waited_for_long),
+      WITH_FOLDER(test_a_locked_file_is_not_waited_for_long),
   };
   fault_vfs_install();
   return cmocka_run_group_tests_name("store/faults", tests, NULL, NULL);
