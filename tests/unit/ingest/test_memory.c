@@ -1,5 +1,6 @@
 // Every allocation of the room fails once, and a run of them from each one on: nothing breaks or
 // leaks, and when there is memory again the room takes publishers as before.
+#include "no_memory.h"
 #include "rig.h"
 
 #include <setjmp.h>
@@ -9,40 +10,7 @@
 
 #include <cmocka.h>
 
-// The linker puts these in the place of the real ones.
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-
 static struct rig rig;
-static size_t n_allocations, fail_from, n_failing;
-
-static int must_fail(void)
-{
-  if (!hand_is_turning) {
-    return 0;
-  }
-  size_t at = n_allocations++;
-  return at >= fail_from && at - fail_from < n_failing;
-}
-
-void *__wrap_malloc(size_t size)
-{
-  return must_fail() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-  return must_fail() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-  return must_fail() ? NULL : __real_realloc(old, size);
-}
 
 static void turn_some(void)
 {
@@ -71,20 +39,21 @@ static void try_publisher(struct publisher *publisher, const char *flash_version
   rig_pass(&rig, 1);
 }
 
-static void play(uint32_t n_workers)
+// Returns: how many allocations there were where `length` of them fail after `after`.
+static size_t play(uint32_t n_workers, size_t after, size_t length)
 {
   struct publisher first, second, last;
   rig_init(&rig);
   rig.n_workers = n_workers;
   rig_start(&rig);
-  n_allocations = 0;
+  memory_fail(after, length);
   try_publisher(&first, "a", 0);
   try_publisher(&second, "b", 1); // takes over
   publisher_close(&second);
   turn_some();
   rig_pass(&rig, 40000); // nobody comes back
-  size_t n = n_failing;
-  n_failing = 0;
+  size_t n = memory_n_allocations();
+  memory_fail(0, 0);
   // One that was left alone with its name goes for its silence first, then its session for its
   // absence; each may have begun a turn late.
   for (int i = 0; i < 3; i++) {
@@ -96,16 +65,15 @@ static void play(uint32_t n_workers)
   assert_string_equal(last.code, "NetStream.Publish.Start");
   rig_taken(&rig, 0, VC_TURN_OPEN);
   rig_stop(&rig);
-  n_failing = n;
+  return n;
 }
 
 static void check_run(uint32_t n_workers, size_t length)
 {
-  n_failing = length;
   size_t n = 1;
-  for (fail_from = 0; fail_from < n; fail_from++) {
-    play(n_workers);
-    n = n_allocations > n ? n_allocations : n;
+  for (size_t after = 0; after < n; after++) {
+    size_t n_of_this = play(n_workers, after, length);
+    n = n_of_this > n ? n_of_this : n;
   }
   assert_in_range(n, 30, 5000);
 }
@@ -123,6 +91,7 @@ static void test_several_fail(void **state)
 
 int main(void)
 {
+  memory_count_while(&hand_is_turning);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_one_fails),
       cmocka_unit_test(test_several_fail),

@@ -1,5 +1,6 @@
 // Every allocation of the ledger fails once, and a run of them from each one on: nothing breaks or
 // leaks, and when there is memory again the ledger serves as before.
+#include "no_memory.h"
 #include "rig.h"
 
 #include <stdio.h>
@@ -9,40 +10,6 @@
 #include <verbacast/base/log.h>
 
 #define E0 RIG_UNIX_MS
-
-// The linker puts these in the place of the real ones.
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t n, size_t size);
-void *__real_realloc(void *old, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t n, size_t size);
-void *__wrap_realloc(void *old, size_t size);
-
-static size_t n_allocations, fail_from, n_failing;
-
-static int must_fail(void)
-{
-  if (!hand_is_turning) {
-    return 0;
-  }
-  size_t at = n_allocations++;
-  return at >= fail_from && at - fail_from < n_failing;
-}
-
-void *__wrap_malloc(size_t size)
-{
-  return must_fail() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t n, size_t size)
-{
-  return must_fail() ? NULL : __real_calloc(n, size);
-}
-
-void *__wrap_realloc(void *old, size_t size)
-{
-  return must_fail() ? NULL : __real_realloc(old, size);
-}
 
 static void small(struct rig *rig)
 {
@@ -117,14 +84,11 @@ static void expect_it_serves(struct rig *rig)
 // Returns: how many allocations there were.
 static size_t run(size_t from, size_t n)
 {
-  n_failing = 0;
   struct rig *rig = rig_create(small);
-  n_allocations = 0;
-  fail_from = from;
-  n_failing = n;
+  memory_fail(from, n);
   live_a_life(rig);
-  size_t total = n_allocations;
-  n_failing = 0;
+  size_t total = memory_n_allocations();
+  memory_fail(0, 0);
   expect_it_serves(rig);
   rig_destroy(rig);
   return total;
@@ -161,6 +125,7 @@ static int quiet(void **state)
 
 int main(void)
 {
+  memory_count_while(&hand_is_turning);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_each_allocation_may_fail),
       cmocka_unit_test(test_a_run_of_allocations_may_fail),

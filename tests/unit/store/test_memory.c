@@ -1,7 +1,7 @@
 // Where memory gives out a batch is not written; no record of it is taken for a poisoned one.
+#include "no_memory.h"
 #include "store_rig.h"
 
-#include "../wire/memory.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "memory.h"
+#include "no_memory.h"
 
 // The caller ends it.
 static struct vc_gladia_request asked(const char *text)

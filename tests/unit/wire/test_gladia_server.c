@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "memory.h"
+#include "no_memory.h"
 
 static const struct vc_gladia_envelope envelope = {.session_id = "7c1e\"",
                                                    .created_at_ms = INT64_C(1795330801123)};

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "memory.h"
+#include "no_memory.h"
 
 static json_t *parse(const char *text)
 {

@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "memory.h"
+#include "no_memory.h"
 
 #define E INT64_C(1790000000000)
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "memory.h"
+#include "no_memory.h"
 
 static struct vc_record_fields said(double start_s, double end_s, const char *speaker,
                                     const char *text)

@@ -1,4 +1,4 @@
-#include "memory.h"
+#include "no_memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -14,15 +14,18 @@ void *__wrap_realloc(void *old, size_t size);
 char *__wrap_strndup(const char *text, size_t most);
 
 int memory_has_failed;
-static size_t n_until_failure; // 0: none is to fail
+static const int *counting;
+static size_t n_allocations, fail_after, n_failing;
 
 static int must_fail(void)
 {
-  if (n_until_failure == 0 || --n_until_failure > 0) {
+  if (counting != NULL && !*counting) {
     return 0;
   }
-  memory_has_failed = 1;
-  return 1;
+  size_t at = n_allocations++;
+  int fails = at >= fail_after && at - fail_after < n_failing;
+  memory_has_failed |= fails;
+  return fails;
 }
 
 void *__wrap_malloc(size_t size)
@@ -45,14 +48,33 @@ char *__wrap_strndup(const char *text, size_t most)
   return must_fail() ? NULL : __real_strndup(text, most);
 }
 
+void memory_fail(size_t after, size_t n)
+{
+  memory_has_failed = 0;
+  n_allocations = 0;
+  fail_after = after;
+  n_failing = n;
+}
+
+size_t memory_n_allocations(void)
+{
+  return n_allocations;
+}
+
+void memory_count_while(const int *is_counting)
+{
+  counting = is_counting;
+}
+
 size_t memory_fail_each(void (*attempt)(void))
 {
   size_t n = 0;
-  do {
-    memory_has_failed = 0;
-    n_until_failure = ++n;
+  for (;; n++) {
+    memory_fail(n, 1);
     attempt();
-    n_until_failure = 0;
-  } while (memory_has_failed);
-  return n - 1;
+    n_failing = 0;
+    if (!memory_has_failed) {
+      return n;
+    }
+  }
 }
