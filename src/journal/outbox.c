@@ -3,6 +3,7 @@
 // ready, so that sessions that are open in it by then are those a crash left open.
 #include <verbacast/base/clock.h>
 #include <verbacast/base/log.h>
+#include <verbacast/wire/json.h>
 #include <verbacast/wire/record.h>
 
 #include <errno.h>
@@ -201,6 +202,9 @@ static int end_one(struct outbox *outbox, const char *value, size_t size, int64_
   struct vc_record_parsed begun;
   const char *why;
   if (vc_record_parse(value, size, &begun, &why) != 0) {
+    if (why == vc_json_no_memory) {
+      return vc_error_set(error, "no memory"); // it has its end another time
+    }
     vc_log(VC_LOG_ERROR, VC_EVENT("journal.bad_record"), VC_STR("why", why));
     return 0;
   }
@@ -437,7 +441,7 @@ static int delete_rows(struct outbox *outbox, int64_t upto, struct outbox_delete
   return status == 0 ? step(outbox, outbox->delete_upto, error) : -1;
 }
 
-int outbox_commit(struct outbox *outbox, const struct pending *first, int64_t delete_upto,
+int outbox_commit(struct outbox *outbox, const struct vc_record *first, int64_t delete_upto,
                   int64_t now_ms, struct outbox_deleted *deleted, struct vc_error *error)
 {
   *deleted = (struct outbox_deleted){0};
@@ -445,9 +449,9 @@ int outbox_commit(struct outbox *outbox, const struct pending *first, int64_t de
     return -1;
   }
   int status = 0;
-  for (const struct pending *pending = first; pending != NULL && status == 0;
-       pending = pending->next) {
-    status = append(outbox, pending->record, now_ms, error);
+  for (const struct vc_record *record = first; record != NULL && status == 0;
+       record = record->next) {
+    status = append(outbox, record, now_ms, error);
   }
   if (status == 0 && delete_upto > 0) {
     status = delete_rows(outbox, delete_upto, deleted, error);
@@ -522,7 +526,7 @@ static int copy_row(sqlite3_stmt *statement, struct outbox_row *row)
     memcpy(value, sqlite3_column_blob(statement, 2), size);
   }
   if (key_size > 0) {
-    memcpy(value + size + 1, sqlite3_column_text(statement, 3), key_size);
+    memcpy(value + size + 1, sqlite3_column_blob(statement, 3), key_size);
   }
   *row = (struct outbox_row){.id = sqlite3_column_int64(statement, 0),
                              .added_ms = sqlite3_column_int64(statement, 1),

@@ -22,11 +22,6 @@ enum metric {
   COMMIT_MS,
 };
 
-struct pending {
-  struct vc_record *record;
-  struct pending *prev, *next; // in vc_journal.pending
-};
-
 struct outbox;
 
 struct vc_journal {
@@ -38,7 +33,7 @@ struct vc_journal {
   pthread_t relay;
   int has_relay;
   /* the stage's thread only */
-  struct pending *pending;
+  struct vc_record *pending; // not committed yet, the oldest first
   size_t n_pending, pending_bytes;
   uint64_t oldest_ns;  // when the oldest pending record came
   uint64_t retry_ns;   // no commit before
@@ -72,7 +67,7 @@ void outbox_close(struct outbox **outbox);
 struct outbox_deleted {
   int64_t rows, bytes;
 };
-int outbox_commit(struct outbox *outbox, const struct pending *first, int64_t delete_upto,
+int outbox_commit(struct outbox *outbox, const struct vc_record *first, int64_t delete_upto,
                   int64_t now_ms, struct outbox_deleted *deleted, struct vc_error *error);
 int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_error *error);
 int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t now_ms,

@@ -72,19 +72,18 @@ static void tell_sizes(struct vc_worker *worker)
   vc_metric_set(slots, BYTES, atomic_load_explicit(&journal->bytes, memory_order_relaxed));
 }
 
-static void forget(struct vc_journal *journal, struct pending *pending)
+static void forget(struct vc_journal *journal, struct vc_record *record)
 {
-  DL_DELETE(journal->pending, pending);
+  DL_DELETE(journal->pending, record);
   journal->n_pending--;
-  journal->pending_bytes -= cost_of(pending->record);
-  vc_record_destroy(&pending->record);
-  free(pending);
+  journal->pending_bytes -= cost_of(record);
+  vc_record_destroy(&record);
 }
 
 static void lose_oldest(struct vc_worker *worker)
 {
   struct vc_journal *journal = journal_of(worker);
-  const struct vc_record *record = journal->pending->record;
+  const struct vc_record *record = journal->pending;
   vc_metric_add(vc_worker_slots(worker), LOST, 1);
   vc_log(VC_LOG_ERROR, VC_EVENT("journal.lost"), VC_STR("session", record->slug),
          VC_INT("epoch", record->epoch), VC_INT("seq", record->seq));
@@ -98,12 +97,12 @@ static void trace(const struct vc_journal *journal)
   if (vc_log_level_get() < VC_LOG_DEBUG) {
     return;
   }
-  const struct pending *pending;
-  DL_FOREACH(journal->pending, pending)
+  const struct vc_record *record;
+  DL_FOREACH(journal->pending, record)
   {
-    if (pending->record->kind == VC_RECORD_FINAL) {
-      vc_log(VC_LOG_DEBUG, VC_EVENT("journal_committed"), VC_STR("session", pending->record->slug),
-             VC_INT("epoch", pending->record->epoch), VC_INT("seq", pending->record->seq));
+    if (record->kind == VC_RECORD_FINAL) {
+      vc_log(VC_LOG_DEBUG, VC_EVENT("journal_committed"), VC_STR("session", record->slug),
+             VC_INT("epoch", record->epoch), VC_INT("seq", record->seq));
     }
   }
 }
@@ -216,22 +215,13 @@ static void commit_when_due(struct vc_worker *worker)
 static void handle_record(struct vc_worker *worker, struct vc_record *record)
 {
   struct vc_journal *journal = journal_of(worker);
-  struct pending *pending = calloc(1, sizeof *pending);
-  if (pending == NULL) {
-    vc_metric_add(vc_worker_slots(worker), LOST, 1);
-    vc_log(VC_LOG_ERROR, VC_EVENT("journal.lost"), VC_STR("session", record->slug),
-           VC_INT("epoch", record->epoch), VC_INT("seq", record->seq));
-    vc_record_destroy(&record);
-    return;
-  }
-  pending->record = record;
   if (journal->pending == NULL) {
     journal->oldest_ns = vc_worker_now_ns(worker);
     vc_worker_wake_at(worker,
                       journal->oldest_ns +
                           (uint64_t)journal->settings.options->journal_commit_ms * VC_NS_PER_MS);
   }
-  DL_APPEND(journal->pending, pending);
+  DL_APPEND(journal->pending, record);
   journal->n_pending++;
   journal->pending_bytes += cost_of(record);
   while (journal->pending_bytes > journal->settings.pending_max_bytes) {
@@ -244,12 +234,12 @@ static void handle_erase(struct vc_worker *worker, struct vc_query *query)
 {
   struct vc_journal *journal = journal_of(worker);
   struct vc_error error;
-  struct pending *pending, *next;
-  DL_FOREACH_SAFE(journal->pending, pending, next)
+  struct vc_record *record, *next;
+  DL_FOREACH_SAFE(journal->pending, record, next)
   {
-    if (strcmp(pending->record->slug, vc_query_slug(query)) == 0 &&
-        pending->record->epoch <= vc_query_number(query)) {
-      forget(journal, pending);
+    if (strcmp(record->slug, vc_query_slug(query)) == 0 &&
+        record->epoch <= vc_query_number(query)) {
+      forget(journal, record);
     }
   }
   int status = outbox_erase(journal->outbox, vc_query_slug(query), vc_query_number(query),

@@ -146,12 +146,6 @@ struct request {
   int is_refused;
 };
 
-struct kept_record {
-  struct kept_record *prev, *next; // in ledger.backlog
-  struct vc_record *record;
-  size_t n_bytes;
-};
-
 struct ledger {
   /* set on entry, then read-only */
   const struct vc_ledger_settings *settings;
@@ -168,7 +162,7 @@ struct ledger {
   struct session *ended, *behind;
   struct request **waiting; // a list for each worker of broadcast
   size_t n_waiting;
-  struct kept_record *backlog;
+  struct vc_record *backlog; // waits for room in the journal's lane, the oldest first
   size_t backlog_bytes;
   size_t n_bytes, n_finals; // of all history
   uint32_t n_viewers;

@@ -12,8 +12,7 @@
 
 static size_t bytes_of(const struct vc_record *record)
 {
-  return sizeof(struct kept_record) + sizeof *record + sizeof *record->value +
-         record->value->capacity;
+  return sizeof *record + sizeof *record->value + record->value->capacity;
 }
 
 static void lose(struct ledger *ledger, struct vc_record *record)
@@ -31,14 +30,17 @@ static void lose(struct ledger *ledger, struct vc_record *record)
   vc_record_destroy(&record);
 }
 
-static struct vc_record *take_oldest(struct ledger *ledger)
+static void take(struct ledger *ledger, struct vc_record *record)
 {
-  struct kept_record *oldest = ledger->backlog;
-  struct vc_record *record = oldest->record;
-  DL_DELETE(ledger->backlog, oldest);
-  ledger->backlog_bytes -= oldest->n_bytes;
-  free(oldest);
-  return record;
+  DL_DELETE(ledger->backlog, record);
+  ledger->backlog_bytes -= bytes_of(record);
+}
+
+static void lose_oldest(struct ledger *ledger)
+{
+  struct vc_record *oldest = ledger->backlog;
+  take(ledger, oldest);
+  lose(ledger, oldest);
 }
 
 static int put(struct ledger *ledger, struct vc_record *record)
@@ -49,17 +51,10 @@ static int put(struct ledger *ledger, struct vc_record *record)
 
 static void keep(struct ledger *ledger, struct vc_record *record)
 {
-  struct kept_record *kept = malloc(sizeof *kept);
-  if (kept == NULL) {
-    ledger_out_of_memory(ledger);
-    lose(ledger, record);
-    return;
-  }
-  *kept = (struct kept_record){.record = record, .n_bytes = bytes_of(record)};
-  DL_APPEND(ledger->backlog, kept);
-  ledger->backlog_bytes += kept->n_bytes;
+  DL_APPEND(ledger->backlog, record);
+  ledger->backlog_bytes += bytes_of(record);
   while (ledger->backlog_bytes > BACKLOG_MAX_BYTES) {
-    lose(ledger, take_oldest(ledger));
+    lose_oldest(ledger);
   }
 }
 
@@ -81,12 +76,14 @@ static void send(struct ledger *ledger, struct vc_record *record, struct vc_buff
 
 void records_retry(struct ledger *ledger)
 {
-  while (ledger->backlog != NULL && put(ledger, ledger->backlog->record) == 0) {
-    // The record is the journal's now; its size may not be read any more.
-    struct kept_record *oldest = ledger->backlog;
-    DL_DELETE(ledger->backlog, oldest);
-    ledger->backlog_bytes -= oldest->n_bytes;
-    free(oldest);
+  while (ledger->backlog != NULL) {
+    struct vc_record *oldest = ledger->backlog;
+    take(ledger, oldest); // before the put: then its links are the journal's
+    if (put(ledger, oldest) != 0) {
+      DL_PREPEND(ledger->backlog, oldest);
+      ledger->backlog_bytes += bytes_of(oldest);
+      break;
+    }
   }
   if (ledger->backlog == NULL && ledger->is_journal_bad) {
     ledger->is_journal_bad = 0;
@@ -151,14 +148,12 @@ void record_final(struct ledger *ledger, const struct session *session,
 
 void records_erase(struct ledger *ledger, const char *slug)
 {
-  struct kept_record *kept, *next;
-  DL_FOREACH_SAFE(ledger->backlog, kept, next)
+  struct vc_record *record, *next;
+  DL_FOREACH_SAFE(ledger->backlog, record, next)
   {
-    if (strcmp(kept->record->slug, slug) == 0) {
-      DL_DELETE(ledger->backlog, kept);
-      ledger->backlog_bytes -= kept->n_bytes;
-      vc_record_destroy(&kept->record);
-      free(kept);
+    if (strcmp(record->slug, slug) == 0) {
+      take(ledger, record);
+      vc_record_destroy(&record);
     }
   }
 }
@@ -166,6 +161,6 @@ void records_erase(struct ledger *ledger, const char *slug)
 void records_fini(struct ledger *ledger)
 {
   while (ledger->backlog != NULL) {
-    lose(ledger, take_oldest(ledger));
+    lose_oldest(ledger);
   }
 }

@@ -12,6 +12,7 @@ enum vc_record_kind { VC_RECORD_FINAL, VC_RECORD_SESSION_STARTED, VC_RECORD_SESS
 
 struct vc_record {
   struct vc_item item;
+  struct vc_record *prev, *next; // with those that wait where it is: at the ledger or the journal
   enum vc_record_kind kind;
   char slug[VC_SLUG_MAX + 1]; // the Kafka key
   int64_t epoch;
