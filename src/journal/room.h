@@ -5,6 +5,7 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 
+#include <verbacast/base/log.h>
 #include <verbacast/flow/query.h>
 #include <verbacast/flow/record.h>
 #include <verbacast/journal.h>
@@ -39,6 +40,7 @@ struct vc_journal {
   uint64_t retry_ns;   // no commit before
   uint64_t backoff_ms; // 0: the last commit went well
   int64_t deleted_upto;
+  struct vc_log_limit lost_limit;
   int was_full;         // and health says so
   size_t n_uncommitted; // at the end
   /* any thread, atomic */

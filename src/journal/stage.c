@@ -11,6 +11,7 @@
 #define TICK_MS 250
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 1000
+#define LOG_INTERVAL_MS 10000
 #define ROW_OVERHEAD 64 // of a record in memory, and of a row in the file
 
 #define FIELD(name) offsetof(struct vc_journal_options, name)
@@ -84,10 +85,27 @@ static void lose_oldest(struct vc_worker *worker)
 {
   struct vc_journal *journal = journal_of(worker);
   const struct vc_record *record = journal->pending;
+  uint64_t n_left_out;
   vc_metric_add(vc_worker_slots(worker), LOST, 1);
-  vc_log(VC_LOG_ERROR, VC_EVENT("journal.lost"), VC_STR("session", record->slug),
-         VC_INT("epoch", record->epoch), VC_INT("seq", record->seq));
+  if (vc_log_limit_pass(&journal->lost_limit, vc_worker_now_ns(worker), LOG_INTERVAL_MS,
+                        &n_left_out)) {
+    vc_log(VC_LOG_ERROR, VC_EVENT("journal.lost"), VC_STR("session", record->slug),
+           VC_INT("epoch", record->epoch), VC_INT("seq", record->seq),
+           VC_INT("left_out", n_left_out));
+  }
   forget(journal, journal->pending);
+}
+
+// Those that no later one has told of.
+static void tell_rest_of_lost(struct vc_worker *worker)
+{
+  struct vc_journal *journal = journal_of(worker);
+  uint64_t n_left_out, now = vc_worker_now_ns(worker);
+  // One that does not pass is counted as another: it is asked only when it passes.
+  if (journal->lost_limit.n_left_out > 0 && now >= journal->lost_limit.next_ns &&
+      vc_log_limit_pass(&journal->lost_limit, now, LOG_INTERVAL_MS, &n_left_out)) {
+    vc_log(VC_LOG_ERROR, VC_EVENT("journal.lost"), VC_INT("left_out", n_left_out));
+  }
 }
 
 // --- committing
@@ -282,6 +300,7 @@ static void tick(struct vc_worker *worker)
 {
   commit_when_due(worker);
   tell_whether_full(journal_of(worker));
+  tell_rest_of_lost(worker);
   tell_sizes(worker);
 }
 

@@ -3,10 +3,12 @@
 #include <verbacast/flow/query.h>
 #include <verbacast/flow/record.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +22,7 @@ void rig_init(struct rig *rig)
                                   .batch_flush_interval_ms = 1,
                                   .batch_max_size = 100,
                                   .batch_max_queue = 1000}};
+  rig->clock = &vc_clock_system;
   folder_make(&rig->folder);
   snprintf(rig->path, sizeof rig->path, "%s", folder_file(&rig->folder, "journal.db"));
   rig->options.journal_path = rig->path;
@@ -81,7 +84,7 @@ void rig_create(struct rig *rig)
                                  &(struct vc_journal_settings){
                                      .options = &rig->options,
                                      .sink = {.write = keep, .what = "database", .context = rig},
-                                     .clock = &vc_clock_system,
+                                     .clock = rig->clock,
                                      .metrics = rig->metrics,
                                      .health = rig->health,
                                      .pending_max_bytes = rig->pending_max_bytes,
@@ -184,6 +187,27 @@ int rig_erase(struct rig *rig, const char *slug, int64_t epoch)
   int status = vc_query_status(query);
   vc_query_unref(query);
   return status;
+}
+
+int rig_log_begin(struct rig *rig)
+{
+  rig->log_fd = open(folder_file(&rig->folder, "log"), O_CREAT | O_RDWR | O_APPEND, 0600);
+  rig->stderr_fd = dup(STDERR_FILENO);
+  assert_true(rig->log_fd >= 0 && rig->stderr_fd >= 0);
+  assert_int_equal(dup2(rig->log_fd, STDERR_FILENO), STDERR_FILENO);
+  return rig->log_fd;
+}
+
+const char *rig_log_end(struct rig *rig)
+{
+  static char text[1 << 20];
+  dup2(rig->stderr_fd, STDERR_FILENO);
+  close(rig->stderr_fd);
+  ssize_t n = pread(rig->log_fd, text, sizeof text - 1, 0);
+  close(rig->log_fd);
+  assert_in_range(n, 1, sizeof text - 2);
+  text[n] = '\0';
+  return text;
 }
 
 uint64_t rig_metric(struct rig *rig, const char *name)

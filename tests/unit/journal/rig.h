@@ -15,11 +15,13 @@ struct rig {
   char path[256];
   struct vc_journal_options options;
   size_t pending_max_bytes; // 0: the journal's own
+  const struct vc_clock *clock;
   struct vc_metrics *metrics;
   struct vc_health *health;
   struct vc_journal *journal; // NULL between two lives
   struct vc_putter *putter;
   struct vc_shared_putter *asker;
+  int log_fd, stderr_fd; // while the log is kept
   /* guarded by the mutex */
   pthread_mutex_t mutex;
   char **kept; // what the sink was given, in order
@@ -49,6 +51,11 @@ void rig_begin(struct rig *rig, const char *slug, int64_t epoch);
 void rig_end(struct rig *rig, const char *slug, int64_t epoch);
 // Returns: the answer's status.
 int rig_erase(struct rig *rig, const char *slug, int64_t epoch);
+
+// What is logged between the two goes into a file of the folder. Returns: its descriptor, good
+// until rig_log_end, which gives all that stands in it, good until the next call.
+int rig_log_begin(struct rig *rig);
+const char *rig_log_end(struct rig *rig);
 
 uint64_t rig_metric(struct rig *rig, const char *name);
 // Wait until it is so, at most RIG_PATIENCE_MS.

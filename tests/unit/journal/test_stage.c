@@ -1,6 +1,7 @@
 // Records go in, are committed in groups, and leave through the relay once and in order.
 #include "rig.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -241,6 +242,52 @@ static void test_erase_what_is_pending(void **state)
   assert_int_equal(rig_n_finals(&rig, "other", E1, 1), 1);
 }
 
+// --- what is lost, under a clock that stands: nothing becomes due
+
+static _Atomic uint64_t hand_ns;
+
+static uint64_t read_hand(void *context)
+{
+  return atomic_load(&hand_ns);
+}
+
+static int64_t read_unix(void *context)
+{
+  return E1 * 1000;
+}
+
+static size_t n_times(const char *text, const char *what)
+{
+  size_t n = 0;
+  for (const char *at = strstr(text, what); at != NULL; at = strstr(at + 1, what)) {
+    n++;
+  }
+  return n;
+}
+
+static void test_a_storm_of_lost_records_is_a_line(void **state)
+{
+  static const struct vc_clock hand = {.monotonic_ns = read_hand, .unix_us = read_unix};
+  enum { N = 101 };
+  rig.clock = &hand;
+  rig.pending_max_bytes = 1; // none fits
+  atomic_store(&hand_ns, VC_NS_PER_S);
+  rig_start(&rig);
+  rig_log_begin(&rig);
+  for (uint64_t seq = 1; seq <= N; seq++) {
+    rig_final(&rig, "demo", E1, seq);
+  }
+  rig_wait_metric(&rig, "journal.lost_total", N);
+  atomic_fetch_add(&hand_ns, 10 * VC_NS_PER_S); // the rest is told without another one
+  vc_stage_wake(vc_journal_stage(rig.journal));
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  const char *text = rig_log_end(&rig);
+  assert_int_equal(n_times(text, "event=journal.lost "), 2);
+  assert_non_null(
+      strstr(text, "event=journal.lost session=demo epoch=1790000000000 seq=1 left_out=0"));
+  assert_non_null(strstr(text, "event=journal.lost left_out=100"));
+}
+
 int main(void)
 {
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -256,6 +303,7 @@ int main(void)
       WITH_RIG(test_full),
       WITH_RIG(test_erase),
       WITH_RIG(test_erase_what_is_pending),
+      WITH_RIG(test_a_storm_of_lost_records_is_a_line),
   };
   vc_log_level_set(VC_LOG_ERROR);
   return cmocka_run_group_tests_name("journal/stage", tests, NULL, NULL);
