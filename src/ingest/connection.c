@@ -78,13 +78,13 @@ static int count_in(struct vc_worker *worker, struct connection *connection)
   return status != 0;
 }
 
-int connection_accept(struct vc_worker *worker, int fd, const struct sockaddr *from)
+void connection_accept(struct vc_worker *worker, int fd, const struct sockaddr *from)
 {
   struct worker_state *state = vc_worker_state(worker);
   struct connection *connection = calloc(1, sizeof *connection);
   if (connection == NULL) {
     close(fd);
-    return -1;
+    return;
   }
   vc_metric_add(vc_worker_slots(worker), CONNECTIONS_TOTAL, 1);
   connection->watch.fd = fd;
@@ -97,9 +97,7 @@ int connection_accept(struct vc_worker *worker, int fd, const struct sockaddr *f
   acknowledge_quickly(connection);
   if (count_in(worker, connection) != 0 || watch_connection(worker, connection) != 0) {
     connection_destroy(state->room, connection);
-    return -1;
   }
-  return 0;
 }
 
 void connection_close(struct vc_worker *worker, struct connection *connection)

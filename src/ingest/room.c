@@ -3,17 +3,14 @@
 #include <verbacast/base/log.h>
 #include <verbacast/flow/query.h>
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
 #define TICK_MS 250
 #define LANE_CAPACITY 1024 // moves and queries
 #define BACKLOG 4096
-#define ACCEPTS_PER_TURN 64
 #define CONNECTIONS_PER_PUBLISHER 4
 
 static int check_listen(const char *value, struct vc_error *error)
@@ -91,6 +88,9 @@ const struct vc_metric vc_ingest_metrics[] = {
                          "Connections closed because nothing came, or no publish in time."),
     [LOST] = COUNTER("ingest.lost_total", "publishers",
                      "Publishers that vanished without ending their stream."),
+    [ACCEPT_RESTS] =
+        COUNTER("ingest.accept_rests_total", "rests",
+                "Times a worker took no connections for 100 ms: there was no descriptor for one."),
     VC_METRIC_ROWS_END,
 };
 
@@ -100,20 +100,6 @@ void refuse_log(const struct connection *connection, const char *why, const char
   vc_address_print(&connection->address, address);
   vc_log(VC_LOG_WARN, VC_EVENT("ingest.refused"), VC_STR("address", address), VC_STR("why", why),
          VC_STR("what", what));
-}
-
-static void accept_ready(struct vc_worker *worker, struct vc_watch *watch, uint32_t events)
-{
-  for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-    struct sockaddr_storage from;
-    socklen_t size = sizeof from;
-    int fd = accept4(watch->fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) {
-      connection_accept(worker, fd, (struct sockaddr *)&from);
-    } else if (errno != EINTR && errno != ECONNABORTED) {
-      return; // EAGAIN; or no descriptors: the next turn tries again
-    }
-  }
 }
 
 // --- queries
@@ -186,6 +172,7 @@ static void tick(struct vc_worker *worker)
   {
     connection_is_late(worker, connection);
   }
+  vc_listener_tick(worker, &state->listener);
   ingest_session_tick(worker);
 }
 
@@ -195,8 +182,7 @@ static void drain(struct vc_worker *worker)
   struct worker_state *state = vc_worker_state(worker);
   struct session *session, *next;
   state->is_draining = 1;
-  vc_worker_unwatch(worker, &state->listener);
-  state->listener.fd = -1;
+  vc_listener_stop(worker, &state->listener);
   HASH_ITER(hh, state->sessions, session, next)
   {
     if (session->is_closed) {
@@ -252,9 +238,12 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
   state->decode = vc_putter_create(room->settings.decode);
   state->self = vc_putter_create(room->stage);
   state->scratch = malloc(SCRATCH_SIZE);
-  state->listener = (struct vc_watch){.fd = room->listen_fd, .ready = accept_ready};
+  state->listener = (struct vc_listener){.fd = room->listen_fd,
+                                         .event = "ingest.accept",
+                                         .rests = ACCEPT_RESTS,
+                                         .take = connection_accept};
   if (state->decode == NULL || state->self == NULL || state->scratch == NULL ||
-      vc_worker_watch(worker, &state->listener, EPOLLIN | EPOLLEXCLUSIVE) != 0) {
+      vc_listener_start(worker, &state->listener) != 0) {
     free(state->scratch);
     free(state);
     return vc_error_set(error, "no memory or no lane into the decode stage");

@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include <verbacast/base/limits.h>
+#include <verbacast/flow/listener.h>
 #include <verbacast/flow/packet.h>
 #include <verbacast/ingest.h>
 
@@ -40,6 +41,7 @@ enum metric {
   REFUSED_PROTOCOL,
   TIMEOUTS,
   LOST,
+  ACCEPT_RESTS,
 };
 
 struct room {
@@ -56,7 +58,7 @@ struct room {
 
 struct worker_state {
   struct room *room;
-  struct vc_watch listener;
+  struct vc_listener listener;
   struct vc_putter *decode;
   struct vc_putter *self; // to the other ingest workers, by slug
   uint32_t n_decode, n_ingest;
@@ -123,7 +125,8 @@ struct session {
 };
 
 // --- connection.c
-int connection_accept(struct vc_worker *worker, int fd, const struct sockaddr *from);
+// Takes the descriptor.
+void connection_accept(struct vc_worker *worker, int fd, const struct sockaddr *from);
 void connection_close(struct vc_worker *worker, struct connection *connection);
 // Sends what is unsent, then closes. A session that it still has loses its publisher.
 void connection_finish(struct vc_worker *worker, struct connection *connection);

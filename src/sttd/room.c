@@ -13,7 +13,6 @@
 
 #define TICK_MS 250
 #define BACKLOG 512
-#define ACCEPTS_PER_TURN 64
 #define OUTCOMES_PER_TURN 256
 
 struct vc_sttd {
@@ -23,22 +22,9 @@ struct vc_sttd {
 
 // --- the network's thread
 
-static void accept_ready(struct vc_worker *worker, struct vc_watch *watch, uint32_t events)
+static void take_connection(struct vc_worker *worker, int fd, const struct sockaddr *from)
 {
-  struct room *room = vc_worker_state(worker);
-  for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-    int fd = accept4(watch->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) {
-      connection_accept(room, fd);
-    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      vc_log(VC_LOG_WARN, VC_EVENT("sttd.accept"), VC_STR("error", strerror(errno)));
-      vc_worker_unwatch(worker, watch); // until the next tick
-      room->is_listening = 0;
-      return;
-    } else if (errno != EINTR && errno != ECONNABORTED) {
-      return;
-    }
-  }
+  connection_accept(vc_worker_state(worker), fd);
 }
 
 static void outcomes_ready(struct vc_worker *worker, struct vc_watch *watch, uint32_t events)
@@ -50,26 +36,19 @@ static void outcomes_ready(struct vc_worker *worker, struct vc_watch *watch, uin
   }
 }
 
-static int listen_again(struct room *room)
-{
-  if (!room->is_listening) {
-    if (vc_worker_watch(room->worker, &room->listener, EPOLLIN) != 0) {
-      return -1;
-    }
-    room->is_listening = 1;
-  }
-  return 0;
-}
-
 static int room_enter(struct vc_worker *worker, void *config, struct vc_error *error)
 {
   struct room *room = *(struct room **)config;
   vc_worker_set_state(worker, room);
   room->worker = worker;
   room->slots = vc_worker_slots(worker);
-  room->listener = (struct vc_watch){.fd = room->listen_fd, .ready = accept_ready};
+  room->listener = (struct vc_listener){.fd = room->listen_fd,
+                                        .event = "sttd.accept",
+                                        .rests = ACCEPT_RESTS,
+                                        .take = take_connection};
   room->outcomes = (struct vc_watch){.fd = pool_event_fd(room->pool), .ready = outcomes_ready};
-  if (vc_worker_watch(worker, &room->outcomes, EPOLLIN) != 0 || listen_again(room) != 0) {
+  if (vc_worker_watch(worker, &room->outcomes, EPOLLIN) != 0 ||
+      vc_listener_start(worker, &room->listener) != 0) {
     return vc_error_set(error, "cannot wait for connections: %s", strerror(errno));
   }
   return 0;
@@ -88,7 +67,7 @@ static void room_turned(struct vc_worker *worker)
 static void room_tick(struct vc_worker *worker)
 {
   struct room *room = vc_worker_state(worker);
-  listen_again(room);
+  vc_listener_tick(worker, &room->listener);
   connections_tick(room);
   sessions_tick(room);
   connections_turned(room);
@@ -120,9 +99,7 @@ static void room_leave(struct vc_worker *worker)
   struct room *room = vc_worker_state(worker);
   sessions_destroy(room);
   connections_destroy(room);
-  if (room->is_listening) {
-    vc_worker_unwatch(worker, &room->listener);
-  }
+  vc_listener_stop(worker, &room->listener);
   vc_worker_unwatch(worker, &room->outcomes);
 }
 

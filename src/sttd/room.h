@@ -6,6 +6,7 @@
 
 #include <verbacast/base/buffer.h>
 #include <verbacast/base/metrics.h>
+#include <verbacast/flow/listener.h>
 #include <verbacast/flow/stage.h>
 #include <verbacast/sttd.h>
 #include <verbacast/wire/gladia_server.h>
@@ -117,8 +118,8 @@ struct room {
   /* network thread only */
   struct vc_worker *worker;
   struct vc_slots *slots;
-  struct vc_watch listener, outcomes;
-  int is_listening;
+  struct vc_listener listener;
+  struct vc_watch outcomes;
   struct connection *connections, *dead;
   uint32_t n_connections;
   struct session *sessions; // by id

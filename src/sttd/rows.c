@@ -63,6 +63,9 @@ const struct vc_metric vc_sttd_metrics[] = {
                              "memory."),
     [RESULTS_CUT] = COUNTER("sttd.results_cut_total", "utterances",
                             "Finals left out of a session's result beyond 1 MiB."),
+    [ACCEPT_RESTS] =
+        COUNTER("sttd.accept_rests_total", "rests",
+                "Times no connection was taken for 100 ms: there was no descriptor for one."),
     VC_METRIC_ROWS_END,
 };
 

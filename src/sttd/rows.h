@@ -21,6 +21,7 @@ enum room_metric {
   PARTIALS_DROPPED,
   HELD_DROPPED,
   RESULTS_CUT,
+  ACCEPT_RESTS,
 };
 
 // vc_sttd_pool_metrics: the recognisers' threads

@@ -5,8 +5,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
+
+#include <verbacast/flow/listener.h>
 
 static struct rig rig;
 
@@ -186,6 +190,33 @@ static void test_max_connections(void **state)
   rig_stop(&rig);
 }
 
+// The listener rests, the publisher waits in the backlog.
+static void test_no_descriptor_is_left(void **state)
+{
+  struct publisher publisher;
+  struct rlimit before;
+  rig_init(&rig);
+  rig.n_workers = 1;
+  rig_start(&rig);
+  publisher_open(&publisher, &rig, "a");
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+  int next = dup(publisher.fd);
+  close(next);
+  struct rlimit none = {.rlim_cur = (rlim_t)next, .rlim_max = before.rlim_max};
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+  AWAIT_COUNTER(&rig, "ingest.accept_rests_total", 1);
+  uint64_t n_events = hand_n_events;
+  for (int i = 0; i < 100; i++) {
+    rig_turn(&rig);
+  }
+  assert_int_equal(hand_n_events, n_events);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+  rig_pass(&rig, VC_LISTENER_REST_MS);
+  AWAIT_COUNTER(&rig, "ingest.connections", 1);
+  assert_int_equal(rig_counter(&rig, "ingest.accept_rests_total"), 1);
+  rig_stop(&rig);
+}
+
 // --- PROXY v2
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
@@ -315,6 +346,7 @@ int main(void)
       cmocka_unit_test(test_out_of_turn),
       cmocka_unit_test(test_max_publishers),
       cmocka_unit_test(test_max_connections),
+      cmocka_unit_test(test_no_descriptor_is_left),
       cmocka_unit_test(test_proxy_header_says_the_address),
       cmocka_unit_test(test_proxy_header_is_mandatory),
       cmocka_unit_test(test_proxy_header_from_a_stranger),

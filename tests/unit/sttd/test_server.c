@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -777,6 +778,31 @@ static void test_a_stuck_recogniser_is_told(void **state)
   end(&rig);
 }
 
+// The last one is the client's own: the server goes on when there are more.
+static void test_no_descriptor_is_left(void **state)
+{
+  static const char request[] = "GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+  struct rig rig;
+  struct rlimit before;
+  char answer[16] = "";
+  begin(&rig);
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+  int next = dup(STDIN_FILENO);
+  close(next);
+  struct rlimit one = {.rlim_cur = (rlim_t)next + 1, .rlim_max = before.rlim_max};
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &one), 0);
+  int fd = client_connect(&rig.address);
+  assert_int_equal(fd, next);
+  wait_counter(&rig, "sttd.accept_rests_total", 1);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+  put_forward(&rig, 1);
+  client_send(fd, request, sizeof request - 1);
+  assert_true(recv(fd, answer, sizeof answer - 1, MSG_WAITALL) > 0);
+  assert_memory_equal(answer, "HTTP/1.1 200", 12);
+  close(fd);
+  end(&rig);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -802,6 +828,7 @@ int main(void)
       cmocka_unit_test(test_a_drain_gives_the_last_finals),
       cmocka_unit_test(test_health_and_metrics),
       cmocka_unit_test(test_a_stuck_recogniser_is_told),
+      cmocka_unit_test(test_no_descriptor_is_left),
   };
   return cmocka_run_group_tests_name("sttd/server", tests, NULL, NULL);
 }
