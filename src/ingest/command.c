@@ -66,6 +66,15 @@ void command_say_status(struct connection *connection, const char *level, const 
   rtmp_bytes_fini(&body);
 }
 
+int command_refuse(struct vc_worker *worker, struct connection *connection, enum metric metric,
+                   const char *code, const char *why)
+{
+  command_say_status(connection, "error", code, why);
+  vc_metric_add(vc_worker_slots(worker), metric, 1);
+  refuse_log(connection, why, connection->slug);
+  return 1;
+}
+
 static void say_result(struct connection *connection, double transaction)
 {
   struct rtmp_bytes body = {0};

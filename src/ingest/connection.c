@@ -152,17 +152,47 @@ int connection_send(struct vc_worker *worker, struct connection *connection)
   return vc_worker_rewatch(worker, &connection->watch, EPOLLIN | EPOLLRDHUP);
 }
 
+// All is sent. A close with bytes of the peer's unread would be a reset, in which what was said
+// last may be lost.
+static void linger(struct vc_worker *worker, struct connection *connection)
+{
+  connection->stage = LINGERING;
+  if (shutdown(connection->watch.fd, SHUT_WR) != 0 ||
+      vc_worker_rewatch(worker, &connection->watch, EPOLLIN) != 0) {
+    connection_close(worker, connection);
+  }
+}
+
+static void send_last(struct vc_worker *worker, struct connection *connection)
+{
+  if (connection_send(worker, connection) != 0) {
+    connection_close(worker, connection);
+  } else if (connection->unsent.size == 0) {
+    linger(worker, connection);
+  }
+}
+
+static void discard(struct vc_worker *worker, struct connection *connection)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  ssize_t n = recv(connection->watch.fd, state->scratch, SCRATCH_SIZE, MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+    return;
+  }
+  connection->n_discarded += n > 0 ? (size_t)n : 0;
+  if (n <= 0 || connection->n_discarded > DISCARDED_MAX) {
+    connection_close(worker, connection);
+  }
+}
+
 void connection_finish(struct vc_worker *worker, struct connection *connection)
 {
   if (connection->session != NULL) {
     ingest_session_lose(worker, connection);
   }
   connection->stage = CLOSING;
-  if (connection_send(worker, connection) != 0 || connection->unsent.size == 0) {
-    // A half-close first, so that the refusal is not lost in a reset.
-    shutdown(connection->watch.fd, SHUT_WR);
-    connection_close(worker, connection);
-  }
+  connection->closing_ns = vc_worker_now_ns(worker);
+  send_last(worker, connection);
 }
 
 // The publisher is gone without a word, or broke something.
@@ -297,6 +327,7 @@ static int take_step(struct vc_worker *worker, struct connection *connection, co
     *outcome = take_chunks(worker, connection, bytes, size, &used);
     return (int)used;
   case CLOSING:
+  case LINGERING:
     return (int)size;
   }
   return -1;
@@ -337,11 +368,17 @@ static enum outcome move_to_owner(struct vc_worker *worker, struct connection *c
                         .room = state->room,
                         .connection = connection};
   unwatch_connection(worker, connection);
-  if (vc_putter_put(state->self, owner, &move->owned.item) != 0) {
-    vc_metric_add(vc_worker_slots(worker), REFUSED_FULL, 1);
-    refuse_log(connection, "the node is overloaded", connection->slug);
-    move_destroy(&move->owned.item);
+  if (vc_putter_put(state->self, owner, &move->owned.item) == 0) {
+    return GONE;
   }
+  free(move);
+  if (watch_connection(worker, connection) != 0) {
+    connection_destroy(state->room, connection);
+    return GONE;
+  }
+  command_refuse(worker, connection, REFUSED_FULL, "NetStream.Publish.BadName",
+                 "The node is overloaded.");
+  connection_finish(worker, connection);
   return GONE;
 }
 
@@ -452,10 +489,15 @@ static enum outcome read_some(struct vc_worker *worker, struct connection *conne
 static void ready(struct vc_worker *worker, struct vc_watch *watch, uint32_t events)
 {
   struct connection *connection = (struct connection *)watch; // its first member
+  if (connection->stage == LINGERING) {
+    discard(worker, connection);
+    return;
+  }
   if (connection->stage == CLOSING) {
-    if ((events & (EPOLLERR | EPOLLHUP)) != 0 || connection_send(worker, connection) != 0 ||
-        connection->unsent.size == 0) {
+    if ((events & (EPOLLERR | EPOLLHUP)) != 0) {
       connection_close(worker, connection);
+    } else {
+      send_last(worker, connection);
     }
     return;
   }
@@ -502,6 +544,13 @@ int connection_is_late(struct vc_worker *worker, struct connection *connection)
   struct worker_state *state = vc_worker_state(worker);
   uint64_t now = vc_worker_now_ns(worker);
   uint64_t idle_ms = (uint64_t)state->room->settings.options->ingest_idle_timeout_ms;
+  if (connection->stage >= CLOSING) {
+    if (now < connection->closing_ns + CLOSE_MS * VC_NS_PER_MS) {
+      return 0;
+    }
+    connection_close(worker, connection);
+    return 1;
+  }
   int is_set_up = connection->stage == PUBLISHING;
   uint64_t from_ns = is_set_up ? connection->heard_ns : connection->accepted_ns;
   uint64_t limit_ms = is_set_up ? idle_ms : SET_UP_TIMEOUT_MS;

@@ -14,6 +14,8 @@
 #include <verbacast/ingest.h>
 
 #define SET_UP_TIMEOUT_MS 10000 // from accept to publish
+#define CLOSE_MS 2000           // for a peer to take what is unsent, and to hang up
+#define DISCARDED_MAX (4 * 1024 * 1024)
 #define MESSAGE_MAX (1024 * 1024)
 #define UNFINISHED_MAX (2 * 1024 * 1024)
 #define UNSENT_MAX (64 * 1024)
@@ -76,7 +78,8 @@ enum connection_stage {
   HANDSHAKE_C2,
   COMMANDS, // connect, createStream, publish
   PUBLISHING,
-  CLOSING, // what is unsent goes out, then close
+  CLOSING,   // what is unsent goes out, then our side is shut
+  LINGERING, // the peer's side is read away, then close
 };
 
 struct connection {
@@ -90,7 +93,9 @@ struct connection {
   uint64_t n_received, n_acknowledged; // bytes since the handshake
   struct rtmp_bytes rest;              // read but not parsed: part of a handshake or a chunk header
   struct rtmp_bytes unsent;
-  int is_full; // the socket took no more: it is watched for room
+  int is_full;         // the socket took no more: it is watched for room
+  uint64_t closing_ns; // when CLOSING began
+  size_t n_discarded;  // bytes that came while LINGERING
   struct rtmp_reader reader;
   int is_connected; // `connect` was accepted, our chunk size told
   int is_moving;    // `publish` came: the slug's worker goes on
@@ -128,7 +133,8 @@ struct session {
 // Takes the descriptor.
 void connection_accept(struct vc_worker *worker, int fd, const struct sockaddr *from);
 void connection_close(struct vc_worker *worker, struct connection *connection);
-// Sends what is unsent, then closes. A session that it still has loses its publisher.
+// Sends what is unsent, waits for the peer to hang up, then closes; within CLOSE_MS and
+// DISCARDED_MAX. A session that it still has loses its publisher.
 void connection_finish(struct vc_worker *worker, struct connection *connection);
 // Writes what it can. The connection may be gone afterwards only through connection_close by its
 // caller. Returns: 0, or -1 the peer is gone or does not read.
@@ -145,6 +151,10 @@ int command_handle(struct vc_worker *worker, struct connection *connection,
                    const struct rtmp_message *message);
 void command_say_status(struct connection *connection, const char *level, const char *code,
                         const char *description);
+
+// Says so, counts and logs it. Returns: 1.
+int command_refuse(struct vc_worker *worker, struct connection *connection, enum metric metric,
+                   const char *code, const char *why);
 
 // --- session.c
 // The connection wants to publish its slug here. Returns: 0 it does, 1 it was refused (said).

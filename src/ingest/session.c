@@ -205,15 +205,6 @@ void ingest_session_lose(struct vc_worker *worker, struct connection *connection
 
 // --- publish
 
-static int refuse(struct vc_worker *worker, struct connection *connection, enum metric metric,
-                  const char *code, const char *why)
-{
-  command_say_status(connection, "error", code, why);
-  vc_metric_add(vc_worker_slots(worker), metric, 1);
-  refuse_log(connection, why, connection->slug);
-  return 1;
-}
-
 // A publisher that was replaced a moment ago and now wants to replace its replacer: two of them
 // would go on like this for ever.
 static int is_flap(const struct session *session, const struct connection *connection,
@@ -262,18 +253,19 @@ static struct session *begin_session(struct vc_worker *worker, struct connection
     why = "The node shuts down."; // a session that begins now would never be ended
   }
   if (why != NULL) {
-    refuse(worker, connection, REFUSED_GATE, "NetConnection.Connect.Rejected", why);
+    command_refuse(worker, connection, REFUSED_GATE, "NetConnection.Connect.Rejected", why);
     return NULL;
   }
   if (take_place(worker, &n_publishers) != 0) {
-    refuse(worker, connection, REFUSED_FULL, "NetConnection.Connect.Rejected",
-           "Too many publishers.");
+    command_refuse(worker, connection, REFUSED_FULL, "NetConnection.Connect.Rejected",
+                   "Too many publishers.");
     return NULL;
   }
   struct session *session = session_create(worker, connection->slug);
   if (session == NULL) {
     atomic_fetch_sub_explicit(&state->room->n_publishers, 1, memory_order_relaxed);
-    refuse(worker, connection, REFUSED_FULL, "NetConnection.Connect.Rejected", "No memory.");
+    command_refuse(worker, connection, REFUSED_FULL, "NetConnection.Connect.Rejected",
+                   "No memory.");
   }
   return session;
 }
@@ -300,12 +292,12 @@ int ingest_session_publish(struct vc_worker *worker, struct connection *connecti
   const char *why = "the token is missing or not valid";
   if (settings->authorize != NULL &&
       settings->authorize(settings->context, connection->slug, connection->query, &why) != 0) {
-    return refuse(worker, connection, REFUSED_TOKEN, "NetStream.Publish.Denied", why);
+    return command_refuse(worker, connection, REFUSED_TOKEN, "NetStream.Publish.Denied", why);
   }
   struct session *session = find_session(state, connection->slug);
   if (session != NULL && session->is_closed) {
-    return refuse(worker, connection, REFUSED_FULL, "NetStream.Publish.BadName",
-                  "The session before has not ended yet.");
+    return command_refuse(worker, connection, REFUSED_FULL, "NetStream.Publish.BadName",
+                          "The session before has not ended yet.");
   }
   if (session == NULL) {
     session = begin_session(worker, connection);
@@ -315,12 +307,12 @@ int ingest_session_publish(struct vc_worker *worker, struct connection *connecti
   } else {
     if (is_flap(session, connection, vc_worker_now_ns(worker))) {
       vc_metric_add(vc_worker_slots(worker), FLAPS, 1);
-      return refuse(worker, connection, REFUSED_NAME, "NetStream.Publish.BadName",
-                    "It was replaced a moment ago; two publishers use one name.");
+      return command_refuse(worker, connection, REFUSED_NAME, "NetStream.Publish.BadName",
+                            "It was replaced a moment ago; two publishers use one name.");
     }
     if (is_stuck(session)) {
-      return refuse(worker, connection, REFUSED_FULL, "NetStream.Publish.BadName",
-                    "The node is overloaded.");
+      return command_refuse(worker, connection, REFUSED_FULL, "NetStream.Publish.BadName",
+                            "The node is overloaded.");
     }
     if (session->publisher != NULL) {
       replace_publisher(worker, session);

@@ -78,6 +78,7 @@ void publisher_read(struct publisher *publisher)
     rtmp_bytes_add(&publisher->rest, bytes, (size_t)n);
     parse(publisher);
   }
+  publisher->was_reset |= publisher->reads && n < 0 && errno == ECONNRESET;
   publisher->is_closed |=
       publisher->reads && (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR));
 }

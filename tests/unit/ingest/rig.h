@@ -45,6 +45,7 @@ struct publisher {
   const char *flash_version; // tells one publisher from another
   int reads;                 // 0: what comes stays in the socket
   int is_closed;             // by the server
+  int was_reset;             // and not as it should be
   size_t n_handshake;        // bytes of S0, S1 and S2 that came
   struct rtmp_bytes rest;
   struct rtmp_reader reader;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -244,6 +245,91 @@ static void test_a_closing_one_wakes_nobody(void **state)
   rig_stop(&rig);
 }
 
+// --- peers that are refused
+
+static void refuse(struct publisher *publisher)
+{
+  publisher_open(publisher, &rig, "a");
+  publisher_shake_hands(publisher);
+  publisher_connect(publisher, "live");
+  AWAIT_CODE(publisher, "NetConnection.Connect.Success");
+  publisher->reads = 0;
+  publisher_publish(publisher, "-");
+}
+
+// What it has sent meanwhile does not turn the close into a reset, which may overtake the refusal.
+static void test_who_talks_on_hears_the_refusal(void **state)
+{
+  struct publisher publisher;
+  begin();
+  refuse(&publisher);
+  for (uint32_t i = 0; i < 50; i++) {
+    publisher_send_audio(&publisher, i, "\xaf\1", 0x21, 20000);
+  }
+  AWAIT_COUNTER(&rig, "ingest.name_refused_total", 1);
+  publisher.reads = 1;
+  AWAIT(&rig, publisher.is_closed);
+  assert_string_equal(publisher.code, "NetStream.Publish.BadName");
+  assert_int_equal(publisher.was_reset, 0);
+  assert_int_equal(rig_counter(&rig, "ingest.connections"), 1);
+  for (int i = 0; i < 100; i++) {
+    rig_turn(&rig); // the rest of its megabyte is read away
+  }
+  check_at_rest();
+  publisher_close(&publisher);
+  AWAIT_COUNTER(&rig, "ingest.connections", 0);
+  rig_stop(&rig);
+}
+
+static void test_who_does_not_hang_up_is_closed(void **state)
+{
+  struct publisher publisher;
+  begin();
+  refuse(&publisher);
+  AWAIT_COUNTER(&rig, "ingest.name_refused_total", 1);
+  rig_pass(&rig, 1999);
+  assert_int_equal(rig_counter(&rig, "ingest.connections"), 1);
+  rig_pass(&rig, 250); // a tick
+  AWAIT_COUNTER(&rig, "ingest.connections", 0);
+  assert_int_equal(rig_counter(&rig, "ingest.timeouts_total"), 0);
+  rig_stop(&rig);
+}
+
+static void test_who_talks_for_ever_is_closed(void **state)
+{
+  struct publisher publisher;
+  uint32_t n = 0;
+  begin();
+  refuse(&publisher);
+  while (n < 1000 && rig_counter(&rig, "ingest.connections") != 0) {
+    publisher_send_audio(&publisher, n++, "\xaf\1", 0x21, 60000);
+    rig_turn(&rig);
+  }
+  AWAIT_COUNTER(&rig, "ingest.connections", 0);
+  assert_in_range(n, 4 * 1024 * 1024 / 61000, 999);
+  rig_stop(&rig);
+}
+
+// The lane to its owner is full.
+static void test_who_cannot_move_is_told(void **state)
+{
+  struct publisher publisher;
+  begin();
+  hand_set_capacity(rig.ingest, 0, 0);
+  hand_set_capacity(rig.ingest, 1, 0);
+  for (int i = 0; i < 16 && rig_counter(&rig, "ingest.full_refused_total") == 0; i++) {
+    char name[8];
+    snprintf(name, sizeof name, "room%d", i);
+    publisher_start(&publisher, &rig, "a", name);
+  }
+  AWAIT(&rig, publisher.is_closed);
+  assert_string_equal(publisher.code, "NetStream.Publish.BadName");
+  assert_int_equal(publisher.was_reset, 0);
+  hand_set_capacity(rig.ingest, 0, HAND_UNBOUNDED);
+  hand_set_capacity(rig.ingest, 1, HAND_UNBOUNDED);
+  rig_stop(&rig);
+}
+
 // --- rubbish
 
 static void test_rubbish(void **state)
@@ -286,6 +372,10 @@ int main(void)
       cmocka_unit_test(test_who_reads_late_costs_little),
       cmocka_unit_test(test_a_socket_with_room_wakes_nobody),
       cmocka_unit_test(test_a_closing_one_wakes_nobody),
+      cmocka_unit_test(test_who_talks_on_hears_the_refusal),
+      cmocka_unit_test(test_who_does_not_hang_up_is_closed),
+      cmocka_unit_test(test_who_talks_for_ever_is_closed),
+      cmocka_unit_test(test_who_cannot_move_is_told),
       cmocka_unit_test(test_rubbish),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
