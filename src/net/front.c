@@ -293,7 +293,7 @@ static void set_options(int fd)
 }
 
 // A client that resets its connection meanwhile is not found either: a storm of them is one line.
-static void log_lost(struct vc_front *front, const struct vc_request *request)
+static void log_lost(struct vc_front *front, const struct vc_request *request, const char *why)
 {
   uint64_t n_left_out;
   pthread_mutex_lock(&library_mutex);
@@ -302,7 +302,7 @@ static void log_lost(struct vc_front *front, const struct vc_request *request)
   pthread_mutex_unlock(&library_mutex);
   if (passes) {
     vc_log(VC_LOG_ERROR, VC_EVENT("http.lost_socket"), VC_STR("path", request->path),
-           VC_INT("left_out", n_left_out));
+           VC_STR("why", why), VC_INT("left_out", n_left_out));
   }
 }
 
@@ -318,9 +318,9 @@ static void socket_ready(struct mg_connection *connection, void *context)
   int fd = takeover_steal(&peer, front->bound.port);
   if (fd < 0) {
     uint8_t payload[VC_WS_CONTROL_MAX];
-    size_t n = vc_ws_print_close(payload, 1013, "no descriptor");
+    size_t n = vc_ws_print_close(payload, 1013, takeover_trouble(fd));
     atomic_fetch_add_explicit(&front->n_lost_sockets, 1, memory_order_relaxed);
-    log_lost(front, &request);
+    log_lost(front, &request, takeover_trouble(fd));
     mg_websocket_write(connection, MG_WEBSOCKET_OPCODE_CONNECTION_CLOSE, (const char *)payload, n);
     return;
   }

@@ -3,11 +3,16 @@
 // all that Civetweb uses, and Civetweb's number is made to mean a socket that reads end of file, so
 // that it closes what it believes to be the connection and its thread goes on to the next request.
 // No shutdown() of Civetweb's reaches the TCP connection.
+//
+// Of our end Civetweb tells the port but not the address: a client that uses one port towards two
+// addresses of this host (one behind a NAT may, without knowing) has two connections that fit.
+// Which of them it is cannot be told then, and neither is taken.
 #include "takeover.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -19,6 +24,7 @@
 // when it does not, they are looked for above too, which takes longer.
 #define BASE_MAX 1024
 #define LIMIT_MAX 65536
+#define BLOCK 512 // numbers that one call asks about
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int eof_fd = -1; // reads end of file; a shutdown() of it harms nobody
@@ -57,26 +63,68 @@ static int is_it(int fd, const struct vc_address *peer, uint16_t local_port)
   return found.port == local_port;
 }
 
-// Returns: Civetweb's number for the connection, or -1. No other descriptor has these two ends.
-static int find(const struct vc_address *peer, uint16_t local_port)
+struct search {
+  const struct vc_address *peer;
+  uint16_t local_port;
+  int fd; // one that fits
+  int n;  // how many do
+};
+
+// Looks at the numbers [from, to), of which most are not in use: poll() says for a whole block
+// which are, in the time of some ten looks.
+static void look_at_block(struct search *search, int from, int to)
 {
-  for (int fd = 3; fd < end_fd; fd++) {
-    if (is_it(fd, peer, local_port)) {
-      return fd;
+  struct pollfd numbers[BLOCK];
+  for (int i = 0; i < to - from; i++) {
+    numbers[i] = (struct pollfd){.fd = from + i};
+  }
+  int status = poll(numbers, (nfds_t)(to - from), 0);
+  for (int i = 0; i < to - from; i++) {
+    int is_free = status >= 0 && (numbers[i].revents & POLLNVAL) != 0;
+    if (!is_free && is_it(from + i, search->peer, search->local_port)) {
+      search->fd = from + i;
+      search->n++;
     }
   }
-  return -1;
+}
+
+static void look_at(struct search *search, int from, int to)
+{
+  for (int at = from; at < to; at += BLOCK) {
+    look_at_block(search, at, to - at < BLOCK ? to : at + BLOCK);
+  }
+}
+
+// Returns: Civetweb's number for the connection, or what takeover_steal says.
+static int find(const struct vc_address *peer, uint16_t local_port)
+{
+  struct search search = {peer, local_port, -1, 0};
+  look_at(&search, 3, base_fd);
+  if (search.n == 0) {
+    look_at(&search, base_fd, end_fd);
+  }
+  return search.n == 0 ? TAKEOVER_NOT_FOUND : search.n > 1 ? TAKEOVER_AMBIGUOUS : search.fd;
 }
 
 int takeover_steal(const struct vc_address *peer, uint16_t local_port)
 {
   int fd = find(peer, local_port);
-  int ours = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, base_fd) : -1;
+  if (fd < 0) {
+    return fd;
+  }
+  int ours = fcntl(fd, F_DUPFD_CLOEXEC, base_fd);
   if (ours >= 0 && dup2(eof_fd, fd) < 0) {
     close(ours);
-    return -1;
+    return TAKEOVER_NO_DESCRIPTOR;
   }
-  return ours;
+  return ours >= 0 ? ours : TAKEOVER_NO_DESCRIPTOR;
+}
+
+const char *takeover_trouble(int status)
+{
+  return status == TAKEOVER_AMBIGUOUS       ? "two connections fit"
+         : status == TAKEOVER_NO_DESCRIPTOR ? "no descriptor"
+                                            : "the connection has gone";
 }
 
 // A connection of our own through all of it: what is sent after the theft must arrive, and the

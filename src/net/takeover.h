@@ -7,6 +7,13 @@
 // Once a process, after the descriptor limit was raised and before any front starts.
 // Proves on loopback that it works. Returns: 0, or -1 and the error.
 int takeover_prepare(struct vc_error *error);
-// Returns: a descriptor of ours for the connection between these two, or -1: not found.
-// The descriptor that Civetweb has reads end of file from now on.
+enum {
+  TAKEOVER_NOT_FOUND = -1,     // the peer has reset it meanwhile
+  TAKEOVER_AMBIGUOUS = -2,     // two connections fit, which differ in our address
+  TAKEOVER_NO_DESCRIPTOR = -3, // for another number
+};
+// Returns: a descriptor of ours for the connection between these two, or one of the above and
+// nothing has changed. The descriptor that Civetweb has reads end of file from now on.
 int takeover_steal(const struct vc_address *peer, uint16_t local_port);
+// Returns: what the status means, a constant that fits into a close's reason.
+const char *takeover_trouble(int status);

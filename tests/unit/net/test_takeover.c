@@ -1,0 +1,152 @@
+// Connections of the test's own, as Civetweb would have them.
+#include "takeover.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+struct connection {
+  int client, accepted;
+  struct vc_address peer;
+};
+
+static int listener;
+static struct vc_address bound;
+
+static int begin(void **state)
+{
+  struct vc_error error;
+  listener = vc_listen("*:0", 16, &bound, &error);
+  return listener < 0 || takeover_prepare(&error) != 0;
+}
+
+static int end(void **state)
+{
+  return close(listener);
+}
+
+// `port`: of the client, 0: any. `to`: which of our addresses it connects to.
+static struct connection connect_from(uint16_t port, const char *to)
+{
+  struct connection connection;
+  struct sockaddr_storage peer;
+  socklen_t size = sizeof peer;
+  int one = 1;
+  struct sockaddr_in from = {
+      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(bound.port)};
+  assert_int_equal(inet_pton(AF_INET, to, &server.sin_addr), 1);
+  connection.client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  setsockopt(connection.client, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  assert_int_equal(bind(connection.client, (struct sockaddr *)&from, sizeof from), 0);
+  assert_int_equal(connect(connection.client, (struct sockaddr *)&server, sizeof server), 0);
+  connection.accepted = accept(listener, (struct sockaddr *)&peer, &size);
+  assert_true(connection.accepted >= 0);
+  vc_address_from_socket((struct sockaddr *)&peer, &connection.peer);
+  return connection;
+}
+
+static void check_passes(int from, int to)
+{
+  char byte = 0;
+  assert_int_equal(send(from, "x", 1, MSG_NOSIGNAL), 1);
+  assert_int_equal(recv(to, &byte, 1, 0), 1);
+  assert_int_equal(byte, 'x');
+}
+
+static void connection_close(struct connection *connection)
+{
+  close(connection->client);
+  close(connection->accepted);
+}
+
+static void test_takes_the_connection(void **state)
+{
+  char byte;
+  struct connection other = connect_from(0, "127.0.0.1");
+  struct connection connection = connect_from(0, "127.0.0.1");
+  int ours = takeover_steal(&connection.peer, bound.port);
+  assert_true(ours > connection.accepted);
+  assert_int_equal(recv(connection.accepted, &byte, 1, 0), 0);
+  assert_int_equal(shutdown(connection.accepted, SHUT_RDWR), 0);
+  check_passes(ours, connection.client);
+  check_passes(connection.client, ours);
+  check_passes(other.accepted, other.client);
+  close(ours);
+  connection_close(&connection);
+  connection_close(&other);
+}
+
+// One port of the client, two addresses of ours: taking the first would give one viewer the
+// other's connection.
+static void test_two_that_fit(void **state)
+{
+  struct connection first = connect_from(0, "127.0.0.1");
+  struct connection second = connect_from(first.peer.port, "127.0.0.2");
+  assert_int_equal(second.peer.port, first.peer.port);
+  assert_int_equal(takeover_steal(&first.peer, bound.port), TAKEOVER_AMBIGUOUS);
+  check_passes(first.accepted, first.client);
+  check_passes(second.accepted, second.client);
+  connection_close(&first);
+  int ours = takeover_steal(&second.peer, bound.port);
+  assert_true(ours > second.accepted);
+  check_passes(ours, second.client);
+  close(ours);
+  connection_close(&second);
+}
+
+static void test_one_that_has_gone(void **state)
+{
+  struct connection connection = connect_from(0, "127.0.0.1");
+  connection_close(&connection);
+  assert_int_equal(takeover_steal(&connection.peer, bound.port), TAKEOVER_NOT_FOUND);
+}
+
+// A crowd of descriptors before it, up to those that are a viewer's.
+static void test_behind_a_crowd(void **state)
+{
+  int crowd[3000];
+  size_t n = 0;
+  while (n < sizeof crowd / sizeof *crowd && (crowd[n] = dup(listener)) >= 0) {
+    n++;
+  }
+  assert_true(n > 64);
+  for (size_t i = 0; i < 8; i++) {
+    close(crowd[--n]); // the connection's two, ours, and some to spare
+  }
+  struct connection connection = connect_from(0, "127.0.0.1");
+  int ours = takeover_steal(&connection.peer, bound.port);
+  assert_true(ours >= 0);
+  check_passes(ours, connection.client);
+  close(ours);
+  connection_close(&connection);
+  while (n > 0) {
+    close(crowd[--n]);
+  }
+}
+
+static void test_every_trouble_has_a_text(void **state)
+{
+  for (int status = TAKEOVER_NO_DESCRIPTOR; status <= TAKEOVER_NOT_FOUND; status++) {
+    assert_in_range(strlen(takeover_trouble(status)), 1, 123);
+  }
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_takes_the_connection, begin, end),
+      cmocka_unit_test_setup_teardown(test_two_that_fit, begin, end),
+      cmocka_unit_test_setup_teardown(test_one_that_has_gone, begin, end),
+      cmocka_unit_test_setup_teardown(test_behind_a_crowd, begin, end),
+      cmocka_unit_test(test_every_trouble_has_a_text),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
