@@ -116,5 +116,7 @@ struct vc_watch {
 int vc_worker_watch(struct vc_worker *worker, struct vc_watch *watch, uint32_t events);
 int vc_worker_rewatch(struct vc_worker *worker, struct vc_watch *watch, uint32_t events);
 void vc_worker_unwatch(struct vc_worker *worker, struct vc_watch *watch);
-// Asks for a turn no later than `at_ns`, earlier than the next tick if need be.
+// Asks for a tick no later than `at_ns`. A worker has one such wish, the earliest, which is used up
+// by the tick that it leads to: a room with several asks again in every tick for what is still to
+// come, or takes it when the next tick of tick_ms comes.
 void vc_worker_wake_at(struct vc_worker *worker, uint64_t at_ns);
