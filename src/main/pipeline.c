@@ -24,8 +24,15 @@
 #define BROADCAST_STOP_MS 3500 // closes are spread over 1 s, and the peers' own are waited for
 #define DESCRIPTORS_KEPT 1536  // for all that is no viewer
 
+#define CORES_MAX 128 // more workers by themselves would have too few lanes
+
+struct workers {
+  uint32_t ingest, decode, stt, broadcast;
+};
+
 struct pipeline {
   const struct node_options *options;
+  struct workers workers;
   char node[96];
   struct vc_networks proxies;
   struct vc_metrics *metrics;
@@ -140,7 +147,7 @@ static uint32_t cores_of_process(void)
   cpu_set_t set;
   CPU_ZERO(&set);
   int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return n > 0 ? (uint32_t)n : 1;
+  return n > CORES_MAX ? CORES_MAX : n > 0 ? (uint32_t)n : 1;
 }
 
 static void pause_ms(int64_t ms)
@@ -153,6 +160,39 @@ static void pause_ms(int64_t ms)
 static uint32_t threads(int64_t wished, uint32_t by_cores)
 {
   return wished > 0 ? (uint32_t)wished : by_cores;
+}
+
+static struct workers count_workers(const struct node_options *options)
+{
+  uint32_t cores = cores_of_process();
+  return (struct workers){
+      .ingest = threads(options->ingest.ingest_threads, (cores + 1) / 2),
+      .decode = threads(options->decode.decode_threads, cores),
+      .stt = threads(options->stt.stt_threads, cores > 4 ? cores / 4 : 1),
+      .broadcast = threads(options->broadcast.broadcast_threads, cores),
+  };
+}
+
+// Each worker that puts to a stage has a lane of its own there, and the HTTP handlers have one.
+static int check_lanes(const struct workers *workers, struct vc_error *error)
+{
+  const struct {
+    const char *stage;
+    uint32_t n_lanes;
+    const char *options;
+  } rows[] = {
+      {"ingest", workers->ingest + 1, "INGEST_THREADS"},
+      {"decode", workers->ingest, "INGEST_THREADS"},
+      {"stt", workers->decode, "DECODE_THREADS"},
+      {"ledger", workers->stt + workers->broadcast + 1, "STT_THREADS or BROADCAST_THREADS"},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    if (rows[i].n_lanes > VC_STAGE_LANES_MAX) {
+      return vc_error_set(error, "the %s stage would need %u lanes and has %d: lower %s",
+                          rows[i].stage, rows[i].n_lanes, VC_STAGE_LANES_MAX, rows[i].options);
+    }
+  }
+  return 0;
 }
 
 static void name_node(struct pipeline *pipeline)
@@ -215,13 +255,13 @@ static int make_journal(struct pipeline *pipeline, struct vc_error *error)
                            error);
 }
 
-static int make_broadcast(struct pipeline *pipeline, uint32_t cores, struct vc_error *error)
+static int make_broadcast(struct pipeline *pipeline, struct vc_error *error)
 {
   const struct vc_broadcast_options *options = &pipeline->options->broadcast;
   return vc_broadcast_create(&pipeline->broadcast,
                              &(struct vc_broadcast_settings){
                                  .options = options,
-                                 .n_workers = threads(options->broadcast_threads, cores),
+                                 .n_workers = pipeline->workers.broadcast,
                                  .max_viewers = max_viewers(pipeline->options),
                                  .limits = pipeline->viewers,
                                  .clock = &vc_clock_system,
@@ -251,14 +291,14 @@ static int make_ledger(struct pipeline *pipeline, struct vc_error *error)
   return status;
 }
 
-static int make_stt(struct pipeline *pipeline, uint32_t cores, struct vc_error *error)
+static int make_stt(struct pipeline *pipeline, struct vc_error *error)
 {
   const struct vc_stt_options *options = &pipeline->options->stt;
   return vc_stt_create(&pipeline->stt,
                        &(struct vc_stt_settings){
                            .options = options,
                            .ledger = pipeline->ledger,
-                           .n_workers = threads(options->stt_threads, cores > 4 ? cores / 4 : 1),
+                           .n_workers = pipeline->workers.stt,
                            .clock = &vc_clock_system,
                            .metrics = pipeline->metrics,
                            .health = pipeline->health,
@@ -266,29 +306,28 @@ static int make_stt(struct pipeline *pipeline, uint32_t cores, struct vc_error *
                        error);
 }
 
-static int make_decode(struct pipeline *pipeline, uint32_t cores, struct vc_error *error)
+static int make_decode(struct pipeline *pipeline, struct vc_error *error)
 {
   const struct vc_decode_options *options = &pipeline->options->decode;
   return vc_decode_create(&pipeline->decode,
                           &(struct vc_decode_settings){
                               .options = options,
                               .stt = pipeline->stt,
-                              .n_workers = threads(options->decode_threads, cores),
+                              .n_workers = pipeline->workers.decode,
                               .clock = &vc_clock_system,
                               .metrics = pipeline->metrics,
                           },
                           error);
 }
 
-static int make_ingest(struct pipeline *pipeline, uint32_t cores, struct vc_address *bound,
-                       struct vc_error *error)
+static int make_ingest(struct pipeline *pipeline, struct vc_address *bound, struct vc_error *error)
 {
   const struct vc_ingest_options *options = &pipeline->options->ingest;
   return vc_ingest_create(&pipeline->ingest, bound,
                           &(struct vc_ingest_settings){
                               .options = options,
                               .decode = pipeline->decode,
-                              .n_workers = threads(options->ingest_threads, (cores + 1) / 2),
+                              .n_workers = pipeline->workers.ingest,
                               .clock = &vc_clock_system,
                               .metrics = pipeline->metrics,
                               .refusal = refusal,
@@ -379,12 +418,10 @@ static void stop_stages(struct pipeline *pipeline)
 static int start(struct pipeline *pipeline, struct pipeline_addresses *addresses,
                  struct vc_error *error)
 {
-  uint32_t cores = cores_of_process();
   if (make_ground(pipeline, error) != 0 || make_journal(pipeline, error) != 0 ||
-      make_broadcast(pipeline, cores, error) != 0 || make_ledger(pipeline, error) != 0 ||
-      make_stt(pipeline, cores, error) != 0 || make_decode(pipeline, cores, error) != 0 ||
-      make_ingest(pipeline, cores, &addresses->rtmp, error) != 0 ||
-      start_stages(pipeline, error) != 0 ||
+      make_broadcast(pipeline, error) != 0 || make_ledger(pipeline, error) != 0 ||
+      make_stt(pipeline, error) != 0 || make_decode(pipeline, error) != 0 ||
+      make_ingest(pipeline, &addresses->rtmp, error) != 0 || start_stages(pipeline, error) != 0 ||
       make_control(pipeline, &addresses->http, &addresses->admin, error) != 0 ||
       vc_stage_start(pipeline->ingest, error) != 0) {
     return -1;
@@ -400,6 +437,7 @@ int pipeline_start(struct pipeline **pipeline_out, const struct node_options *op
     return vc_error_set(error, "no memory");
   }
   pipeline->options = options;
+  pipeline->workers = count_workers(options);
   if (start(pipeline, addresses, error) != 0) {
     vc_control_stop(&pipeline->control);
     stop_stages(pipeline);
@@ -452,7 +490,8 @@ int64_t pipeline_stop_ms(const struct node_options *options)
 
 int pipeline_check(const struct node_options *options, struct vc_error *error)
 {
-  return vc_ingest_check(&options->ingest, error) != 0
+  struct workers workers = count_workers(options);
+  return check_lanes(&workers, error) != 0 || vc_ingest_check(&options->ingest, error) != 0
              ? -1
              : vc_control_check(&options->control, options->ingest.rtmp_listen,
                                 options->ingest.trusted_proxies, error);

@@ -60,6 +60,19 @@ def test_help_version_and_check():
     assert "hush" not in output + log
 
 
+def test_more_workers_than_lanes():
+    for environment, words in (({"INGEST_THREADS": "256"}, ["ingest", "257 lanes", "INGEST_THREADS"]),
+                               ({"STT_THREADS": "200", "BROADCAST_THREADS": "56"},
+                                ["ledger", "257 lanes", "STT_THREADS or BROADCAST_THREADS"])):
+        status, _, log = run("--check-config", **environment)
+        assert status == 1, (environment, status)
+        for word in words:
+            assert word in log, (environment, word, log)
+    status, _, log = run("--check-config", INGEST_THREADS="255", DECODE_THREADS="256", STT_THREADS="200",
+                         BROADCAST_THREADS="55")
+    assert status == 0, log
+
+
 def test_off_loopback_without_a_secret_is_refused():
     for option, secret in (("HTTP_LISTEN", "VIEWER_SECRET"), ("ADMIN_LISTEN", "ADMIN_TOKEN"),
                            ("RTMP_LISTEN", "PUBLISH_SECRET")):
