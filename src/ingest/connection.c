@@ -136,6 +136,9 @@ int connection_send(struct vc_worker *worker, struct connection *connection)
     if (n < 0 && errno == EINTR) {
       continue;
     }
+    if (n < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+      break; // it is gone; what it said before is read until the socket has no more
+    }
     if (n < 0) {
       return errno == EAGAIN ? await_room(worker, connection, sent) : -1;
     }
@@ -258,10 +261,14 @@ static int take_c2(struct connection *connection, size_t size)
   return RTMP_HANDSHAKE_SIZE;
 }
 
+// ffmpeg looks for what we say now and then, and closes right behind its last words: where it has not
+// read all, its socket drops those that wait in it, `deleteStream` among them. So not too often.
 static void acknowledge(struct connection *connection, size_t n)
 {
   connection->n_received += n;
-  if (connection->n_received - connection->n_acknowledged >= ACKNOWLEDGE_BYTES) {
+  if (connection->n_received - connection->n_acknowledged >= ACKNOWLEDGE_BYTES &&
+      connection->read_ns >= connection->acknowledge_ns) {
+    connection->acknowledge_ns = connection->read_ns + ACKNOWLEDGE_PAUSE_MS * VC_NS_PER_MS;
     connection->n_acknowledged = connection->n_received;
     rtmp_write_control(&connection->unsent, RTMP_ACKNOWLEDGEMENT, (uint32_t)connection->n_received);
   }

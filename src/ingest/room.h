@@ -20,6 +20,7 @@
 #define UNFINISHED_MAX (2 * 1024 * 1024)
 #define UNSENT_MAX (64 * 1024)
 #define ACKNOWLEDGE_BYTES 5000 // LiveKit's egress gives up when nothing was acknowledged
+#define ACKNOWLEDGE_PAUSE_MS 2000
 #define FLAP_MS 10000
 #define FRAME_MAX 65536     // bytes of one audio frame; a real one has some hundreds
 #define NAME_MAX_BYTES 1024 // of app, tcUrl, flashVer and stream name, with their queries
@@ -91,6 +92,7 @@ struct connection {
   uint64_t heard_ns;                   // last bytes
   uint64_t read_ns;                    // the read that is being parsed
   uint64_t n_received, n_acknowledged; // bytes since the handshake
+  uint64_t acknowledge_ns;             // not before
   struct rtmp_bytes rest;              // read but not parsed: part of a handshake or a chunk header
   struct rtmp_bytes unsent;
   int is_full;         // the socket took no more: it is watched for room

@@ -1,10 +1,13 @@
 // What publishers send, and what the decode stage gets of it; one publisher after the other.
 #include "rig.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -41,6 +44,49 @@ static void test_a_session_from_open_to_close(void **state)
   AWAIT_COUNTER(&rig, "ingest.connections", 0);
   assert_int_equal(rig.n_taken, 6);
   assert_int_equal(rig_counter(&rig, "ingest.lost_total"), 0);
+  rig_stop(&rig);
+}
+
+// One that closes with acknowledgements unread resets the connection: nothing can be sent to it any
+// more, and what it said before is still to be read.
+static void test_an_end_that_is_read_behind_a_reset(void **state)
+{
+  struct publisher publisher;
+  rig_init(&rig);
+  rig_start(&rig);
+  publisher_start(&publisher, &rig, "a", "room");
+  publisher.reads = 0;
+  int one = 1;
+  setsockopt(publisher.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); // a reset drops what waits
+  publisher_send_audio(&publisher, 0, "\xaf\1", 0x21, 20000);
+  AWAIT_COUNTER(&rig, "ingest.packets_total", 1);
+  for (uint32_t at_ms = 23; at_ms < 70; at_ms += 23) {
+    publisher_send_audio(&publisher, at_ms, "\xaf\1", 0x21, 22000); // more than one read
+  }
+  publisher_say(&publisher, "deleteStream");
+  publisher_close(&publisher);
+  AWAIT_COUNTER(&rig, "ingest.connections", 0);
+  assert_int_equal(rig_counter(&rig, "ingest.lost_total"), 0);
+  AWAIT_COUNTER(&rig, "ingest.publishers", 0);
+  rig_stop(&rig);
+}
+
+static void test_acknowledgements_are_far_apart(void **state)
+{
+  struct publisher publisher;
+  rig_init(&rig);
+  rig_start(&rig);
+  publisher_start(&publisher, &rig, "a", "room");
+  for (uint32_t n = 1; n <= 20; n++) {
+    publisher_send_audio(&publisher, n * 23, "\xaf\1", 0x21, 2000);
+    AWAIT_COUNTER(&rig, "ingest.packets_total", n);
+    publisher_read(&publisher);
+  }
+  assert_int_equal(publisher.n_acknowledgements, 1); // the first comes early
+  rig_pass(&rig, 2000);
+  publisher_send_frame(&publisher, 500);
+  AWAIT(&rig, publisher.n_acknowledgements == 2);
+  publisher_close(&publisher);
   rig_stop(&rig);
 }
 
@@ -196,6 +242,8 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_session_from_open_to_close),
+      cmocka_unit_test(test_an_end_that_is_read_behind_a_reset),
+      cmocka_unit_test(test_acknowledgements_are_far_apart),
       cmocka_unit_test(test_what_is_passed_over),
       cmocka_unit_test(test_aggregate),
       cmocka_unit_test(test_cut_at_every_place),
