@@ -21,7 +21,8 @@ static void set_options(int fd)
   setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
 }
 
-// Until `publish` every step waits for the one before: a delayed ACK would cost 40 ms each.
+// A publisher that writes in small pieces has the next one wait for our ACK: a delayed one would
+// cost 40 ms, at each step of the set-up and at each frame.
 static void acknowledge_quickly(const struct connection *connection)
 {
   int one = 1;
@@ -261,8 +262,9 @@ static int take_c2(struct connection *connection, size_t size)
   return RTMP_HANDSHAKE_SIZE;
 }
 
-// ffmpeg looks for what we say now and then, and closes right behind its last words: where it has not
-// read all, its socket drops those that wait in it, `deleteStream` among them. So not too often.
+// ffmpeg looks for what we say now and then, and closes right behind its last words: where it has
+// not read all, its socket drops those that wait in it, `deleteStream` among them. So not too
+// often.
 static void acknowledge(struct connection *connection, size_t n)
 {
   connection->n_received += n;
@@ -483,9 +485,7 @@ static enum outcome read_some(struct vc_worker *worker, struct connection *conne
   if (parse(worker, connection, bytes, size) == GONE) {
     return GONE;
   }
-  if (connection->stage < PUBLISHING) {
-    acknowledge_quickly(connection);
-  }
+  acknowledge_quickly(connection);
   if (connection->unsent.size > 0 && connection_send(worker, connection) != 0) {
     lose(worker, connection);
     return GONE;

@@ -90,6 +90,25 @@ static void test_acknowledgements_are_far_apart(void **state)
   rig_stop(&rig);
 }
 
+// What is written in small pieces waits in its socket for the ACK of the piece before.
+static void test_frames_do_not_wait_for_an_ack(void **state)
+{
+  struct publisher publisher;
+  rig_init(&rig);
+  rig_start(&rig);
+  publisher_start(&publisher, &rig, "a", "room");
+  for (uint32_t n = 1; n <= 100; n++) { // the kernel is quick at first
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    publisher_send_frame(&publisher, n * 23);
+    AWAIT_COUNTER(&rig, "ingest.packets_total", n);
+    assert_int_equal(getsockopt(publisher.fd, IPPROTO_TCP, TCP_INFO, &info, &size), 0);
+    assert_int_equal(info.tcpi_unacked, 0);
+  }
+  publisher_close(&publisher);
+  rig_stop(&rig);
+}
+
 static void test_what_is_passed_over(void **state)
 {
   struct publisher publisher;
@@ -244,6 +263,7 @@ int main(void)
       cmocka_unit_test(test_a_session_from_open_to_close),
       cmocka_unit_test(test_an_end_that_is_read_behind_a_reset),
       cmocka_unit_test(test_acknowledgements_are_far_apart),
+      cmocka_unit_test(test_frames_do_not_wait_for_an_ack),
       cmocka_unit_test(test_what_is_passed_over),
       cmocka_unit_test(test_aggregate),
       cmocka_unit_test(test_cut_at_every_place),
