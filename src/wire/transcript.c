@@ -48,14 +48,27 @@ static void add_time(struct vc_text *text, double seconds, char point)
                  (int)(ms / 1000 % 60), point, (int)(ms % 1000));
 }
 
+// Returns: the size of what some reader takes for a line's end, NEL, LS and PS too, or 0.
+static size_t line_break_size(const char *s)
+{
+  if (((unsigned char)*s < ' ' && *s != '\0') || *s == 0x7f) {
+    return 1;
+  }
+  return strncmp(s, "\xc2\x85", 2) == 0                                             ? 2
+         : strncmp(s, "\xe2\x80\xa8", 3) == 0 || strncmp(s, "\xe2\x80\xa9", 3) == 0 ? 3
+                                                                                    : 0;
+}
+
 // One line: line breaks end a cue's text or a line of plain text. WebVTT has markup; SubRip has no
 // way to say an arrow, which its readers take for another cue's times.
 static void add_line(struct vc_text *text, const char *line, enum vc_transcript_format format)
 {
   int is_vtt = format == VC_TRANSCRIPT_VTT, is_srt = format == VC_TRANSCRIPT_SRT;
   for (const char *s = line; *s != '\0'; s++) {
-    if ((unsigned char)*s < ' ' || *s == 0x7f) {
+    size_t n = line_break_size(s);
+    if (n > 0) {
       vc_text_add(text, " ");
+      s += n - 1;
     } else if (is_vtt && (*s == '&' || *s == '<' || *s == '>')) {
       vc_text_add(text, *s == '&' ? "&amp;" : *s == '<' ? "&lt;" : "&gt;");
     } else if (is_srt && *s == '>' && s - line >= 2 && s[-1] == '-' && s[-2] == '-') {

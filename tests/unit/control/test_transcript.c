@@ -190,6 +190,13 @@ static void test_line_breaks(void **state)
   hold(1000, 1, 0, 1, NULL, "a\n\n2\n00:00:05,000 --> 00:00:06,000\nnever said");
   expect_srt("1\n00:00:00,000 --> 00:00:01,000\n"
              "a  2 00:00:05,000 -- > 00:00:06,000 never said\n\n");
+  hold_nothing();
+  hold(1000, 1, 0, 1, NULL,
+       "a\xc2\x85"
+       "b\xe2\x80\xa8"
+       "c\xe2\x80\xa9"
+       "d\xc2\x84\xe2\x80\xaa");
+  expect_txt("a b c d\xc2\x84\xe2\x80\xaa\n");
 }
 
 static void test_arrows(void **state)
