@@ -119,21 +119,30 @@ static void read_languages(struct reading *reading, struct vc_gladia_request *re
   }
 }
 
-static int wants(const json_t *config, const char *key, int fallback)
+static int wants(struct reading *reading, const char *key, int fallback)
 {
-  const json_t *value = json_object_get(config, key);
-  return json_is_boolean(value) ? json_is_true(value) : fallback;
+  const json_t *value = given(given(reading->root, "messages_config"), key);
+  if (value != NULL && !json_is_boolean(value)) {
+    char scratch[SHOWN_MAX + 1];
+    refuse(reading, "messages_config.%s is %s; allowed: true or false", key, show(value, scratch));
+  }
+  return value != NULL ? json_is_true(value) : fallback;
 }
 
-static void read_messages(const json_t *config, struct vc_gladia_request *request)
+static void read_messages(struct reading *reading, struct vc_gladia_request *request)
 {
-  request->wants_partials = wants(config, "receive_partial_transcripts", 0);
-  request->wants_finals = wants(config, "receive_final_transcripts", 1);
-  request->wants_speech = wants(config, "receive_speech_events", 1);
-  request->wants_acks = wants(config, "receive_acknowledgments", 1);
-  request->wants_lifecycle = wants(config, "receive_lifecycle_events", 1);
-  request->wants_post = wants(config, "receive_post_processing_events", 1);
-  request->wants_errors = wants(config, "receive_errors", 1);
+  const json_t *config = given(reading->root, "messages_config");
+  if (config != NULL && !json_is_object(config)) {
+    char scratch[SHOWN_MAX + 1];
+    refuse(reading, "messages_config is %s; allowed: an object", show(config, scratch));
+  }
+  request->wants_partials = wants(reading, "receive_partial_transcripts", 0);
+  request->wants_finals = wants(reading, "receive_final_transcripts", 1);
+  request->wants_speech = wants(reading, "receive_speech_events", 1);
+  request->wants_acks = wants(reading, "receive_acknowledgments", 1);
+  request->wants_lifecycle = wants(reading, "receive_lifecycle_events", 1);
+  request->wants_post = wants(reading, "receive_post_processing_events", 1);
+  request->wants_errors = wants(reading, "receive_errors", 1);
 }
 
 static void read_metadata(struct reading *reading, struct vc_gladia_request *request)
@@ -169,7 +178,7 @@ int vc_gladia_parse_request(const char *text, size_t size, struct vc_gladia_requ
     request->max_utterance_s =
         number_of(&reading, "maximum_duration_without_endpointing", 5, 5, 60);
     read_languages(&reading, request);
-    read_messages(json_object_get(root, "messages_config"), request);
+    read_messages(&reading, request);
     read_metadata(&reading, request);
   }
   json_decref(root);

@@ -131,6 +131,20 @@ static void test_refused_audio(void **state)
   check_refused("{\"channels\":[1]}", "channels is [1]; this server takes 1");
 }
 
+static void test_refused_messages(void **state)
+{
+  (void)state;
+  check_refused("{\"messages_config\":[]}", "messages_config is []; allowed: an object");
+  check_refused("{\"messages_config\":{\"receive_partial_transcripts\":\"yes\"}}",
+                "messages_config.receive_partial_transcripts is \"yes\"; allowed: true or false");
+  check_refused("{\"messages_config\":{\"receive_errors\":0}}",
+                "messages_config.receive_errors is 0; allowed: true or false");
+  struct vc_gladia_request request =
+      asked("{\"messages_config\":{\"receive_acknowledgments\":null,\"later\":3}}");
+  assert_true(request.wants_acks);
+  vc_gladia_request_fini(&request);
+}
+
 static void test_refused_times(void **state)
 {
   (void)state;
@@ -348,6 +362,7 @@ int main(void)
       cmocka_unit_test(test_our_own_client_is_served),
       cmocka_unit_test(test_bodies_that_are_none),
       cmocka_unit_test(test_refused_audio),
+      cmocka_unit_test(test_refused_messages),
       cmocka_unit_test(test_refused_times),
       cmocka_unit_test(test_refused_languages),
       cmocka_unit_test(test_long_values_are_cut),
