@@ -382,13 +382,13 @@ static void serve_readiness(struct connection *connection)
 {
   const struct room *room = connection->room;
   struct vc_text text = {0};
-  vc_text_format(&text, "{\"status\":\"%s\",\"engine\":\"%s\",\"sessions\":%u,\"sessions_max\":%u,",
+  vc_text_format(&text,
+                 "{\"status\":\"%s\",\"engine\":\"%s\",\"sessions\":%u,\"sessions_max\":%u,"
+                 "\"degraded\":",
                  room->is_draining ? "draining" : "ready", room->engine->name, room->n_active,
                  room->sessions_max);
-  vc_text_add(&text, room->engine->is_fallback
-                         ? "\"degraded\":[{\"what\":\"engine\",\"reason\":\"the fallback engine "
-                           "makes many errors\"}]}"
-                         : "\"degraded\":[]}");
+  metrics_print_degraded(room, &text);
+  vc_text_add(&text, "}");
   respond_json(connection, room->is_draining ? 404 : 200, &text);
 }
 
@@ -403,8 +403,10 @@ static void serve_prometheus(struct connection *connection)
   }
   vc_metrics_print_prometheus(connection->room->settings.metrics, out);
   fclose(out);
-  const struct answer answer = {
-      .status = 200, .type = "text/plain; version=0.0.4", .body = text, .size = size};
+  const struct answer answer = {.status = 200,
+                                .type = "text/plain; version=0.0.4; charset=utf-8",
+                                .body = text,
+                                .size = size};
   respond(connection, &answer);
   free(text);
 }

@@ -73,6 +73,18 @@ static void print_sessions(struct room *room, struct vc_text *text)
   }
 }
 
+void metrics_print_degraded(const struct room *room, struct vc_text *text)
+{
+  vc_text_add(text, "[");
+  if (room->engine->is_fallback) {
+    vc_text_format(text,
+                   "{\"what\":\"engine\",\"since\":%lld.%03d,"
+                   "\"reason\":\"the fallback engine makes many errors\"}",
+                   (long long)(room->started_ms / 1000), (int)(room->started_ms % 1000));
+  }
+  vc_text_add(text, "]");
+}
+
 void metrics_print_json(struct room *room, struct vc_text *text)
 {
   vc_text_add(text, "{\"latency\":{");
@@ -83,7 +95,11 @@ void metrics_print_json(struct room *room, struct vc_text *text)
   print_group(room, text, GAUGES);
   vc_text_add(text, "},\"sessions\":{");
   print_sessions(room, text);
-  vc_text_format(text, "},\"node\":{\"engine\":\"%s\",\"sessions_max\":%u,\"degraded\":%s}}",
-                 room->engine->name, room->sessions_max,
-                 room->engine->is_fallback ? "[\"engine\"]" : "[]");
+  int64_t up_ms = vc_clock_unix_ms(room->settings.clock) - room->started_ms;
+  vc_text_format(text,
+                 "},\"node\":{\"engine\":\"%s\",\"sessions_max\":%u,\"uptime_s\":%.3f,"
+                 "\"degraded\":",
+                 room->engine->name, room->sessions_max, (double)up_ms / 1000);
+  metrics_print_degraded(room, text);
+  vc_text_add(text, "}}");
 }

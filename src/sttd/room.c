@@ -194,6 +194,7 @@ int room_create(struct vc_sttd **sttd_out, struct engine *engine,
   room->sessions_max = sessions_max(settings->options, engine);
   room->connections_max = connections_max(room);
   room->listen_fd = -1;
+  room->started_ms = vc_clock_unix_ms(settings->clock);
   int status = check_keys(settings->options, error);
   if (status == 0) {
     room->listen_fd = vc_listen(settings->options->listen, BACKLOG, &room->bound, error);

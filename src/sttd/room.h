@@ -115,6 +115,7 @@ struct room {
   uint32_t sessions_max, connections_max;
   int listen_fd;
   struct vc_address bound;
+  int64_t started_ms; // Unix time
   /* network thread only */
   struct vc_worker *worker;
   struct vc_slots *slots;
@@ -177,6 +178,8 @@ void http_refuse(struct connection *connection, int status, const char *why);
 
 // The figures as the node's /metrics has them.
 void metrics_print_json(struct room *room, struct vc_text *text);
+// [{"what", "since", "reason"}], as the node's.
+void metrics_print_degraded(const struct room *room, struct vc_text *text);
 
 // --- live.c: WebSocket messages
 

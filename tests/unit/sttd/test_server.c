@@ -751,13 +751,48 @@ static void test_health_and_metrics(void **state)
   assert_non_null(strstr(reply.body, "verbacast_sttd_audio_bytes_total 32000"));
   expect_status(reply, 200);
   reply = client_request(&rig.address, "GET /metrics", "Accept: text/plain\r\n", "");
-  assert_non_null(strstr(reply.text, "text/plain; version=0.0.4"));
+  assert_non_null(strstr(reply.text, "text/plain; version=0.0.4; charset=utf-8\r\n"));
   expect_status(reply, 200);
   reply = client_request(&rig.address, "GET /readyz", "", "");
   assert_non_null(strstr(reply.body, "\"sessions\":1"));
   expect_status(reply, 200);
   expect_status(client_request(&rig.address, "GET /healthz", "", ""), 200);
   client_close(&client);
+  end(&rig);
+}
+
+// Returns: `degraded` of the answer's root, or of its node. Takes the reply.
+static json_t *degraded_of(struct reply reply, const char *node)
+{
+  json_t *root = json_loads(reply.body, 0, NULL);
+  assert_non_null(root);
+  json_t *degraded = json_object_get(node != NULL ? json_object_get(root, node) : root, "degraded");
+  assert_true(json_is_array(degraded));
+  json_incref(degraded);
+  json_decref(root);
+  expect_status(reply, 200);
+  return degraded;
+}
+
+static void test_a_fallback_engine_is_told_as_the_node_tells(void **state)
+{
+  struct rig rig;
+  begin(&rig);
+  json_t *none = degraded_of(client_request(&rig.address, "GET /readyz", "", ""), NULL);
+  assert_int_equal(json_array_size(none), 0);
+  json_decref(none);
+  rig.engine->is_fallback = 1;
+  json_t *ready = degraded_of(client_request(&rig.address, "GET /readyz", "", ""), NULL);
+  json_t *figures = degraded_of(client_request(&rig.address, "GET /metrics", "", ""), "node");
+  assert_true(json_equal(ready, figures));
+  const json_t *condition = json_array_get(ready, 0);
+  assert_string_equal(json_string_value(json_object_get(condition, "what")), "engine");
+  assert_non_null(json_string_value(json_object_get(condition, "reason")));
+  double now_s = (double)vc_clock_unix_ms(&vc_clock_system) / 1000;
+  double since_s = json_real_value(json_object_get(condition, "since"));
+  assert_true(since_s > now_s - 3600 && since_s <= now_s);
+  json_decref(ready);
+  json_decref(figures);
   end(&rig);
 }
 
@@ -827,6 +862,7 @@ int main(void)
       cmocka_unit_test(test_an_engine_that_fails),
       cmocka_unit_test(test_a_drain_gives_the_last_finals),
       cmocka_unit_test(test_health_and_metrics),
+      cmocka_unit_test(test_a_fallback_engine_is_told_as_the_node_tells),
       cmocka_unit_test(test_a_stuck_recogniser_is_told),
       cmocka_unit_test(test_no_descriptor_is_left),
   };
