@@ -74,4 +74,5 @@ void vc_journal_destroy(struct vc_journal **journal);
 
 // Thread: any. Returns: why new sessions should be refused (a constant), or NULL.
 const char *vc_journal_refusal(const struct vc_journal *journal);
-// The stage answers VC_QUERY_ERASE (its number: an epoch): rows of the slug up to that epoch go.
+// The stage answers VC_QUERY_ERASE (its number: an epoch): rows of the slug up to that epoch go;
+// and VC_QUERY_UNSENT, with 503 when there are too many rows to look through.

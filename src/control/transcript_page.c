@@ -66,6 +66,28 @@ static void add_held(const json_t *held, struct document *document)
   }
 }
 
+// Whether a final from before all that the ledger holds is still on its way to the store; asked
+// before the store is read. Returns: 1 also when nobody can tell.
+static int is_under_way(struct vc_control *control, const char *slug,
+                        const struct document *document)
+{
+  struct vc_query *query =
+      ask_worker(control->journal, control->settings.journal, VC_QUERY_UNSENT, slug, 0);
+  int found = query == NULL || vc_query_status(query) != 404;
+  const struct vc_buffer *oldest = query != NULL ? vc_query_reply(query) : NULL;
+  struct vc_record_parsed record;
+  const char *why;
+  if (oldest != NULL &&
+      vc_record_parse((const char *)oldest->data, oldest->size, &record, &why) == 0) {
+    found =
+        record.fields.epoch < document->first_epoch ||
+        (record.fields.epoch == document->first_epoch && record.fields.seq < document->first_seq);
+    vc_record_parsed_fini(&record);
+  }
+  vc_query_unref(query);
+  return found;
+}
+
 static void print(struct call *call, const json_t *held, int is_held_complete,
                   enum vc_transcript_format format)
 {
@@ -73,12 +95,14 @@ static void print(struct call *call, const json_t *held, int is_held_complete,
   struct document document;
   vc_transcript_begin(&document.printer, &text, format, call->slug);
   find_first(held, &document);
+  // Where there is a store, what is older than all that the ledger holds may stand in it.
+  int has_store = call->control->settings.options->database_url[0] != '\0';
+  int has_hole = has_store && is_under_way(call->control, call->slug, &document);
   long n_stored = add_from_store(call->control, call->slug, &document);
   add_held(held, &document);
   vc_transcript_end(&document.printer);
-  // Where there is a store, what is older than all that the ledger holds may stand in it.
-  int has_store = call->control->settings.options->database_url[0] != '\0';
-  int is_complete = has_store ? n_stored >= 0 && n_stored < TRANSCRIPT_MAX : is_held_complete;
+  int is_complete =
+      has_store ? n_stored >= 0 && n_stored < TRANSCRIPT_MAX && !has_hole : is_held_complete;
   if (held == NULL && n_stored <= 0) {
     vc_respond_error(call->request, n_stored < 0 ? 503 : 404,
                      n_stored < 0 ? "the database cannot be read" : "nothing is known of it");

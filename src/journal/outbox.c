@@ -566,3 +566,27 @@ int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, i
   }
   return n;
 }
+
+int outbox_find_final(struct outbox *outbox, const char *slug, int64_t after,
+                      struct vc_buffer **value, struct vc_error *error)
+{
+  sqlite3_stmt *statement =
+      prepare(outbox,
+              "SELECT value FROM outbox WHERE id > ?2 AND key = ?1"
+              " AND instr(value, CAST('\"type\":\"transcript\"' AS BLOB)) > 0 ORDER BY id LIMIT 1",
+              error);
+  if (statement == NULL) {
+    return -1;
+  }
+  sqlite3_bind_text(statement, 1, slug, -1, SQLITE_STATIC);
+  sqlite3_bind_int64(statement, 2, after);
+  int status = sqlite3_step(statement);
+  if (status == SQLITE_ROW) {
+    *value = vc_buffer_copy(sqlite3_column_blob(statement, 0),
+                            (size_t)sqlite3_column_bytes(statement, 0));
+  }
+  int is_read = status == SQLITE_DONE || (status == SQLITE_ROW && *value != NULL);
+  int found = is_read ? status == SQLITE_ROW : fail(outbox, "find", error);
+  sqlite3_finalize(statement);
+  return found;
+}

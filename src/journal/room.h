@@ -85,6 +85,9 @@ struct outbox_row {
 // Reads rows behind `after`, at most `most`. Returns: how many, or -1.
 int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, int most,
                 struct vc_error *error);
+// Gives: the value of the slug's first final behind `after`. Returns: 1 there is one, 0, or -1.
+int outbox_find_final(struct outbox *outbox, const char *slug, int64_t after,
+                      struct vc_buffer **value, struct vc_error *error);
 
 // --- relay.c
 void *relay_run(void *journal);

@@ -12,7 +12,8 @@
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 1000
 #define LOG_INTERVAL_MS 10000
-#define ROW_OVERHEAD 64 // of a record in memory, and of a row in the file
+#define ROW_OVERHEAD 64          // of a record in memory, and of a row in the file
+#define LOOKED_THROUGH_MAX 10000 // rows, some milliseconds
 
 #define FIELD(name) offsetof(struct vc_journal_options, name)
 const struct vc_option vc_journal_option_rows[] = {
@@ -269,12 +270,58 @@ static void handle_erase(struct vc_worker *worker, struct vc_query *query)
   vc_query_answer(query, status == 0 ? 200 : 503, NULL);
 }
 
+static struct vc_buffer *find_pending(const struct vc_journal *journal, const char *slug)
+{
+  const struct vc_record *record;
+  DL_FOREACH(journal->pending, record)
+  {
+    if (record->kind == VC_RECORD_FINAL && strcmp(record->slug, slug) == 0) {
+      return vc_buffer_ref(record->value);
+    }
+  }
+  return NULL;
+}
+
+static void handle_unsent(struct vc_worker *worker, struct vc_query *query)
+{
+  struct vc_journal *journal = journal_of(worker);
+  const char *slug = vc_query_slug(query);
+  int64_t upto = atomic_load_explicit(&journal->relayed_upto, memory_order_acquire);
+  int64_t rows = atomic_load_explicit(&journal->rows, memory_order_relaxed);
+  struct vc_buffer *oldest = NULL;
+  struct vc_error error;
+  if (rows > LOOKED_THROUGH_MAX ||
+      outbox_find_final(journal->outbox, slug, upto, &oldest, &error) < 0) {
+    vc_query_answer(query, 503, NULL);
+    return;
+  }
+  if (oldest == NULL) {
+    oldest = find_pending(journal, slug);
+  }
+  vc_query_answer(query, oldest != NULL ? 200 : 404, oldest);
+}
+
+static void handle_query(struct vc_worker *worker, struct vc_query *query)
+{
+  switch (vc_query_kind(query)) {
+  case VC_QUERY_ERASE:
+    handle_erase(worker, query);
+    break;
+  case VC_QUERY_UNSENT:
+    handle_unsent(worker, query);
+    break;
+  default: // another room's
+    vc_query_answer(query, 501, NULL);
+    break;
+  }
+}
+
 static void handle(struct vc_worker *worker, struct vc_item *item)
 {
   if (item->kind == VC_ITEM_RECORD) {
     handle_record(worker, (struct vc_record *)item);
-  } else if (item->kind == VC_ITEM_QUERY && vc_query_kind(vc_query_of(item)) == VC_QUERY_ERASE) {
-    handle_erase(worker, vc_query_of(item));
+  } else if (item->kind == VC_ITEM_QUERY) {
+    handle_query(worker, vc_query_of(item));
   } else {
     vc_item_destroy(item);
   }

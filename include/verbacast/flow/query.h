@@ -17,6 +17,7 @@ enum vc_query_kind {
   VC_QUERY_KICK_VIEWERS,   // broadcast: close the viewers of `slug` (each worker its own)
   VC_QUERY_VIEWERS,    // broadcast: JSON object slug -> {clients, queue_size, …}, one worker's
   VC_QUERY_PUBLISHERS, // ingest: JSON object slug -> {address, …}, one worker's
+  VC_QUERY_UNSENT, // journal: the oldest final of `slug` (a record) that the store lacks; 404: none
 };
 
 struct vc_query;

@@ -344,6 +344,27 @@ static void test_a_store_that_cannot_be_read_leaves_a_hole(void **state)
   expect_of(storing, "txt", 503, "");
 }
 
+// What the journal has not given to the store yet is held by the ledger, or it is missing.
+static void test_finals_on_their_way_to_the_store(void **state)
+{
+  char waiting[512];
+  forget_store();
+  store_finals(2000, 1, 2);
+  hold_nothing();
+  hold(2000, 5, 0, 1, NULL, "h5");
+  snprintf(waiting, sizeof waiting, "%.*s", (int)strlen(held) - 2, held + 1); // as the array's row
+  rig_reply(storing, VC_QUERY_UNSENT, (struct rig_reply){.status = 200, .text = waiting});
+  expect_stored(200, 1, "true", "s1\ns2\nh5\n");
+  expect_stored(404, 0, "false", "s1\ns2\n");
+  hold_nothing();
+  hold(2000, 6, 0, 1, NULL, "h6");
+  expect_stored(200, 1, "false", "s1\ns2\nh6\n");
+  rig_reply(storing, VC_QUERY_UNSENT, (struct rig_reply){.status = 503});
+  expect_stored(200, 0, "false", "s1\ns2\nh6\n");
+  rig_reply(storing, VC_QUERY_UNSENT, (struct rig_reply){.status = 404});
+  expect_stored(200, 1, "true", "s1\ns2\nh6\n");
+}
+
 static void test_a_transcript_that_is_too_long_is_not_complete(void **state)
 {
   forget_store();
@@ -372,6 +393,7 @@ int main(void)
       cmocka_unit_test(test_the_store_gives_what_the_ledger_does_not_hold),
       cmocka_unit_test(test_spread_words_say_so),
       cmocka_unit_test(test_a_store_that_cannot_be_read_leaves_a_hole),
+      cmocka_unit_test(test_finals_on_their_way_to_the_store),
       cmocka_unit_test(test_a_transcript_that_is_too_long_is_not_complete),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -2,6 +2,7 @@
 
 #include <verbacast/flow/query.h>
 #include <verbacast/flow/record.h>
+#include <verbacast/wire/record.h>
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -177,13 +178,20 @@ void rig_end(struct rig *rig, const char *slug, int64_t epoch)
           record_ended(slug, epoch, "publisher_left"));
 }
 
-int rig_erase(struct rig *rig, const char *slug, int64_t epoch)
+static struct vc_query *ask(struct rig *rig, enum vc_query_kind kind, const char *slug,
+                            int64_t number)
 {
-  struct vc_query *query = vc_query_create(VC_QUERY_ERASE, slug);
+  struct vc_query *query = vc_query_create(kind, slug);
   assert_non_null(query);
-  vc_query_set_number(query, epoch);
+  vc_query_set_number(query, number);
   assert_int_equal(vc_shared_putter_put(rig->asker, 0, vc_query_item(query)), 0);
   assert_int_equal(vc_query_wait(query, RIG_PATIENCE_MS), 0);
+  return query;
+}
+
+int rig_erase(struct rig *rig, const char *slug, int64_t epoch)
+{
+  struct vc_query *query = ask(rig, VC_QUERY_ERASE, slug, epoch);
   int status = vc_query_status(query);
   vc_query_unref(query);
   return status;
@@ -208,6 +216,24 @@ const char *rig_log_end(struct rig *rig)
   assert_in_range(n, 1, sizeof text - 2);
   text[n] = '\0';
   return text;
+}
+
+uint64_t rig_unsent(struct rig *rig, const char *slug)
+{
+  struct vc_query *query = ask(rig, VC_QUERY_UNSENT, slug, 0);
+  const struct vc_buffer *oldest = vc_query_reply(query);
+  uint64_t seq = 0;
+  assert_int_equal(vc_query_status(query), oldest != NULL ? 200 : 404);
+  if (oldest != NULL) {
+    struct vc_record_parsed record;
+    const char *why;
+    assert_int_equal(vc_record_parse((const char *)oldest->data, oldest->size, &record, &why), 0);
+    assert_string_equal(record.fields.session, slug);
+    seq = record.fields.seq;
+    vc_record_parsed_fini(&record);
+  }
+  vc_query_unref(query);
+  return seq;
 }
 
 uint64_t rig_metric(struct rig *rig, const char *name)

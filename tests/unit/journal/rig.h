@@ -51,6 +51,8 @@ void rig_begin(struct rig *rig, const char *slug, int64_t epoch);
 void rig_end(struct rig *rig, const char *slug, int64_t epoch);
 // Returns: the answer's status.
 int rig_erase(struct rig *rig, const char *slug, int64_t epoch);
+// Returns: the number of the slug's oldest final that the sink was not given; 0: none.
+uint64_t rig_unsent(struct rig *rig, const char *slug);
 
 // What is logged between the two goes into a file of the folder. Returns: its descriptor, good
 // until rig_log_end, which gives all that stands in it, good until the next call.

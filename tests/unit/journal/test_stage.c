@@ -120,6 +120,31 @@ static void test_the_sink_returns_before_the_first_row(void **state)
   rig_wait_degraded(&rig, "database", 0);
 }
 
+static void test_what_is_not_in_the_sink_is_told(void **state)
+{
+  rig.options.journal_commit_ms = 10000;
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_begin(&rig, "demo", E1);
+  assert_int_equal(rig_unsent(&rig, "demo"), 0);
+  rig_final(&rig, "other", E1, 7);
+  rig_final(&rig, "demo", E1, 8);
+  rig_final(&rig, "demo", E1, 9);
+  for (int i = 0; i < RIG_PATIENCE_MS && rig_unsent(&rig, "demo") == 0; i++) {
+    rig_pause(); // it comes on another lane
+  }
+  assert_int_equal(rig_unsent(&rig, "demo"), 8); // it is in memory
+  rig_stop(&rig, 0);
+  rig.options.journal_commit_ms = 1;
+  rig_start(&rig);
+  assert_int_equal(rig_unsent(&rig, "demo"), 8); // it is in the file
+  assert_int_equal(rig_unsent(&rig, "other"), 7);
+  assert_int_equal(rig_unsent(&rig, "nobody"), 0);
+  rig_accept(&rig);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  assert_int_equal(rig_unsent(&rig, "demo"), 0);
+}
+
 static void test_stop_with_the_sink_away_keeps_the_rows(void **state)
 {
   rig_refuse(&rig);
@@ -297,6 +322,7 @@ int main(void)
       WITH_RIG(test_batches_are_bounded),
       WITH_RIG(test_the_sink_is_away_and_returns),
       WITH_RIG(test_the_sink_returns_before_the_first_row),
+      WITH_RIG(test_what_is_not_in_the_sink_is_told),
       WITH_RIG(test_stop_with_the_sink_away_keeps_the_rows),
       WITH_RIG(test_stop_flushes),
       WITH_RIG(test_without_a_sink),
