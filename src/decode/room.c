@@ -3,7 +3,9 @@
 #include <verbacast/base/log.h>
 #include <verbacast/flow/chunk.h>
 #include <verbacast/flow/packet.h>
+#include <verbacast/flow/waiting.h>
 
+#define HASH_NONFATAL_OOM 1 // an element that was not added has hh.tbl NULL
 #include <uthash.h>
 #include <utlist.h>
 
@@ -59,11 +61,6 @@ const struct vc_metric vc_decode_metrics[] = {
     VC_METRIC_ROWS_END,
 };
 
-struct waiting {
-  struct vc_chunk *chunk;
-  struct waiting *prev, *next; // in session.waiting
-};
-
 struct session {
   uint64_t id;
   struct vc_session *session; // one reference
@@ -82,10 +79,11 @@ struct session {
   uint64_t remainder_arrival_ns;
   uint64_t grown_ns;
   struct session *prev, *next; // in worker_state.growing, while n_remainder > 0
-  /* chunks that the stt lane did not take */
-  struct waiting *waiting;
-  size_t n_waiting;
-  UT_hash_handle hh; // in worker_state.sessions
+  /* its end */
+  struct vc_chunk *closing;  // CLOSE, made with the session: it needs no memory
+  int is_closed;             // only waits for its chunks to go
+  struct vc_waiting waiting; // chunks that the stt lane did not take
+  UT_hash_handle hh;         // in worker_state.sessions
 };
 
 struct worker_state {
@@ -96,7 +94,7 @@ struct worker_state {
   struct session *growing;   // the least recently grown first
   struct pcm pcm;            // scratch
   struct vc_buffer *silence; // one chunk of it, shared
-  size_t n_with_waiting;
+  size_t n_with_waiting;     // sessions
 };
 
 static uint32_t chunk_samples(const struct worker_state *state)
@@ -106,28 +104,27 @@ static uint32_t chunk_samples(const struct worker_state *state)
 
 // --- giving chunks away
 
-static void drop_oldest_sound(struct vc_worker *worker, struct session *session)
+static struct vc_item *find_oldest_sound(const struct vc_waiting *waiting)
 {
-  struct waiting *waiting;
-  DL_FOREACH(session->waiting, waiting)
-  {
-    if (waiting->chunk->turn == VC_TURN_DATA) {
-      vc_metric_add(vc_worker_slots(worker), DROPPED_MS,
-                    waiting->chunk->n_samples / SAMPLES_PER_MS);
-      DL_DELETE(session->waiting, waiting);
-      session->n_waiting--;
-      vc_chunk_destroy(&waiting->chunk);
-      free(waiting);
-      return;
-    }
+  struct vc_item *item = waiting->items;
+  while (item != NULL && ((const struct vc_chunk *)item)->turn != VC_TURN_DATA) {
+    item = item->next;
   }
+  return item;
 }
 
-static int put_now(struct vc_worker *worker, struct vc_chunk *chunk)
+static void dropping(struct vc_worker *worker, void *owner, struct vc_item *item)
+{
+  const struct vc_chunk *chunk = (const struct vc_chunk *)item;
+  vc_metric_add(vc_worker_slots(worker), DROPPED_MS, chunk->n_samples / SAMPLES_PER_MS);
+}
+
+static int put(struct vc_worker *worker, struct vc_item *item)
 {
   struct worker_state *state = vc_worker_state(worker);
+  const struct vc_chunk *chunk = (const struct vc_chunk *)item;
   uint64_t arrival_ns = chunk->arrival_ns;
-  if (vc_putter_put(state->stt, chunk->session->hash % state->n_stt, &chunk->item) != 0) {
+  if (vc_putter_put(state->stt, chunk->session->hash % state->n_stt, item) != 0) {
     return 1;
   }
   if (arrival_ns != 0) {
@@ -138,27 +135,18 @@ static int put_now(struct vc_worker *worker, struct vc_chunk *chunk)
   return 0;
 }
 
-// Takes the chunk (NULL: there was no memory for it, which was counted as dropped sound).
+static const struct vc_waiting_rules rules = {.max = VC_DECODE_WAIT_MAX,
+                                              .put = put,
+                                              .find_droppable = find_oldest_sound,
+                                              .dropping = dropping};
+
+// Takes the chunk.
 static void give(struct vc_worker *worker, struct session *session, struct vc_chunk *chunk)
 {
   struct worker_state *state = vc_worker_state(worker);
-  if (session->waiting == NULL && put_now(worker, chunk) == 0) {
-    return;
-  }
-  struct waiting *waiting = calloc(1, sizeof *waiting);
-  if (waiting == NULL) {
-    vc_metric_add(vc_worker_slots(worker), DROPPED_MS, chunk->n_samples / SAMPLES_PER_MS);
-    vc_chunk_destroy(&chunk);
-    return;
-  }
-  state->n_with_waiting += session->waiting == NULL;
-  waiting->chunk = chunk;
-  DL_APPEND(session->waiting, waiting);
-  session->n_waiting++;
-  if (session->n_waiting > VC_DECODE_WAIT_MAX) {
-    drop_oldest_sound(worker, session);
-  }
-  vc_worker_wake_at(worker, vc_worker_now_ns(worker) + VC_NS_PER_MS);
+  size_t n_before = session->waiting.n;
+  vc_waiting_give(&session->waiting, &rules, worker, session, &chunk->item);
+  state->n_with_waiting += n_before == 0 && session->waiting.n > 0;
 }
 
 static void session_destroy(struct vc_worker *worker, struct session *session);
@@ -166,20 +154,11 @@ static void session_destroy(struct vc_worker *worker, struct session *session);
 static void give_waiting(struct vc_worker *worker, struct session *session)
 {
   struct worker_state *state = vc_worker_state(worker);
-  int is_closed = 0;
-  while (session->waiting != NULL) {
-    struct waiting *first = session->waiting;
-    int is_close = first->chunk->turn == VC_TURN_CLOSE;
-    if (put_now(worker, first->chunk) != 0) {
-      return;
-    }
-    is_closed |= is_close;
-    DL_DELETE(session->waiting, first);
-    session->n_waiting--;
-    free(first);
+  if (vc_waiting_flush(&session->waiting, &rules, worker) != 0) {
+    return;
   }
   state->n_with_waiting--;
-  if (is_closed) {
+  if (session->is_closed) {
     session_destroy(worker, session);
   }
 }
@@ -192,7 +171,17 @@ static void give_turn(struct vc_worker *worker, struct session *session,
     vc_log(VC_LOG_ERROR, VC_EVENT("decode.no_memory"), VC_STR("slug", session->session->slug));
     return;
   }
-  chunk->reason = packet->reason;
+  chunk->first_sample = session->position;
+  give(worker, session, chunk);
+}
+
+static void give_close(struct vc_worker *worker, struct session *session,
+                       enum vc_close_reason reason)
+{
+  struct vc_chunk *chunk = session->closing;
+  session->closing = NULL;
+  session->is_closed = 1;
+  chunk->reason = reason;
   chunk->first_sample = session->position;
   give(worker, session, chunk);
 }
@@ -389,14 +378,19 @@ static struct session *session_create(struct vc_worker *worker, struct vc_sessio
   if (session == NULL) {
     return NULL;
   }
+  session->id = of->id;
   session->decoder = decoder_create();
-  if (session->decoder == NULL) {
+  session->closing = vc_chunk_create(of, VC_TURN_CLOSE);
+  if (session->decoder != NULL && session->closing != NULL) {
+    HASH_ADD(hh, state->sessions, id, sizeof session->id, session);
+  }
+  if (session->hh.tbl == NULL) {
+    decoder_destroy(&session->decoder);
+    vc_chunk_destroy(&session->closing);
     free(session);
     return NULL;
   }
-  session->id = of->id;
   session->session = vc_session_ref(of);
-  HASH_ADD(hh, state->sessions, id, sizeof session->id, session);
   vc_metric_add(vc_worker_slots(worker), SESSIONS, 1);
   return session;
 }
@@ -404,16 +398,11 @@ static struct session *session_create(struct vc_worker *worker, struct vc_sessio
 static void session_destroy(struct vc_worker *worker, struct session *session)
 {
   struct worker_state *state = vc_worker_state(worker);
-  struct waiting *waiting, *next;
   if (session->n_remainder > 0) {
     DL_DELETE(state->growing, session);
   }
-  DL_FOREACH_SAFE(session->waiting, waiting, next)
-  {
-    DL_DELETE(session->waiting, waiting);
-    vc_chunk_destroy(&waiting->chunk);
-    free(waiting);
-  }
+  vc_waiting_fini(&session->waiting);
+  vc_chunk_destroy(&session->closing);
   HASH_DEL(state->sessions, session);
   vc_metric_add(vc_worker_slots(worker), SESSIONS, (uint64_t)-1);
   decoder_destroy(&session->decoder);
@@ -458,8 +447,8 @@ static void handle_packet(struct vc_worker *worker, struct vc_packet *packet)
     break;
   case VC_TURN_CLOSE:
     flush_all(worker, session);
-    give_turn(worker, session, packet);
-    if (session->waiting == NULL) {
+    give_close(worker, session, packet->reason);
+    if (session->waiting.n == 0) {
       session_destroy(worker, session);
     }
     break;
@@ -537,12 +526,9 @@ static void tick(struct vc_worker *worker)
   struct session *session, *next;
   HASH_ITER(hh, state->sessions, session, next)
   {
-    if (session->waiting != NULL) {
+    if (session->waiting.n > 0) {
       give_waiting(worker, session);
     }
-  }
-  if (state->n_with_waiting > 0) {
-    vc_worker_wake_at(worker, vc_worker_now_ns(worker) + VC_NS_PER_MS);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <verbacast/base/limits.h>
 #include <verbacast/flow/listener.h>
 #include <verbacast/flow/packet.h>
+#include <verbacast/flow/waiting.h>
 #include <verbacast/ingest.h>
 
 #define SET_UP_TIMEOUT_MS 10000 // from accept to publish
@@ -67,7 +68,7 @@ struct worker_state {
   uint32_t n_decode, n_ingest;
   struct connection *connections; // all of this worker
   struct session *sessions;       // by slug
-  size_t n_with_waiting;
+  size_t n_with_waiting;          // sessions
   int is_draining;
   uint8_t *scratch; // what one read brings, SCRATCH_SIZE
 };
@@ -109,11 +110,6 @@ struct connection {
   struct connection *prev, *next; // in worker_state.connections
 };
 
-struct waiting {
-  struct vc_packet *packet;
-  struct waiting *prev, *next; // in session.waiting
-};
-
 struct session {
   char slug[VC_SLUG_MAX + 1];
   struct vc_session *session;
@@ -126,9 +122,9 @@ struct session {
   enum vc_codec codec;        // of the last frame
   int is_closed;              // only waits for its packets to go
   int has_dropped;            // the next sound follows a hole
-  struct waiting *waiting;    // packets that the decode lane did not take
-  size_t n_waiting;
-  UT_hash_handle hh; // in worker_state.sessions
+  struct vc_packet *closing;  // CLOSE, made with the session: its end needs no memory
+  struct vc_waiting waiting;  // packets that the decode lane did not take
+  UT_hash_handle hh;          // in worker_state.sessions
 };
 
 // --- connection.c

@@ -7,93 +7,69 @@
 
 // --- packets to the decode stage
 
-static int put_now(struct worker_state *state, struct vc_packet *packet)
+static int put(struct vc_worker *worker, struct vc_item *item)
 {
-  return vc_putter_put(state->decode, packet->session->hash % state->n_decode, &packet->item);
+  struct worker_state *state = vc_worker_state(worker);
+  const struct vc_packet *packet = (const struct vc_packet *)item;
+  return vc_putter_put(state->decode, packet->session->hash % state->n_decode, item);
 }
 
-// The oldest that waits of one turn, behind `after` (NULL: of all). May be NULL.
-static struct waiting *find_waiting(const struct session *session, const struct waiting *after,
-                                    enum vc_turn turn)
+// The first packet of one turn from `item` on. May be NULL.
+static struct vc_item *find_turn(struct vc_item *item, enum vc_turn turn)
 {
-  struct waiting *waiting = after != NULL ? after->next : session->waiting;
-  while (waiting != NULL && waiting->packet->turn != turn) {
-    waiting = waiting->next;
+  while (item != NULL && ((const struct vc_packet *)item)->turn != turn) {
+    item = item->next;
   }
-  return waiting;
+  return item;
 }
 
-// What can be done without: the oldest sound, else a config that a later one replaces. May be NULL.
-static struct waiting *find_droppable(const struct session *session)
+// What can be done without: the oldest sound, else a config that a later one replaces.
+static struct vc_item *find_droppable(const struct vc_waiting *waiting)
 {
-  struct waiting *sound = find_waiting(session, NULL, VC_TURN_DATA);
+  struct vc_item *sound = find_turn(waiting->items, VC_TURN_DATA);
   if (sound != NULL) {
     return sound;
   }
-  struct waiting *config = find_waiting(session, NULL, VC_TURN_CONFIG);
-  return config != NULL && find_waiting(session, config, VC_TURN_CONFIG) != NULL ? config : NULL;
+  struct vc_item *config = find_turn(waiting->items, VC_TURN_CONFIG);
+  return config != NULL && find_turn(config->next, VC_TURN_CONFIG) != NULL ? config : NULL;
 }
 
-static void drop_oldest(struct vc_worker *worker, struct session *session)
+static void dropping(struct vc_worker *worker, void *owner, struct vc_item *item)
 {
-  struct waiting *dropped = find_droppable(session);
-  if (dropped == NULL) {
-    return;
-  }
-  struct waiting *next = find_waiting(session, dropped, VC_TURN_DATA);
+  struct session *session = owner;
+  struct vc_packet *next = (struct vc_packet *)find_turn(item->next, VC_TURN_DATA);
   if (next != NULL) {
-    next->packet->is_discontinuity = 1;
+    next->is_discontinuity = 1;
   } else {
     session->has_dropped = 1;
   }
-  DL_DELETE(session->waiting, dropped);
-  session->n_waiting--;
-  vc_packet_destroy(&dropped->packet);
-  free(dropped);
   vc_metric_add(vc_worker_slots(worker), DROPPED, 1);
 }
+
+static const struct vc_waiting_rules rules = {
+    .max = VC_INGEST_WAIT_MAX, .put = put, .find_droppable = find_droppable, .dropping = dropping};
 
 // Only turns wait, as many as may: whoever made one more would make the list grow for ever.
 static int is_stuck(const struct session *session)
 {
-  return session->n_waiting >= VC_INGEST_WAIT_MAX && find_droppable(session) == NULL;
+  return session->waiting.n >= VC_INGEST_WAIT_MAX && find_droppable(&session->waiting) == NULL;
 }
 
 // Takes the packet.
 static void give(struct vc_worker *worker, struct session *session, struct vc_packet *packet)
 {
   struct worker_state *state = vc_worker_state(worker);
-  if (session->waiting == NULL && put_now(state, packet) == 0) {
-    return;
-  }
-  struct waiting *waiting = calloc(1, sizeof *waiting);
-  if (waiting == NULL) {
-    vc_metric_add(vc_worker_slots(worker), DROPPED, 1);
-    session->has_dropped = 1;
-    vc_packet_destroy(&packet);
-    return;
-  }
-  state->n_with_waiting += session->waiting == NULL;
-  waiting->packet = packet;
-  DL_APPEND(session->waiting, waiting);
-  session->n_waiting++;
-  if (session->n_waiting > VC_INGEST_WAIT_MAX) {
-    drop_oldest(worker, session);
-  }
-  vc_worker_wake_at(worker, vc_worker_now_ns(worker) + VC_NS_PER_MS);
+  size_t n_before = session->waiting.n;
+  vc_waiting_give(&session->waiting, &rules, worker, session, &packet->item);
+  state->n_with_waiting += n_before == 0 && session->waiting.n > 0;
 }
 
 static void session_free(struct vc_worker *worker, struct session *session)
 {
   struct worker_state *state = vc_worker_state(worker);
-  struct waiting *waiting, *next;
-  state->n_with_waiting -= session->waiting != NULL;
-  DL_FOREACH_SAFE(session->waiting, waiting, next)
-  {
-    DL_DELETE(session->waiting, waiting);
-    vc_packet_destroy(&waiting->packet);
-    free(waiting);
-  }
+  state->n_with_waiting -= session->waiting.n > 0;
+  vc_waiting_fini(&session->waiting);
+  vc_packet_destroy(&session->closing);
   HASH_DEL(state->sessions, session);
   vc_session_unref(session->session);
   free(session);
@@ -102,14 +78,8 @@ static void session_free(struct vc_worker *worker, struct session *session)
 static void give_waiting(struct vc_worker *worker, struct session *session)
 {
   struct worker_state *state = vc_worker_state(worker);
-  while (session->waiting != NULL) {
-    struct waiting *first = session->waiting;
-    if (put_now(state, first->packet) != 0) {
-      return;
-    }
-    DL_DELETE(session->waiting, first);
-    session->n_waiting--;
-    free(first);
+  if (vc_waiting_flush(&session->waiting, &rules, worker) != 0) {
+    return;
   }
   state->n_with_waiting--;
   if (session->is_closed) {
@@ -118,18 +88,26 @@ static void give_waiting(struct vc_worker *worker, struct session *session)
 }
 
 // Returns: 0, or -1 without memory.
-static int give_turn(struct vc_worker *worker, struct session *session, enum vc_turn turn,
-                     enum vc_close_reason reason)
+static int give_turn(struct vc_worker *worker, struct session *session, enum vc_turn turn)
 {
   struct vc_packet *packet = vc_packet_create(session->session, turn);
   if (packet == NULL) {
     vc_log(VC_LOG_ERROR, VC_EVENT("ingest.no_memory"), VC_STR("slug", session->slug));
     return -1;
   }
-  packet->reason = reason;
   packet->arrival_ns = vc_worker_now_ns(worker);
   give(worker, session, packet);
   return 0;
+}
+
+static void give_close(struct vc_worker *worker, struct session *session,
+                       enum vc_close_reason reason)
+{
+  struct vc_packet *packet = session->closing;
+  session->closing = NULL;
+  packet->reason = reason;
+  packet->arrival_ns = vc_worker_now_ns(worker);
+  give(worker, session, packet);
 }
 
 // --- a session's life
@@ -150,18 +128,19 @@ static struct session *session_create(struct vc_worker *worker, const char *slug
   }
   uint64_t id = atomic_fetch_add_explicit(&state->room->next_session_id, 1, memory_order_relaxed);
   session->session = vc_session_create(slug, id, vc_clock_unix_ms(vc_worker_clock(worker)));
-  if (session->session == NULL) {
-    free(session);
-    return NULL;
-  }
+  session->closing =
+      session->session != NULL ? vc_packet_create(session->session, VC_TURN_CLOSE) : NULL;
   memcpy(session->slug, slug, strlen(slug) + 1);
-  HASH_ADD_STR(state->sessions, slug, session);
+  if (session->closing != NULL) {
+    HASH_ADD_STR(state->sessions, slug, session);
+  }
   if (session->hh.tbl == NULL) {
+    vc_packet_destroy(&session->closing);
     vc_session_unref(session->session);
     free(session);
     return NULL;
   }
-  if (give_turn(worker, session, VC_TURN_OPEN, 0) != 0) {
+  if (give_turn(worker, session, VC_TURN_OPEN) != 0) {
     session_free(worker, session);
     return NULL;
   }
@@ -182,8 +161,8 @@ void ingest_session_end(struct vc_worker *worker, struct session *session,
          VC_STR("reason", vc_close_reason_text(reason)));
   atomic_fetch_sub_explicit(&state->room->n_publishers, 1, memory_order_relaxed);
   vc_metric_add(vc_worker_slots(worker), PUBLISHERS, (uint64_t)-1);
-  give_turn(worker, session, VC_TURN_CLOSE, reason);
-  if (session->waiting == NULL) {
+  give_close(worker, session, reason);
+  if (session->waiting.n == 0) {
     session_free(worker, session);
   } else {
     // Its packets still wait; a new publisher of the slug begins a session of its own.
@@ -200,7 +179,7 @@ void ingest_session_lose(struct vc_worker *worker, struct connection *connection
   vc_metric_add(vc_worker_slots(worker), LOST, 1);
   vc_log(VC_LOG_INFO, VC_EVENT("ingest.lost"), VC_STR("slug", session->slug),
          VC_STR("address", session->address));
-  give_turn(worker, session, VC_TURN_LOST, 0);
+  give_turn(worker, session, VC_TURN_LOST);
 }
 
 // --- publish
@@ -317,7 +296,7 @@ int ingest_session_publish(struct vc_worker *worker, struct connection *connecti
     if (session->publisher != NULL) {
       replace_publisher(worker, session);
     }
-    give_turn(worker, session, VC_TURN_BACK, 0);
+    give_turn(worker, session, VC_TURN_BACK);
   }
   start_publishing(worker, connection, session);
   return 0;
@@ -395,12 +374,9 @@ void ingest_session_tick(struct vc_worker *worker)
     if (!session->is_closed && session->publisher == NULL &&
         vc_worker_now_ns(worker) >= session->lost_ns + resume_ns) {
       ingest_session_end(worker, session, VC_CLOSE_PUBLISHER_LEFT);
-    } else if (session->waiting != NULL) {
+    } else if (session->waiting.n > 0) {
       give_waiting(worker, session);
     }
-  }
-  if (state->n_with_waiting > 0) {
-    vc_worker_wake_at(worker, vc_worker_now_ns(worker) + VC_NS_PER_MS);
   }
 }
 

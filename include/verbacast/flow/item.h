@@ -1,4 +1,6 @@
-// What travels on a lane: every noun begins with a vc_item, whose kind says which noun it is.
+// What travels on a lane: every noun begins with a vc_item, whose kind says which noun it is. While
+// it waits for a lane it may be linked into its putter's list (flow/waiting.h), which thus needs no
+// memory.
 #pragma once
 
 enum vc_item_kind {
@@ -17,6 +19,7 @@ enum vc_item_kind {
 
 struct vc_item {
   enum vc_item_kind kind;
+  struct vc_item *prev, *next; // in vc_waiting.items
 };
 
 // The beginning of a noun that only one room knows: a socket that its front door hands to its

@@ -39,6 +39,15 @@ static void try_publisher(struct publisher *publisher, const char *flash_version
   rig_pass(&rig, 1);
 }
 
+static size_t count_taken(enum vc_turn turn)
+{
+  size_t n = 0;
+  for (size_t i = 0; i < rig.n_taken; i++) {
+    n += rig.taken[i].turn == turn;
+  }
+  return n;
+}
+
 // Returns: how many allocations there were where `length` of them fail after `after`.
 static size_t play(uint32_t n_workers, size_t after, size_t length)
 {
@@ -60,6 +69,8 @@ static size_t play(uint32_t n_workers, size_t after, size_t length)
     rig_pass(&rig, 40000);
   }
   AWAIT_COUNTER(&rig, "ingest.publishers", 0);
+  rig_pass(&rig, 1);
+  assert_int_equal(count_taken(VC_TURN_CLOSE), count_taken(VC_TURN_OPEN));
   rig_forget(&rig);
   publisher_start(&last, &rig, "c", "room");
   assert_string_equal(last.code, "NetStream.Publish.Start");
