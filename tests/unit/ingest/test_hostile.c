@@ -313,7 +313,7 @@ static void test_who_talks_for_ever_is_closed(void **state)
 // The lane to its owner is full.
 static void test_who_cannot_move_is_told(void **state)
 {
-  struct publisher publisher;
+  struct publisher publisher = {.fd = -1};
   begin();
   hand_set_capacity(rig.ingest, 0, 0);
   hand_set_capacity(rig.ingest, 1, 0);
