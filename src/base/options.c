@@ -369,7 +369,8 @@ static int set_real(const struct value *value, double *field, struct vc_error *e
 {
   char *end;
   double number = strtod(value->text, &end);
-  if (end == value->text || *end != '\0' || isspace((unsigned char)value->text[0]) ||
+  // Decimal only: strtod knows hexadecimal numbers and names too.
+  if (end == value->text || *end != '\0' || value->text[strspn(value->text, "+-.0123456789eE")] ||
       !isfinite(number)) {
     return refuse_value(value, "is not a number", error);
   }

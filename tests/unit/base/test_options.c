@@ -187,6 +187,7 @@ static void test_junk(void **state)
   refuse(rig, "--pcm-chunk-size-ms 5e1", NULL, "not a whole number");
   refuse(rig, "--journal-max-bytes 1MB", NULL, "not a number of bytes");
   refuse(rig, "--share nan", NULL, "not a number");
+  refuse(rig, "--share 0x0.8", NULL, "not a number");
   refuse(rig, "--share 0.5.1", NULL, "not a number");
   refuse(rig, "--engine whisper", NULL, "allowed: one of auto,sherpa,pocketsphinx");
   refuse(rig, "--engine auto,sherpa", NULL, "one of");
