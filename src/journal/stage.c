@@ -15,9 +15,18 @@
 #define ROW_OVERHEAD 64          // of a record in memory, and of a row in the file
 #define LOOKED_THROUGH_MAX 10000 // rows, some milliseconds
 
+// SQLite keeps a database of these names in memory, or in a file that is gone with the process.
+static int check_path(const char *value, struct vc_error *error)
+{
+  return value[0] != '\0' && strcmp(value, ":memory:") != 0
+             ? 0
+             : vc_error_set(error, "is no file that outlives the node");
+}
+
 #define FIELD(name) offsetof(struct vc_journal_options, name)
 const struct vc_option vc_journal_option_rows[] = {
     {"JOURNAL_PATH", VC_OPTION_TEXT, FIELD(journal_path), "verbacast-journal.db", "a path",
+     .check = check_path,
      .help = "The node's durable outbox; on a persistent volume, not shared with another node."},
     {"JOURNAL_COMMIT_MS", VC_OPTION_INTEGER, FIELD(journal_commit_ms), "25", "ms", 1, 10000,
      .help = "Finals that come within this time are one commit to the disk."},

@@ -52,11 +52,12 @@ sqlite3_stmt *store_prepare(struct vc_store *store, const char *sql, struct vc_e
 
 int vc_store_check_url(const char *url, struct vc_error *error)
 {
-  if (url[0] == '\0' ||
-      (strncmp(url, SCHEME, sizeof SCHEME - 1) == 0 && url[sizeof SCHEME - 1] != '\0')) {
-    return 0;
-  }
-  return vc_error_set(error, "is no store; allowed: sqlite:PATH, or empty for none");
+  const char *path = strncmp(url, SCHEME, sizeof SCHEME - 1) == 0 ? url + sizeof SCHEME - 1 : "";
+  // A database in memory would be another one for everybody who opens it.
+  int is_file = path[0] != '\0' && strcmp(path, ":memory:") != 0;
+  return url[0] == '\0' || is_file
+             ? 0
+             : vc_error_set(error, "is no store; allowed: sqlite:PATH, or empty for none");
 }
 
 static int user_version(struct vc_store *store, int *version, struct vc_error *error)

@@ -45,7 +45,8 @@ static void test_urls(void **state)
   struct vc_error error;
   assert_int_equal(vc_store_check_url("", &error), 0);
   assert_int_equal(vc_store_check_url("sqlite:a.db", &error), 0);
-  static const char *const bad[] = {"sqlite:", "sqlite", "mysql://x/y", "a.db", " sqlite:a.db"};
+  static const char *const bad[] = {"sqlite:", "sqlite",       "mysql://x/y",
+                                    "a.db",    " sqlite:a.db", "sqlite::memory:"};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     assert_int_equal(vc_store_check_url(bad[i], &error), -1);
     assert_non_null(strstr(error.text, "sqlite:PATH"));
