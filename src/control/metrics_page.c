@@ -244,9 +244,9 @@ static int wants_prometheus(const struct call *call)
     return strcmp(format, "prometheus") == 0;
   }
   const char *accept = vc_request_header(call->request, "Accept");
-  return accept != NULL && strstr(accept, "application/json") == NULL &&
-         (strstr(accept, "text/plain") != NULL ||
-          strstr(accept, "application/openmetrics-text") != NULL);
+  return accept != NULL && strcasestr(accept, "application/json") == NULL &&
+         (strcasestr(accept, "text/plain") != NULL ||
+          strcasestr(accept, "application/openmetrics-text") != NULL);
 }
 
 void metrics_page(struct call *call)

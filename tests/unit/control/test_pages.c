@@ -119,6 +119,7 @@ static void test_which_form_is_asked_for(void **state)
   expect_form("/metrics?format=json", "Accept: text/plain\r\n", json);
   expect_form("/metrics", "Accept: text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n", text);
   expect_form("/metrics", "Accept: application/openmetrics-text;version=1.0.0\r\n", text);
+  expect_form("/metrics", "Accept: Text/Plain\r\n", text); // media types have no case
   expect_form("/metrics?format=prometheus", "Accept: application/json\r\n", text);
   assert_non_null(strstr(rig->body, "\nverbacast_session_clients{session=\"demo\"} 4\n"));
   assert_non_null(strstr(rig->body, "\nverbacast_session_broadcast_lag_ms{session=\"demo\"} 3\n"));
