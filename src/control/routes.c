@@ -128,12 +128,6 @@ static void refuse_method(struct call *call, unsigned methods)
   vc_respond(call->request, 405, "application/json", headers, body, sizeof body - 1);
 }
 
-static void refuse_plain(struct vc_request *request)
-{
-  static const char body[] = "{\"error\":\"this path is for WebSockets\"}\n";
-  vc_respond(request, 426, "application/json", "Upgrade: websocket\r\n", body, sizeof body - 1);
-}
-
 // What needs a deep stack: the token's check and the handler.
 static void handle_deep(struct call *call)
 {
@@ -194,7 +188,7 @@ void route(struct vc_control *control, struct vc_request *request, enum door doo
   if (allowed != 0) {
     refuse_method(&call, allowed);
   } else if (strncmp(request->path, "/live/", 6) == 0) {
-    refuse_plain(request);
+    vc_respond_error(request, 426, "this path is for WebSockets");
   } else {
     vc_respond_error(request, 404, "there is nothing at this path");
   }

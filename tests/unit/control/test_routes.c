@@ -204,6 +204,7 @@ static void test_a_sockets_path_without_a_handshake(void **state)
 {
   expect("GET", "/live/demo", 426);
   assert_non_null(strstr(rig->head, "Upgrade: websocket\r\n"));
+  assert_non_null(strstr(rig->head, "Sec-WebSocket-Version: 13\r\n"));
 }
 
 // --- WebSockets
