@@ -38,6 +38,7 @@ struct vc_control_newcomer {
   struct vc_position since;
   struct vc_address address;
   int is_exempt;
+  int64_t expires_ms; // its token, Unix time; 0: it has none
 };
 
 struct vc_control_settings {
@@ -71,6 +72,11 @@ void vc_control_stop(struct vc_control **control);
 int vc_control_check(const struct vc_control_options *options, const char *rtmp_listen,
                      const char *trusted_proxies, struct vc_error *error);
 
+struct vc_publisher_times { // Unix time
+  int64_t now_ms;
+  int64_t session_began_ms; // 0: it begins with this publisher
+};
 // A publisher's token, from its query. Thread: any. Returns: 0 it may publish, or 1 and why.
 int vc_control_authorize_publisher(const struct vc_control_options *options, const char *slug,
-                                   const char *query, int64_t now_s, const char **why);
+                                   const char *query, struct vc_publisher_times times,
+                                   const char **why);

@@ -38,6 +38,12 @@ struct vc_ingest_options {
 extern const struct vc_option vc_ingest_option_rows[];
 extern const struct vc_metric vc_ingest_metrics[];
 
+struct vc_ingest_claim {
+  const char *slug;
+  const char *query;        // "token=…", "" none
+  int64_t session_began_ms; // Unix time; 0: the session would begin with this publisher
+};
+
 struct vc_ingest_settings {
   const struct vc_ingest_options *options; // lives as long as the stage
   struct vc_stage *decode;                 // where packets go
@@ -47,9 +53,9 @@ struct vc_ingest_settings {
   // Thread: ingest workers. Returns: why new sessions are refused now (a constant), NULL: they are
   // not. May be NULL.
   const char *(*refusal)(void *context);
-  // Thread: ingest workers. Asks whether a publisher with this query ("token=…") may publish the
-  // slug. Returns: 0, or 1 and `why` (a constant). May be NULL: everybody may.
-  int (*authorize)(void *context, const char *slug, const char *query, const char **why);
+  // Thread: ingest workers. Asks whether a publisher may publish. Returns: 0, or 1 and `why` (a
+  // constant). May be NULL: everybody may.
+  int (*authorize)(void *context, const struct vc_ingest_claim *claim, const char **why);
   void *context;
 };
 

@@ -28,6 +28,7 @@ enum metric {
   PARTIALS_SKIPPED,
   CATCH_UPS,
   SLOW_CLOSED,
+  EXPIRED_CLOSED,
   PROTOCOL_ERRORS,
   REFUSED,
   SESSION_LAG,
@@ -64,6 +65,7 @@ struct session {
   uint64_t begin, end;
   struct vc_position evicted; // the newest that left the ring unread by somebody
   uint64_t measured;          // up to here lags were recorded
+  int64_t on_epoch;           // the session is on since, 0: it is not
   struct vc_lag lag;
   int is_dirty;
   struct session *next_dirty;
@@ -95,6 +97,7 @@ struct viewer {
   uint8_t *control;            // CONTROL_MAX, when there is any
   struct vc_position position; // of the last message it was given
   struct vc_position since;
+  int64_t expires_ms;      // its token, Unix time; 0: never
   uint64_t cursor;         // the next entry of the ring
   struct vc_message *head; // partly sent
   uint32_t head_from;

@@ -298,6 +298,7 @@ void viewer_answer(struct vc_worker *worker, struct vc_answer *answer)
     viewer_close(worker, viewer, 1013, "too many sessions");
     return;
   }
+  viewer->session->on_epoch = answer->on_epoch;
   viewer->stage = TAKING;
   viewer->answer = answer;
   viewer->answer_at = 0;

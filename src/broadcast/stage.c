@@ -54,6 +54,8 @@ const struct vc_metric vc_broadcast_metrics[] = {
                    "Times that a viewer had to be given finals from history."},
     [SLOW_CLOSED] = {"ws.slow_closed_total", VC_METRIC_COUNTER, "viewers",
                      "Viewers closed because they took nothing for SLOW_VIEWER_TIMEOUT_MS."},
+    [EXPIRED_CLOSED] = {"ws.expired_closed_total", VC_METRIC_COUNTER, "viewers",
+                        "Viewers closed because their token had expired."},
     [PROTOCOL_ERRORS] = {"ws.protocol_errors_total", VC_METRIC_COUNTER, "viewers",
                          "Viewers closed for what they sent."},
     [REFUSED] = {"ws.refused_total", VC_METRIC_COUNTER, "viewers",
@@ -101,6 +103,7 @@ static void handle_live(struct vc_worker *worker, struct vc_live *live)
   if (session == NULL) {
     return; // its last viewer here has just left
   }
+  session->on_epoch = live->message->kind == VC_MESSAGE_END ? 0 : live->message->epoch;
   ring_add(worker, session, live);
   if (!session->is_dirty) {
     session->is_dirty = 1;

@@ -177,6 +177,7 @@ static struct viewer *viewer_create(struct vc_worker *worker, const struct vc_ne
       atomic_fetch_add_explicit(&state->broadcast->next_viewer_id, 1, memory_order_relaxed);
   viewer->session = session;
   viewer->since = newcomer->since;
+  viewer->expires_ms = newcomer->expires_ms;
   viewer->address = newcomer->address;
   viewer->is_exempt = newcomer->is_exempt;
   vc_ws_parser_init(&viewer->parser, VC_WS_SERVER, MESSAGE_MAX);
@@ -442,6 +443,15 @@ static int is_too_slow(const struct worker_state *state, const struct viewer *vi
          now_ns >= viewer->blocked_ns + limit_ms * VC_NS_PER_MS;
 }
 
+// A token that was valid when the session began is good until its end.
+static int has_expired(const struct viewer *viewer, int64_t now_ms)
+{
+  int64_t began_ms = viewer->session->on_epoch; // epochs are numbered by the time they begin
+  return viewer->expires_ms != 0 && now_ms >= viewer->expires_ms &&
+         (began_ms == 0 || began_ms >= viewer->expires_ms) && viewer->stage == LIVE &&
+         !viewer_has_unsent(viewer);
+}
+
 void viewer_tick(struct vc_worker *worker)
 {
   struct worker_state *state = vc_worker_state(worker);
@@ -455,6 +465,7 @@ void viewer_tick(struct vc_worker *worker)
     return;
   }
   state->next_walk_ns = vc_worker_now_ns(worker) + 250 * VC_NS_PER_MS;
+  int64_t now_ms = vc_clock_unix_ms(vc_worker_clock(worker));
   HASH_ITER(hh, state->viewers, viewer, next)
   {
     if (viewer->stage == ASKING) {
@@ -463,6 +474,9 @@ void viewer_tick(struct vc_worker *worker)
     if (is_too_slow(state, viewer, vc_worker_now_ns(worker))) {
       vc_metric_add(vc_worker_slots(worker), SLOW_CLOSED, 1);
       viewer_close(worker, viewer, 4008, "too slow");
+    } else if (has_expired(viewer, now_ms)) {
+      vc_metric_add(vc_worker_slots(worker), EXPIRED_CLOSED, 1);
+      viewer_close(worker, viewer, 4001, "the token has expired");
     } else if (viewer->must_read) {
       viewer_read(worker, viewer);
     }

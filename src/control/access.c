@@ -1,6 +1,7 @@
 #include "room.h"
 
 #include <verbacast/wire/http.h>
+#include <verbacast/wire/json.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -121,7 +122,36 @@ static int without_viewer_secret(const struct call *call, const char **why)
              : 401;
 }
 
-int access_viewer(const struct call *call, const char **why)
+// Unix time in ms, 0: the slug's session is not on, or the ledger does not say.
+static int64_t ask_session_began(const struct call *call)
+{
+  struct vc_query *query = ask_worker(call->control->ledger, call->control->settings.ledger,
+                                      VC_QUERY_BEGAN, call->slug, 0);
+  struct vc_buffer *reply =
+      query != NULL && vc_query_status(query) == 200 ? vc_query_reply(query) : NULL;
+  json_t *list = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
+  int64_t began_ms = json_integer_value(json_array_get(list, 0));
+  json_decref(list);
+  vc_query_unref(query);
+  return began_ms;
+}
+
+static enum token_verdict check_viewers_token(struct call *call, const char *token)
+{
+  const struct vc_control_settings *settings = &call->control->settings;
+  const struct vc_secret *secret = settings->options->viewer_secret;
+  int64_t now_ms = vc_clock_unix_ms(settings->clock);
+  struct token_life life = {.session_began_ms = 0};
+  enum token_verdict verdict = token_check(secret, token, call->slug, now_ms, &life);
+  if (verdict == TOKEN_EXPIRED) {
+    life.session_began_ms = ask_session_began(call);
+    verdict = token_check(secret, token, call->slug, now_ms, &life);
+  }
+  call->request->expires_ms = life.expires_ms;
+  return verdict;
+}
+
+int access_viewer(struct call *call, const char **why)
 {
   const struct vc_control *control = call->control;
   const struct vc_secret *secret = control->settings.options->viewer_secret;
@@ -139,8 +169,7 @@ int access_viewer(const struct call *call, const char **why)
     *why = "a token is needed: ?token= or a Bearer token";
     return 401;
   }
-  switch (
-      token_check(secret, token, call->slug, vc_clock_unix_ms(control->settings.clock) / 1000)) {
+  switch (check_viewers_token(call, token)) {
   case TOKEN_GOOD:
     return 0;
   case TOKEN_EXPIRED:
@@ -156,9 +185,11 @@ int access_viewer(const struct call *call, const char **why)
 }
 
 int vc_control_authorize_publisher(const struct vc_control_options *options, const char *slug,
-                                   const char *query, int64_t now_s, const char **why)
+                                   const char *query, struct vc_publisher_times times,
+                                   const char **why)
 {
   char token[TOKEN_MAX];
+  struct token_life life = {.session_began_ms = times.session_began_ms};
   if (!vc_secret_is_set(options->publish_secret)) {
     return 0;
   }
@@ -166,7 +197,7 @@ int vc_control_authorize_publisher(const struct vc_control_options *options, con
     *why = "a token is needed: rtmp://…/NAME?token=";
     return 1;
   }
-  switch (token_check(options->publish_secret, token, slug, now_s)) {
+  switch (token_check(options->publish_secret, token, slug, times.now_ms, &life)) {
   case TOKEN_GOOD:
     return 0;
   case TOKEN_EXPIRED:

@@ -47,13 +47,19 @@ struct call {
 int access_admit(const struct call *call, const char **why);
 int access_origin(const struct call *call, const char **why);
 int access_admin(const struct call *call, const char **why);
-int access_viewer(const struct call *call, const char **why);
+// Finds when the token expires, too.
+int access_viewer(struct call *call, const char **why);
 
 // --- token.c
 enum token_verdict { TOKEN_GOOD, TOKEN_BAD, TOKEN_EXPIRED, TOKEN_OTHER_SESSION };
-// HS256 by one of the secrets; `session` is the slug or "*"; `exp` lies ahead.
+struct token_life {
+  int64_t session_began_ms; // given: Unix time, 0: the slug's session is not on
+  int64_t expires_ms;       // found, where the verdict is good or expired
+};
+// HS256 by one of the secrets; `session` is the slug or "*"; `exp` lies ahead, or did when the
+// session began.
 enum token_verdict token_check(const struct vc_secret *secret, const char *token, const char *slug,
-                               int64_t now_s);
+                               int64_t now_ms, struct token_life *life);
 
 // --- deep.c
 // Runs it on a thread with a stack of 1 MiB. Returns: 0, or -1: there was no thread.

@@ -96,7 +96,7 @@ static unsigned method_of(const char *name)
                                                                : 0;
 }
 
-static int may_ask(const struct route *route, const struct call *call, const char **why)
+static int may_ask(const struct route *route, struct call *call, const char **why)
 {
   if (route->asks == ADMIN) {
     return access_admin(call, why);

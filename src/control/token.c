@@ -4,11 +4,12 @@
 
 #include <jwt.h>
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SECRET_MAX 16384
-#define LEEWAY_S 5 // of the clocks
+#define LEEWAY_MS 5000 // of the clocks
 
 // Returns: the decoded token, or NULL: it is none, or not signed by a secret of ours.
 static jwt_t *decode(const struct vc_secret *secret, const char *token)
@@ -38,27 +39,36 @@ static int read_time(const json_t *claims, const char *name, double fallback_s, 
   return claim == NULL || json_is_number(claim) ? 0 : -1;
 }
 
-static enum token_verdict judge(const json_t *claims, const char *slug, int64_t now_s)
+// Rounded up; what does not fit is as far away as can be said.
+static int64_t to_ms(double seconds)
+{
+  return (int64_t)ceil(fmax(fmin(seconds, 1e15), -1e15) * 1000);
+}
+
+static enum token_verdict judge(const json_t *claims, const char *slug, int64_t now_ms,
+                                struct token_life *life)
 {
   const char *session = vc_json_string(claims, "session", NULL);
   double expires_s, begins_s;
   if (session == NULL || read_time(claims, "exp", 0, &expires_s) != 0 || expires_s <= 0 ||
-      read_time(claims, "nbf", 0, &begins_s) != 0 || begins_s > (double)now_s + LEEWAY_S) {
+      read_time(claims, "nbf", 0, &begins_s) != 0 || to_ms(begins_s) > now_ms + LEEWAY_MS) {
     return TOKEN_BAD;
   }
-  if ((double)now_s > expires_s + LEEWAY_S) {
+  life->expires_ms = to_ms(expires_s);
+  int has_begun_with_it = life->session_began_ms != 0 && life->session_began_ms < life->expires_ms;
+  if (now_ms >= life->expires_ms && !has_begun_with_it) {
     return TOKEN_EXPIRED;
   }
   return strcmp(session, "*") == 0 || strcmp(session, slug) == 0 ? TOKEN_GOOD : TOKEN_OTHER_SESSION;
 }
 
 enum token_verdict token_check(const struct vc_secret *secret, const char *token, const char *slug,
-                               int64_t now_s)
+                               int64_t now_ms, struct token_life *life)
 {
   jwt_t *jwt = strlen(token) <= TOKEN_MAX ? decode(secret, token) : NULL;
   char *text = jwt != NULL ? jwt_get_grants_json(jwt, NULL) : NULL;
   json_t *claims = text != NULL ? vc_json_parse(text, strlen(text), NULL) : NULL;
-  enum token_verdict verdict = claims != NULL ? judge(claims, slug, now_s) : TOKEN_BAD;
+  enum token_verdict verdict = claims != NULL ? judge(claims, slug, now_ms, life) : TOKEN_BAD;
   json_decref(claims);
   free(text);
   jwt_free(jwt);

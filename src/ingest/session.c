@@ -269,11 +269,13 @@ int ingest_session_publish(struct vc_worker *worker, struct connection *connecti
   struct worker_state *state = vc_worker_state(worker);
   const struct vc_ingest_settings *settings = &state->room->settings;
   const char *why = "the token is missing or not valid";
-  if (settings->authorize != NULL &&
-      settings->authorize(settings->context, connection->slug, connection->query, &why) != 0) {
+  struct session *session = find_session(state, connection->slug);
+  int is_on = session != NULL && !session->is_closed;
+  const struct vc_ingest_claim claim = {connection->slug, connection->query,
+                                        is_on ? session->session->started_unix_ms : 0};
+  if (settings->authorize != NULL && settings->authorize(settings->context, &claim, &why) != 0) {
     return command_refuse(worker, connection, REFUSED_TOKEN, "NetStream.Publish.Denied", why);
   }
-  struct session *session = find_session(state, connection->slug);
   if (session != NULL && session->is_closed) {
     return command_refuse(worker, connection, REFUSED_FULL, "NetStream.Publish.BadName",
                           "The session before has not ended yet.");

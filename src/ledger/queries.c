@@ -2,6 +2,7 @@
 #include "ledger.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 static void print_session(struct vc_text *text, const struct session *session)
 {
@@ -34,6 +35,19 @@ static void answer_sessions(struct ledger *ledger, struct vc_query *query)
   vc_text_add(&text, "]");
   struct vc_buffer *reply = text.has_failed ? NULL : vc_buffer_copy(text.at, text.size);
   vc_text_fini(&text);
+  vc_query_answer(query, reply != NULL ? 200 : 503, reply);
+}
+
+static void answer_began(struct ledger *ledger, struct vc_query *query)
+{
+  const struct session *session = session_find(ledger, vc_query_slug(query));
+  char text[32];
+  if (session == NULL || session->live == NULL) {
+    vc_query_answer(query, 404, NULL);
+    return;
+  }
+  int n = snprintf(text, sizeof text, "[%" PRId64 "]", session_newest(session)->started_unix_ms);
+  struct vc_buffer *reply = vc_buffer_copy(text, (size_t)n);
   vc_query_answer(query, reply != NULL ? 200 : 503, reply);
 }
 
@@ -123,6 +137,9 @@ void handle_query(struct ledger *ledger, struct vc_query *query)
   switch (vc_query_kind(query)) {
   case VC_QUERY_SESSIONS:
     answer_sessions(ledger, query);
+    break;
+  case VC_QUERY_BEGAN:
+    answer_began(ledger, query);
     break;
   case VC_QUERY_TRANSCRIPT:
     answer_transcript(ledger, query);

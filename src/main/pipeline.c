@@ -118,11 +118,13 @@ static const char *refusal(void *context)
   return vc_journal_refusal(pipeline->journal);
 }
 
-static int authorize(void *context, const char *slug, const char *query, const char **why)
+static int authorize(void *context, const struct vc_ingest_claim *claim, const char **why)
 {
   const struct pipeline *pipeline = context;
-  int64_t now_s = vc_clock_unix_ms(&vc_clock_system) / 1000;
-  return vc_control_authorize_publisher(&pipeline->options->control, slug, query, now_s, why);
+  const struct vc_publisher_times times = {.now_ms = vc_clock_unix_ms(&vc_clock_system),
+                                           .session_began_ms = claim->session_began_ms};
+  return vc_control_authorize_publisher(&pipeline->options->control, claim->slug, claim->query,
+                                        times, why);
 }
 
 static int has_room(void *context)
@@ -134,8 +136,11 @@ static int has_room(void *context)
 static void adopt(void *context, const struct vc_control_newcomer *from)
 {
   struct pipeline *pipeline = context;
-  struct vc_newcomer newcomer = {
-      .fd = from->fd, .since = from->since, .address = from->address, .is_exempt = from->is_exempt};
+  struct vc_newcomer newcomer = {.fd = from->fd,
+                                 .since = from->since,
+                                 .address = from->address,
+                                 .is_exempt = from->is_exempt,
+                                 .expires_ms = from->expires_ms};
   snprintf(newcomer.slug, sizeof newcomer.slug, "%s", from->slug);
   vc_broadcast_adopt(pipeline->broadcast, &newcomer);
 }

@@ -266,6 +266,32 @@ static int log_message(const struct mg_connection *connection, const char *messa
 
 // --- WebSockets
 
+// What `open` found goes with the connection until `adopt`.
+static int note_expiry(const struct mg_connection *connection, const struct vc_request *request)
+{
+  int64_t *note = malloc(sizeof *note);
+  if (note != NULL) {
+    *note = request->expires_ms;
+    mg_set_user_connection_data(connection, note);
+  }
+  return note != NULL ? 0 : -1;
+}
+
+static void take_expiry(const struct mg_connection *connection, struct vc_request *request)
+{
+  int64_t *note = mg_get_user_connection_data(connection);
+  request->expires_ms = note != NULL ? *note : 0;
+  mg_set_user_connection_data(connection, NULL);
+  free(note);
+}
+
+// One whose handshake went wrong still has its note.
+static void connection_closed(const struct mg_connection *connection)
+{
+  struct vc_request none;
+  take_expiry(connection, &none);
+}
+
 static int socket_open(const struct mg_connection *connection, void *context)
 {
   struct vc_front *front = context;
@@ -279,6 +305,10 @@ static int socket_open(const struct mg_connection *connection, void *context)
   int status = front->settings.takes_sockets
                    ? front->settings.open(front->settings.context, &request)
                    : (vc_respond_error(&request, 404, "no WebSocket is served here"), 1);
+  if (status == 0 && request.expires_ms != 0 && note_expiry(connection, &request) != 0) {
+    vc_respond_error(&request, 503, "no memory");
+    status = 1;
+  }
   if (status != 0) {
     log_access(&request);
   }
@@ -327,6 +357,7 @@ static void socket_ready(struct mg_connection *connection, void *context)
   }
   set_options(fd);
   request.status = 101;
+  take_expiry(connection, &request);
   log_access(&request);
   front->settings.adopt(front->settings.context, &request, fd);
 }
@@ -397,7 +428,11 @@ static struct mg_context *start_civetweb(struct vc_front *front, char *why, size
                            "decode_url",
                            "no",
                            NULL};
-  const struct mg_callbacks callbacks = {.log_message = log_message, .http_error = handle_error};
+  const struct mg_callbacks callbacks = {
+      .log_message = log_message,
+      .http_error = handle_error,
+      .connection_closed = connection_closed,
+  };
   struct mg_init_data init = {
       .callbacks = &callbacks, .user_data = front, .configuration_options = options};
   struct mg_error_data error = {.text = why, .text_buffer_size = why_size};

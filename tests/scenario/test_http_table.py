@@ -73,6 +73,39 @@ def test_protected_node():
             assert text not in node.log()
 
 
+def refusal(node, slug, secret):
+    with harness.viewer(node, slug, f"?token={secret}") as viewer:
+        viewer.wait_close()
+        return viewer.refusal
+
+
+def test_expired_tokens_are_good_for_the_session_that_began_with_them():
+    with ScriptedStt() as stt, harness.node(stt.url, VIEWER_SECRET=VIEWER, PUBLISH_SECRET=PUBLISH) as node:
+        def publish(slug, secret, **more):
+            return harness.Publisher(f"rtmp://{node.addresses['rtmp']}/live/{slug}?token={secret}", **more)
+
+        watching, publishing = token(VIEWER, "*", 8), token(PUBLISH, "*", 8)
+        with publish("room", publishing) as publisher, harness.viewer(node, "room", f"?token={watching}") as viewer:
+            viewer.wait_finals(1)
+            with harness.viewer(node, "empty", f"?token={watching}") as waiting:
+                waiting.wait_type("hello")
+                assert waiting.wait_close() == 4001
+            assert refusal(node, "empty", watching) == 401
+            with publish("other", publishing, seconds=2) as refused:
+                assert refused.wait() != 0
+            with harness.viewer(node, "room", f"?token={watching}") as back:
+                back.wait_finals(len(viewer.finals()) + 1)
+            assert status(node.url("http", f"/sessions/room/transcript.txt?token={watching}")) == 200
+            publisher.kill()
+            viewer.wait(lambda message: message["type"] == "status" and message["state"] == "reconnecting", "reconnecting")
+            with publish("room", publishing) as again:
+                viewer.wait(lambda message: message["type"] == "status" and message["state"] == "live", "live again")
+                again.stop()
+            viewer.wait_type("end")
+            assert viewer.wait_close() == 4001
+        assert refusal(node, "room", watching) == 401
+
+
 def test_foreign_origins_and_proxies():
     with ScriptedStt() as stt, harness.node(stt.url, ALLOWED_ORIGINS="https://friend.example") as node:
         url = node.url("http", "/sessions/room")

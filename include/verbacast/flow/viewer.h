@@ -77,6 +77,7 @@ struct vc_answer {
   uint64_t viewer_id;
   int is_last;
   int is_refused;               // no room for another session: close 1013
+  int64_t on_epoch;             // the session's epoch while it is on, 0: it is not
   struct vc_position live_from; // is_last: the first (epoch, seq) that comes live after this
   size_t n_messages;
   struct vc_message *messages[VC_ANSWER_MAX]; // in the order to be sent; a reference each

@@ -35,6 +35,7 @@ struct rig {
   struct vc_limits *limits;
   struct vc_broadcast_options options;
   uint32_t n_workers, max_viewers;
+  int64_t expires_ms; // of those that come
   struct vc_broadcast *broadcast;
   struct vc_stage *stage;
   struct vc_stage *ledger;  // an inbox that the test empties

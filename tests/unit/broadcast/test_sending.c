@@ -258,6 +258,56 @@ static void test_one_that_takes_nothing_is_closed(void **state)
   assert_int_equal(rig_counter(rig, "ws.viewers"), 1);
 }
 
+// With a token for another 10 s.
+static struct peer *watch_with_token(struct rig *rig, int64_t on_epoch)
+{
+  rig->expires_ms = (int64_t)(rig->now_ns / VC_NS_PER_MS) + 10000;
+  struct peer *peer = rig_come(rig, "demo", (struct vc_position){0});
+  struct vc_answer *answer = rig_answer(peer, "demo");
+  rig_answer_add(answer, rig_message(VC_MESSAGE_HELLO, "demo", on_epoch, 0, 0, 0));
+  answer->on_epoch = on_epoch;
+  rig_answer_last(rig, peer, answer, (struct vc_position){on_epoch, 1});
+  rig_turn(rig);
+  rig->expires_ms = 0;
+  peer_read(peer);
+  return peer;
+}
+
+static void test_a_token_expires_while_nothing_is_on(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *peer = watch_with_token(rig, 0), *without = rig_watch(rig, "demo", 0, 0);
+  rig_pass_ms(rig, 9900);
+  peer_expect(peer, "");
+  rig_pass_ms(rig, 300);
+  peer_expect(peer, "close:4001 eof");
+  peer_expect(without, "");
+  assert_int_equal(rig_counter(rig, "ws.expired_closed_total"), 1);
+}
+
+static void test_a_token_is_good_until_its_session_ends(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *peer = watch_with_token(rig, 1);
+  rig_pass_ms(rig, 12000);
+  rig_say(rig, VC_MESSAGE_FINAL, 1, 0);
+  rig_pass_ms(rig, 300);
+  peer_expect(peer, "F1.1");
+  rig_say(rig, VC_MESSAGE_END, 2, 0);
+  rig_pass_ms(rig, 300);
+  peer_expect(peer, "E1.2 close:4001 eof");
+}
+
+static void test_a_token_is_not_good_for_a_session_that_begins_later(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *peer = watch_with_token(rig, 0);
+  int64_t later = (int64_t)(rig->now_ns / VC_NS_PER_MS) + 10001;
+  rig_live(rig, rig_message(VC_MESSAGE_HELLO, "demo", later, 0, 0, 0));
+  rig_pass_ms(rig, 10300);
+  assert_non_null(strstr(peer_read(peer), "close:4001"));
+}
+
 static void test_one_that_takes_nothing_even_then_is_given_up(void **state)
 {
   struct rig *rig = *state;
@@ -325,6 +375,9 @@ int main(void)
       CASE(test_messages_that_did_not_fit_the_lane),
       CASE(test_a_new_epoch_comes_live),
       CASE(test_one_that_takes_nothing_is_closed),
+      CASE(test_a_token_expires_while_nothing_is_on),
+      CASE(test_a_token_is_good_until_its_session_ends),
+      CASE(test_a_token_is_not_good_for_a_session_that_begins_later),
       CASE(test_one_that_takes_nothing_even_then_is_given_up),
       CASE(test_a_dead_socket_is_counted),
       CASE(test_lag_and_fan_out_are_measured),

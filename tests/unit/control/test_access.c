@@ -34,6 +34,7 @@ static struct rig *make(const char *const *environment, const char *proxies)
   rig_reply(rig, VC_QUERY_PUBLISHERS, (struct rig_reply){.status = 200, .text = "{}"});
   rig_reply(rig, VC_QUERY_VIEWERS, (struct rig_reply){.status = 200, .text = "{}"});
   rig_reply(rig, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
+  rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
   return rig;
 }
 
@@ -287,6 +288,24 @@ static void test_a_viewers_token(void **state)
   expect_token(VIEWER, 401, "is not valid");
 }
 
+static void expect_expired(const char *began, int status)
+{
+  rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 200, .text = began});
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), status,
+               status == 200 ? "" : "has expired");
+}
+
+static void test_an_expired_token_of_a_session_that_is_on(void **state)
+{
+  expect_expired("[1000000000000]", 200); // long ago
+  assert_true(nodes.closed->newcomer.expires_ms < vc_clock_unix_ms(&vc_clock_system));
+  assert_true(nodes.closed->newcomer.expires_ms > INT64_C(1000000000000));
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("other", -60)), 403, "for another session");
+  expect_expired("[9000000000000]", 401); // later than the token's end
+  expect_expired("[]", 401);
+  rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+}
+
 static void test_a_token_that_is_too_long_is_none(void **state)
 {
   char target[6000];
@@ -374,6 +393,7 @@ int main(void)
       cmocka_unit_test(test_foreign_origins_change_nothing),
       cmocka_unit_test(test_a_missing_origin_is_no_foreign_one),
       cmocka_unit_test(test_a_viewers_token),
+      cmocka_unit_test(test_an_expired_token_of_a_session_that_is_on),
       cmocka_unit_test(test_a_token_that_is_too_long_is_none),
       cmocka_unit_test(test_reading_is_open_until_viewers_need_a_token),
       cmocka_unit_test(test_changing_needs_the_token_off_loopback),

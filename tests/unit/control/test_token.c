@@ -34,16 +34,23 @@ static int tear_down(void **state)
 }
 
 // `why`: NULL where it may publish.
-static void expect_at(int64_t now_s, const char *slug, const char *token, const char *why)
+static void expect_in(int64_t now_s, int64_t began_s, const char *slug, const char *token,
+                      const char *why)
 {
+  const struct vc_publisher_times times = {now_s * 1000, began_s * 1000};
   char query[8300];
   const char *got = NULL;
   snprintf(query, sizeof query, "token=%s", token);
-  int status = vc_control_authorize_publisher(&options, slug, query, now_s, &got);
+  int status = vc_control_authorize_publisher(&options, slug, query, times, &got);
   if (status != (why != NULL) || (why != NULL && strstr(got, why) == NULL)) {
     fail_msg("'%s': %d, '%s', not '%s'", token, status, got != NULL ? got : "",
              why != NULL ? why : "let in");
   }
+}
+
+static void expect_at(int64_t now_s, const char *slug, const char *token, const char *why)
+{
+  expect_in(now_s, 0, slug, token, why);
 }
 
 static void expect(const char *token, const char *why)
@@ -66,29 +73,39 @@ static void test_a_good_token(void **state)
 static void test_no_token(void **state)
 {
   const char *why;
+  const struct vc_publisher_times times = {NOW * 1000, 0};
   static const char *const queries[] = {"", "token", "tokens=x", "a=b&c", "token=%", "token=%00"};
   for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
-    assert_int_equal(vc_control_authorize_publisher(&options, "demo", queries[i], NOW, &why), 1);
+    assert_int_equal(vc_control_authorize_publisher(&options, "demo", queries[i], times, &why), 1);
   }
   char query[8300];
   snprintf(query, sizeof query, "token=%08000d", 0);
-  assert_int_equal(vc_control_authorize_publisher(&options, "demo", query, NOW, &why), 1);
+  assert_int_equal(vc_control_authorize_publisher(&options, "demo", query, times, &why), 1);
 }
 
 static void test_without_a_secret_nobody_is_asked(void **state)
 {
   const struct vc_control_options open = {.publish_secret = NULL};
   const char *why;
-  assert_int_equal(vc_control_authorize_publisher(&open, "demo", "", NOW, &why), 0);
+  const struct vc_publisher_times times = {NOW * 1000, 0};
+  assert_int_equal(vc_control_authorize_publisher(&open, "demo", "", times, &why), 0);
 }
 
 static void test_time(void **state)
 {
   const char *token = rig_token(SECRET, "HS256", GOOD);
-  expect_at(NOW + 60, "demo", token, NULL);
-  expect_at(NOW + 65, "demo", token, NULL); // clocks are not quite equal
-  expect_at(NOW + 66, "demo", token, "expired");
+  expect_at(NOW + 59, "demo", token, NULL);
+  expect_at(NOW + 60, "demo", token, "expired");
   expect_at(NOW + 1000000, "demo", token, "expired");
+}
+
+static void test_one_that_was_valid_when_its_session_began(void **state)
+{
+  const char *token = rig_token(SECRET, "HS256", GOOD);
+  expect_in(NOW + 1000, NOW + 59, "demo", token, NULL);
+  expect_in(NOW + 1000, NOW + 60, "demo", token, "expired");
+  expect_in(NOW + 1000, NOW + 59, "other", token, "another session");
+  expect_in(NOW, NOW - 60, "demo", rig_token("guess", "HS256", GOOD), "not valid");
 }
 
 static void test_an_expiry_that_never_comes(void **state)
@@ -198,6 +215,7 @@ int main(void)
       cmocka_unit_test(test_no_token),
       cmocka_unit_test(test_without_a_secret_nobody_is_asked),
       cmocka_unit_test(test_time),
+      cmocka_unit_test(test_one_that_was_valid_when_its_session_began),
       cmocka_unit_test(test_an_expiry_that_never_comes),
       cmocka_unit_test(test_an_expiry_is_needed),
       cmocka_unit_test(test_times_with_a_fraction),

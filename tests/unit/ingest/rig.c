@@ -45,11 +45,11 @@ static const char *refusal(void *context)
   return ((struct rig *)context)->refusal;
 }
 
-static int authorize(void *context, const char *slug, const char *query, const char **why)
+static int authorize(void *context, const struct vc_ingest_claim *claim, const char **why)
 {
   const struct rig *rig = context;
   *why = "wrong password";
-  return rig->password != NULL && strcmp(query, rig->password) != 0;
+  return rig->password != NULL && strcmp(claim->query, rig->password) != 0;
 }
 
 void rig_init(struct rig *rig)

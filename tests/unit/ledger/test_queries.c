@@ -73,6 +73,31 @@ static void test_lists_its_sessions(void **state)
   vc_session_unref(live);
 }
 
+static void expect_began(struct rig *rig, int64_t began_ms)
+{
+  struct vc_query *query = rig_ask(rig, VC_QUERY_BEGAN, "demo");
+  assert_int_equal(vc_query_status(query), began_ms != 0 ? 200 : 404);
+  if (began_ms != 0) {
+    json_t *list = reply_of(query);
+    assert_int_equal(json_integer_value(json_array_get(list, 0)), began_ms);
+    json_decref(list);
+  }
+  vc_query_unref(query);
+}
+
+static void test_knows_when_a_session_that_is_on_began(void **state)
+{
+  struct rig *rig = *state;
+  rig_join(rig, "demo");
+  expect_began(rig, 0);
+  struct vc_session *session = rig_open(rig, "demo");
+  expect_began(rig, RIG_UNIX_MS);
+  rig_state(rig, session, VC_STATE_RECONNECTING, "");
+  expect_began(rig, RIG_UNIX_MS);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  expect_began(rig, 0);
+}
+
 static void test_lists_nothing(void **state)
 {
   struct vc_query *query = rig_ask(*state, VC_QUERY_SESSIONS, NULL);
@@ -246,6 +271,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       CASE(test_lists_its_sessions),
+      CASE(test_knows_when_a_session_that_is_on_began),
       CASE(test_lists_nothing),
       CASE(test_gives_the_records_of_all_epochs),
       CASE(test_keeps_what_the_transcript_says),
