@@ -324,8 +324,10 @@ static void print_session(const struct session *session, struct vc_text *text)
   }
   vc_text_add(text, ",\"custom_metadata\":");
   vc_text_add(text, session->request.metadata != NULL ? session->request.metadata : "null");
-  vc_text_format(text, ",\"error_code\":%s,\"file\":null,\"request_params\":{},\"result\":",
+  vc_text_format(text, ",\"error_code\":%s,\"file\":null,\"request_params\":",
                  session->has_failed ? "500" : "null");
+  vc_gladia_print_request(text, &session->request);
+  vc_text_add(text, ",\"result\":");
   session_print_result(session, text);
   vc_text_add(text, "}");
 }

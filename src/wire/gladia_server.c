@@ -195,6 +195,50 @@ void vc_gladia_request_fini(struct vc_gladia_request *request)
   request->metadata = NULL;
 }
 
+static void print_languages(struct vc_text *text, const struct vc_gladia_request *request)
+{
+  vc_text_add(text, "\"language_config\":{\"languages\":[");
+  for (size_t i = 0; i < request->n_languages; i++) {
+    vc_text_add(text, i > 0 ? "," : "");
+    vc_text_json_string(text, request->languages[i]);
+  }
+  vc_text_add(text, "]}");
+}
+
+static void print_wants(struct vc_text *text, const struct vc_gladia_request *request)
+{
+  const struct {
+    const char *key;
+    int is_wanted;
+  } rows[] = {
+      {"receive_partial_transcripts", request->wants_partials},
+      {"receive_final_transcripts", request->wants_finals},
+      {"receive_speech_events", request->wants_speech},
+      {"receive_acknowledgments", request->wants_acks},
+      {"receive_lifecycle_events", request->wants_lifecycle},
+      {"receive_post_processing_events", request->wants_post},
+      {"receive_errors", request->wants_errors},
+  };
+  vc_text_add(text, "\"messages_config\":");
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    vc_text_format(text, "%s\"%s\":%s", i > 0 ? "," : "{", rows[i].key,
+                   rows[i].is_wanted ? "true" : "false");
+  }
+  vc_text_add(text, "}");
+}
+
+void vc_gladia_print_request(struct vc_text *text, const struct vc_gladia_request *request)
+{
+  vc_text_format(text,
+                 "{\"encoding\":\"wav/pcm\",\"bit_depth\":16,\"sample_rate\":%d,\"channels\":1,"
+                 "\"endpointing\":%g,\"maximum_duration_without_endpointing\":%g,",
+                 request->sample_rate_hz, request->endpointing_s, request->max_utterance_s);
+  print_languages(text, request);
+  vc_text_add(text, ",");
+  print_wants(text, request);
+  vc_text_add(text, "}");
+}
+
 // --- what a client says
 
 // Strictly: whole groups of the alphabet, padded at the end alone. (libcrypto also takes blanks

@@ -25,6 +25,8 @@ struct vc_gladia_request {
 int vc_gladia_parse_request(const char *text, size_t size, struct vc_gladia_request *request,
                             char *why, size_t why_size);
 void vc_gladia_request_fini(struct vc_gladia_request *request);
+// As a request that asks for the same, with what was left out in it; without custom_metadata.
+void vc_gladia_print_request(struct vc_text *text, const struct vc_gladia_request *request);
 
 enum vc_gladia_client_kind {
   VC_GLADIA_CLIENT_AUDIO, // audio: decoded base64

@@ -288,6 +288,9 @@ static void test_result_is_kept(void **state)
   assert_string_equal(
       json_string_value(json_object_get(json_object_get(root, "custom_metadata"), "session")),
       "room-7");
+  const json_t *asked = json_object_get(root, "request_params");
+  assert_int_equal(json_integer_value(json_object_get(asked, "sample_rate")), 16000);
+  assert_true(json_real_value(json_object_get(asked, "endpointing")) == 0.3);
   assert_non_null(strstr(reply.body, "\"one two\""));
   json_decref(root);
   reply_free(&reply);

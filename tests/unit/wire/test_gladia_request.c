@@ -75,6 +75,33 @@ static void test_all_is_read(void **state)
   assert_null(request.metadata);
 }
 
+static void test_a_request_is_printed_whole(void **state)
+{
+  (void)state;
+  struct vc_gladia_request request =
+      asked("{\"sample_rate\":8000,\"endpointing\":0.25,\"custom_metadata\":{\"a\":1},"
+            "\"language_config\":{\"languages\":[\"en\",\"e\\\"n\"]},"
+            "\"messages_config\":{\"receive_partial_transcripts\":true,\"receive_errors\":false}}");
+  struct vc_text text = {0};
+  vc_gladia_print_request(&text, &request);
+  vc_gladia_request_fini(&request);
+  static const char whole[] =
+      "{\"encoding\":\"wav/pcm\",\"bit_depth\":16,\"sample_rate\":8000,\"channels\":1,"
+      "\"endpointing\":0.25,\"maximum_duration_without_endpointing\":5,"
+      "\"language_config\":{\"languages\":[\"en\",\"e\\\"n\"]},"
+      "\"messages_config\":{\"receive_partial_transcripts\":true,"
+      "\"receive_final_transcripts\":true,\"receive_speech_events\":true,"
+      "\"receive_acknowledgments\":true,\"receive_lifecycle_events\":true,"
+      "\"receive_post_processing_events\":true,\"receive_errors\":false}}";
+  assert_string_equal(text.at, whole);
+  request = asked(text.at);
+  text.size = 0;
+  vc_gladia_print_request(&text, &request);
+  assert_string_equal(text.at, whole);
+  vc_gladia_request_fini(&request);
+  vc_text_fini(&text);
+}
+
 // What the node posts is what this server takes.
 static void test_our_own_client_is_served(void **state)
 {
@@ -359,6 +386,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_defaults),
       cmocka_unit_test(test_all_is_read),
+      cmocka_unit_test(test_a_request_is_printed_whole),
       cmocka_unit_test(test_our_own_client_is_served),
       cmocka_unit_test(test_bodies_that_are_none),
       cmocka_unit_test(test_refused_audio),
