@@ -174,7 +174,7 @@ static int sleep_ms(const struct vc_worker *worker)
 static int wait_events(struct vc_worker *worker, struct epoll_event *events, int may_sleep)
 {
   struct inbox *inbox = &worker->inbox;
-  int timeout = may_sleep ? sleep_ms(worker) : 0;
+  int timeout = may_sleep && inbox_is_empty(inbox) ? sleep_ms(worker) : 0;
   if (timeout > 0) {
     atomic_store_explicit(&inbox->is_asleep, 1, memory_order_relaxed);
     // Pairs with the fence in vc_putter_put: either we see the item or the putter sees the flag.
@@ -195,10 +195,7 @@ static void serve_events(struct vc_worker *worker, const struct epoll_event *eve
   for (int i = 0; i < n; i++) {
     uint64_t mark = events[i].data.u64;
     if (mark == INBOX_MARK) {
-      uint64_t count;
-      ssize_t size = read(worker->inbox.event_fd, &count, sizeof count);
-      (void)size;
-      continue;
+      continue; // every write to it is an edge, also of one that is never read
     }
     uint32_t slot = (uint32_t)mark;
     const struct watch_slot *found = &worker->watches[slot];
@@ -230,6 +227,7 @@ static void tick_when_due(struct vc_worker *worker)
   settings->ops->tick(worker);
 }
 
+// What a sleeper was woken for is taken at once, before events and the tick.
 // Returns: how many items were taken.
 static uint32_t turn(struct vc_worker *worker, int may_sleep)
 {
@@ -237,10 +235,10 @@ static uint32_t turn(struct vc_worker *worker, int may_sleep)
   const struct vc_stage_ops *ops = worker->stage->settings.ops;
   read_clock(worker);
   atomic_store_explicit(&worker->turn_ns, worker->now_ns, memory_order_relaxed);
-  uint32_t taken = take_batch(worker);
-  int n = wait_events(worker, events, may_sleep && taken == 0);
+  int n = wait_events(worker, events, may_sleep);
   read_clock(worker);
   atomic_store_explicit(&worker->turn_ns, worker->now_ns, memory_order_relaxed);
+  uint32_t taken = take_batch(worker);
   use_wake_up(worker);
   serve_events(worker, events, n);
   if (ops->turned != NULL) {

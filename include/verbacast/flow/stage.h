@@ -5,9 +5,9 @@
 // sleeping taker. `put` never blocks: when the lane is full the item is still the putter's, whose
 // written policy applies. Items of one putter arrive in order; between putters there is no order.
 //
-// A worker's turn: take at most VC_STAGE_BATCH items and hand each to `handle`; serve what epoll
-// has ready; call `turned` (so that a room can send what a batch gathered in one go); call `tick`
-// when it is due, under load too.
+// A worker's turn: sleep when there is nothing to do; take at most VC_STAGE_BATCH items and hand
+// each to `handle`; serve what epoll has ready; call `turned` (so that a room can send what a batch
+// gathered in one go); call `tick` when it is due, under load too.
 #pragma once
 
 #include <stddef.h>

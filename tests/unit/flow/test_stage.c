@@ -37,6 +37,7 @@ struct rig {
   _Atomic int n_handled, n_entered, n_left, n_ticks, n_turned, n_drains, n_wrong;
   _Atomic int n_ready, is_gate_open, is_at_gate, left_to_drain;
   _Atomic int turns_to_ask; // for another one, by `turned`
+  _Atomic int ticks_seen;   // by the last item that noted them
   /* each worker's own */
   int last[N_WORKERS][PUTTERS_MAX];
   /* the playing worker's */
@@ -480,6 +481,33 @@ static void test_wake_all(void **state)
   assert_true(await(&rig->n_ticks, 4));
 }
 
+static void note_ticks(struct vc_worker *worker, struct rig *rig)
+{
+  atomic_store(&rig->ticks_seen, atomic_load(&rig->n_ticks));
+}
+
+// A tick that is due does not keep a woken worker from what it was woken for. It may have ticked
+// by itself before the put: then once more.
+static void test_what_a_sleeper_is_woken_for_comes_first(void **state)
+{
+  struct rig *rig = *state;
+  make_stage(rig, 1, 3600000, 7);
+  struct vc_putter *putter = vc_putter_create(rig->stage);
+  rig->play = note_ticks;
+  start_stage(rig);
+  assert_true(await(&rig->n_ticks, 1));
+  time_t until = time(NULL) + PATIENCE_S;
+  int n = 0;
+  do {
+    n++;
+    assert_true(time(NULL) <= until);
+    atomic_fetch_add(&rig->hand_ns, 3601 * VC_NS_PER_S);
+    assert_int_equal(vc_putter_put(putter, 0, task_create(PLAY, 0, 0)), 0);
+    assert_true(await(&rig->n_handled, n));
+    assert_true(await(&rig->n_ticks, n + 1));
+  } while (atomic_load(&rig->ticks_seen) != n);
+}
+
 static void test_stuck_worker(void **state)
 {
   struct rig *rig = *state;
@@ -700,6 +728,7 @@ int main(void)
       STAGE_TEST(test_wake_at),
       STAGE_TEST(test_wake_asked_for_at_the_end_of_a_turn),
       STAGE_TEST(test_wake_all),
+      STAGE_TEST(test_what_a_sleeper_is_woken_for_comes_first),
       STAGE_TEST(test_stuck_worker),
       STAGE_TEST(test_failing_enter),
       STAGE_TEST(test_drain_handles_all),
