@@ -33,6 +33,11 @@ uint64_t ring_find(const struct session *session, struct vc_position from)
   return at;
 }
 
+uint64_t ring_partials_before(const struct session *session, uint64_t place)
+{
+  return place < session->end ? ring_at(session, place)->n_partials_before : session->n_partials;
+}
+
 static void drop_first(struct session *session)
 {
   vc_message_unref(ring_at(session, session->begin)->message);
@@ -105,6 +110,8 @@ void ring_add(struct vc_worker *worker, struct session *session, struct vc_live 
 {
   const struct worker_state *state = vc_worker_state(worker);
   size_t most = (size_t)state->broadcast->settings.options->max_broadcast_queue_size;
+  uint64_t n_partials_before = session->n_partials;
+  session->n_partials += live->message->kind == VC_MESSAGE_PARTIAL;
   make_room(session, most);
   if (session->capacity == 0) {
     // Without memory: to everybody as if it had left the ring already.
@@ -114,6 +121,7 @@ void ring_add(struct vc_worker *worker, struct session *session, struct vc_live 
   mark_overtaken(session, live->message);
   *ring_at(session, session->end) = (struct entry){.message = vc_message_ref(live->message),
                                                    .queued_ns = live->queued_ns,
+                                                   .n_partials_before = n_partials_before,
                                                    .is_after_loss = live->is_after_loss};
   session->end++;
 }

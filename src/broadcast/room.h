@@ -51,6 +51,7 @@ struct vc_broadcast {
 struct entry {
   struct vc_message *message; // one reference
   uint64_t queued_ns;
+  uint64_t n_partials_before; // of the session
   int is_after_loss;
   int is_overtaken; // a partial: a later message of its utterance is in the ring
 };
@@ -63,6 +64,7 @@ struct session {
   struct entry *ring;
   size_t capacity;
   uint64_t begin, end;
+  uint64_t n_partials;        // that ever came
   struct vc_position evicted; // the newest that left the ring unread by somebody
   uint64_t measured;          // up to here lags were recorded
   int64_t on_epoch;           // the session is on since, 0: it is not
@@ -86,10 +88,11 @@ struct viewer {
   uint64_t id;
   struct session *session;
   enum viewer_stage stage;
-  int has_joined; // the ledger knows it
-  int is_blocked; // the socket takes no more
-  int is_behind;  // it was blocked: partials that were overtaken are passed over
-  int must_read;  // there was more than a turn's share
+  int has_joined;         // the ledger knows it
+  int is_blocked;         // the socket takes no more
+  int is_behind;          // it was blocked: partials that were overtaken are passed over
+  int has_left;           // the ring, until the answer that brings it back
+  int must_read;          // there was more than a turn's share
   uint8_t n_missed_pongs;
   int is_exempt;
   int is_closing; // it is in worker_state.closing
@@ -99,6 +102,7 @@ struct viewer {
   struct vc_position since;
   int64_t expires_ms;      // its token, Unix time; 0: never
   uint64_t cursor;         // the next entry of the ring
+  uint64_t n_partials;     // of the session, that it was given or passed over and counted
   struct vc_message *head; // partly sent
   uint32_t head_from;
   struct vc_answer *answer;
@@ -138,6 +142,8 @@ void ring_add(struct vc_worker *worker, struct session *session, struct vc_live 
 struct entry *ring_at(const struct session *session, uint64_t position);
 // Where `from` stands: the first entry that is not before it.
 uint64_t ring_find(const struct session *session, struct vc_position from);
+// Of the session's partials, those that came before the entry at `place`, which may be the end.
+uint64_t ring_partials_before(const struct session *session, uint64_t place);
 int position_is_before(struct vc_position a, struct vc_position b);
 struct vc_position position_of(const struct vc_message *message);
 void ring_fini(struct session *session);

@@ -27,19 +27,25 @@ static void batch_add(struct batch *batch, void *bytes, size_t size, struct vc_m
 static void ask_again(struct vc_worker *worker, struct viewer *viewer)
 {
   vc_metric_add(vc_worker_slots(worker), CATCH_UPS, 1);
+  viewer->has_left = 1;
   viewer_ask(worker, viewer);
 }
 
-// What left the ring, or never came, is asked of the ledger. Returns 1 when it was.
-static int is_out_of_ring(struct vc_worker *worker, struct viewer *viewer)
+static void stand_in_ring(struct viewer *viewer, uint64_t place)
+{
+  viewer->cursor = place;
+  viewer->n_partials = ring_partials_before(viewer->session, place);
+}
+
+// Returns: 1 when what it needs next left the ring, or never came.
+static int is_out_of_ring(struct viewer *viewer)
 {
   struct session *session = viewer->session;
   if (viewer->cursor < session->begin) {
     if (position_is_before(viewer->position, session->evicted)) {
-      vc_metric_add(vc_worker_slots(worker), PARTIALS_SKIPPED, session->begin - viewer->cursor);
       return 1;
     }
-    viewer->cursor = session->begin;
+    stand_in_ring(viewer, session->begin);
   }
   if (viewer->cursor == session->end) {
     return position_is_before(viewer->position, session->evicted);
@@ -104,7 +110,7 @@ static void stand_at(struct viewer *viewer, uint64_t place)
   if (viewer->stage == TAKING) {
     viewer->answer_at = (size_t)place;
   } else if (viewer->stage == LIVE) {
-    viewer->cursor = place;
+    stand_in_ring(viewer, place);
   }
 }
 
@@ -119,7 +125,6 @@ static void answer_done(struct vc_worker *worker, struct viewer *viewer)
       viewer->position = reached;
     }
     viewer->stage = LIVE;
-    viewer->cursor = ring_find(viewer->session, answer->live_from);
     if (position_is_before(viewer->position, viewer->session->evicted)) {
       // It took the answer so slowly that what comes behind has left the ring meanwhile.
       ask_again(worker, viewer);
@@ -227,7 +232,7 @@ static void gather(struct vc_worker *worker, struct viewer *viewer, struct batch
   }
   if (viewer->stage == TAKING) {
     gather_answer(viewer, batch);
-  } else if (viewer->stage == LIVE && is_out_of_ring(worker, viewer)) {
+  } else if (viewer->stage == LIVE && is_out_of_ring(viewer)) {
     ask_again(worker, viewer);
   } else if (viewer->stage == LIVE) {
     gather_live(viewer, batch);
@@ -245,7 +250,7 @@ static int rest(struct vc_worker *worker, struct viewer *viewer, struct batch *b
     shutdown(viewer->watch.fd, SHUT_WR);
     viewer->stage = CLOSED;
   } else if (viewer->stage == LIVE) {
-    viewer->cursor = batch->end;
+    stand_in_ring(viewer, batch->end);
     count_skipped(worker, batch, batch->n_skipped);
     viewer->is_behind = viewer->cursor < viewer->session->end;
     return viewer->is_behind;
@@ -282,6 +287,25 @@ int viewer_flush(struct vc_worker *worker, struct viewer *viewer)
   return 0;
 }
 
+// Of the partials that came since it left, all but those in the answers are lost to it.
+static void come_back(struct vc_worker *worker, struct viewer *viewer,
+                      const struct vc_answer *answer)
+{
+  for (size_t i = 0; i < answer->n_messages; i++) {
+    viewer->n_partials += answer->messages[i]->kind == VC_MESSAGE_PARTIAL;
+  }
+  if (!answer->is_last) {
+    return;
+  }
+  uint64_t place = ring_find(viewer->session, answer->live_from);
+  uint64_t n_partials = ring_partials_before(viewer->session, place);
+  if (viewer->has_left && n_partials > viewer->n_partials) {
+    vc_metric_add(vc_worker_slots(worker), PARTIALS_SKIPPED, n_partials - viewer->n_partials);
+  }
+  viewer->has_left = 0;
+  stand_in_ring(viewer, place);
+}
+
 void viewer_answer(struct vc_worker *worker, struct vc_answer *answer)
 {
   struct worker_state *state = vc_worker_state(worker);
@@ -302,5 +326,6 @@ void viewer_answer(struct vc_worker *worker, struct vc_answer *answer)
   viewer->stage = TAKING;
   viewer->answer = answer;
   viewer->answer_at = 0;
+  come_back(worker, viewer, answer);
   viewer_flush(worker, viewer);
 }

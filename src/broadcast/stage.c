@@ -48,8 +48,8 @@ const struct vc_metric vc_broadcast_metrics[] = {
                      "Gaps announced to viewers: what history no longer held."},
     [PARTIALS_SKIPPED] =
         {"ws.partials_skipped_total", VC_METRIC_COUNTER, "messages",
-         "Live messages that viewers who lagged were not given: partials that "
-         "were overtaken, and what left the queue (its finals came from history)."},
+         "Partials that viewers who lagged were not given: they were overtaken, or had left the "
+         "queue."},
     [CATCH_UPS] = {"ws.catch_ups_total", VC_METRIC_COUNTER, "requests",
                    "Times that a viewer had to be given finals from history."},
     [SLOW_CLOSED] = {"ws.slow_closed_total", VC_METRIC_COUNTER, "viewers",

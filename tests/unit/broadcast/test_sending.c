@@ -179,6 +179,67 @@ static void test_what_left_the_ring_is_asked_of_the_ledger(void **state)
   assert_int_equal(rig_counter(rig, "ws.catch_ups_total"), 1);
 }
 
+// A ring of 16 messages.
+static void test_partials_are_counted_when_they_are_not_given(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *slow = rig_watch(rig, "demo", 1, 0), *quick = rig_watch(rig, "demo", 1, 0);
+  rig_stall(slow, 0);
+  for (uint64_t seq = 1; seq <= 40; seq += 2) { // 20 partials; 24 messages leave the ring
+    rig_say(rig, VC_MESSAGE_PARTIAL, seq, 'a');
+    rig_say(rig, VC_MESSAGE_FINAL, seq + 1, 'a');
+    rig_turn(rig);
+  }
+  peer_read(quick);
+  rig_take(rig, slow, SIZE_MAX);
+  rig_expect_requests(rig, "catch_up demo 1 1.0");
+  rig_say(rig, VC_MESSAGE_PARTIAL, 41, 'b'); // overtaken before the ledger answers
+  rig_say(rig, VC_MESSAGE_PARTIAL, 42, 'b');
+  struct vc_answer *answer = rig_answer(slow, "demo");
+  for (uint64_t seq = 2; seq <= 20; seq += 2) {
+    rig_answer_add(answer, rig_message(VC_MESSAGE_FINAL, "demo", 1, seq, 'a', 0));
+  }
+  rig_answer_part(rig, slow, answer);
+  rig_turn(rig);
+  rig_expect_requests(rig, "catch_up demo 1 1.20");
+  answer = rig_answer(slow, "demo");
+  for (uint64_t seq = 22; seq <= 40; seq += 2) {
+    rig_answer_add(answer, rig_message(VC_MESSAGE_FINAL, "demo", 1, seq, 'a', 0));
+  }
+  rig_answer_add(answer, rig_message(VC_MESSAGE_PARTIAL, "demo", 1, 42, 'b', 0));
+  rig_answer_last(rig, slow, answer, (struct vc_position){1, 43});
+  rig_say(rig, VC_MESSAGE_PARTIAL, 43, 'b');
+  rig_turn(rig);
+  assert_non_null(strstr(peer_read(slow), "F1.38a F1.40a P1.42b P1.43b"));
+  assert_int_equal(rig_counter(rig, "ws.partials_skipped_total"), 21);
+}
+
+// It came anew: it was not there for the partials of before.
+static void test_partials_from_before_a_viewer_came_are_not_skipped(void **state)
+{
+  struct rig *rig = *state;
+  rig_watch(rig, "demo", 1, 0);
+  struct peer *peer = rig_come(rig, "demo", nowhere);
+  rig_requests(rig);
+  rig_say(rig, VC_MESSAGE_PARTIAL, 1, 'a');
+  rig_say(rig, VC_MESSAGE_FINAL, 2, 'a');
+  struct vc_answer *answer = rig_answer(peer, "demo");
+  rig_answer_add(answer, rig_message(VC_MESSAGE_HELLO, "demo", 1, 2, 0, 0));
+  rig_answer_last(rig, peer, answer, (struct vc_position){1, 3});
+  rig_stall(peer, 5);
+  for (uint64_t seq = 3; seq <= 40; seq++) { // 19 partials
+    rig_say(rig, seq % 2 != 0 ? VC_MESSAGE_PARTIAL : VC_MESSAGE_FINAL, seq, 'b');
+    rig_turn(rig);
+  }
+  rig_take(rig, peer, SIZE_MAX);
+  rig_expect_requests(rig, "catch_up demo 2 1.2");
+  answer = rig_answer(peer, "demo");
+  rig_answer_last(rig, peer, answer, (struct vc_position){1, 41});
+  rig_turn(rig);
+  peer_expect(peer, "H1.2");
+  assert_int_equal(rig_counter(rig, "ws.partials_skipped_total"), 19);
+}
+
 static void test_the_ring_moves_on_while_an_answer_is_taken(void **state)
 {
   struct rig *rig = *state;
@@ -371,6 +432,8 @@ int main(void)
       CASE(test_a_head_is_never_cut),
       CASE(test_overtaken_partials_are_passed_over),
       CASE_SMALL(test_what_left_the_ring_is_asked_of_the_ledger),
+      CASE_SMALL(test_partials_are_counted_when_they_are_not_given),
+      CASE_SMALL(test_partials_from_before_a_viewer_came_are_not_skipped),
       CASE_SMALL(test_the_ring_moves_on_while_an_answer_is_taken),
       CASE(test_messages_that_did_not_fit_the_lane),
       CASE(test_a_new_epoch_comes_live),
