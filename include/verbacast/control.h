@@ -51,6 +51,9 @@ struct vc_control_settings {
   const struct vc_clock *clock;
   struct vc_metrics *metrics;
   struct vc_health *health;
+  // Thread: a front's. Returns: a thread that is no stage's worker and has been silent for longer
+  // than silent_ms, NULL: none.
+  const char *(*stuck)(void *context, uint32_t silent_ms);
   // Thread: a front's. A WebSocket that may watch `slug`.
   int (*has_room)(void *context);
   void (*adopt)(void *context, const struct vc_control_newcomer *newcomer);

@@ -72,6 +72,9 @@ int vc_journal_start(struct vc_journal *journal, struct vc_error *error);
 size_t vc_journal_stop(struct vc_journal *journal, uint32_t flush_ms);
 void vc_journal_destroy(struct vc_journal **journal);
 
+// Thread: any. Returns: 1 while the relay has been at one call of the disk or the sink for longer
+// than silent_ms. One that waits for a sink that is away is not.
+int vc_journal_is_relay_stuck(const struct vc_journal *journal, uint32_t silent_ms);
 // Thread: any. Returns: why new sessions should be refused (a constant), or NULL.
 const char *vc_journal_refusal(const struct vc_journal *journal);
 // The stage answers VC_QUERY_ERASE (its number: an epoch): rows of the slug up to that epoch go;

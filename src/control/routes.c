@@ -34,6 +34,15 @@ static const struct route routes[] = {
     {"/admin/kick", POST, ADMIN, DEEP, kick_page},
 };
 
+#define SILENT_MS 5000
+
+static void say_stuck(struct call *call, const char *name)
+{
+  char why[128];
+  snprintf(why, sizeof why, "worker %s has been silent for more than 5 s", name);
+  vc_respond_error(call->request, 503, why);
+}
+
 static void healthz_page(struct call *call)
 {
   const struct vc_control_settings *settings = &call->control->settings;
@@ -41,14 +50,18 @@ static void healthz_page(struct call *call)
                                            settings->stt,       settings->ledger,
                                            settings->broadcast, settings->journal};
   for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
-    int stuck = stages[i] != NULL ? vc_stage_stuck_worker(stages[i], 5000) : -1;
+    int stuck = stages[i] != NULL ? vc_stage_stuck_worker(stages[i], SILENT_MS) : -1;
     if (stuck >= 0) {
-      char why[128];
-      snprintf(why, sizeof why, "worker %s-%d has been silent for more than 5 s",
-               vc_stage_name(stages[i]), stuck);
-      vc_respond_error(call->request, 503, why);
+      char name[64];
+      snprintf(name, sizeof name, "%s-%d", vc_stage_name(stages[i]), stuck);
+      say_stuck(call, name);
       return;
     }
+  }
+  const char *stuck = settings->stuck(settings->context, SILENT_MS);
+  if (stuck != NULL) {
+    say_stuck(call, stuck);
+    return;
   }
   static const char ok[] = "{\"status\":\"ok\"}\n";
   vc_respond(call->request, 200, "application/json", "", ok, sizeof ok - 1);

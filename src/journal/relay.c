@@ -56,6 +56,17 @@ static int is_stopping(struct vc_journal *journal)
   return stopping;
 }
 
+// Before a call that may block, and behind the last.
+static void begin_call(struct vc_journal *journal)
+{
+  atomic_store_explicit(&journal->relay_call_ns, now_ns(), memory_order_relaxed);
+}
+
+static void end_call(struct vc_journal *journal)
+{
+  atomic_store_explicit(&journal->relay_call_ns, 0, memory_order_relaxed);
+}
+
 static int send_rows(struct relay *relay, int n, struct vc_error *error)
 {
   const struct vc_journal_sink *sink = &relay->journal->settings.sink;
@@ -94,10 +105,13 @@ static int relay_batch(struct relay *relay)
   struct vc_journal *journal = relay->journal;
   const char *what = journal->settings.sink.what;
   struct vc_error error;
+  begin_call(journal);
   int n = read_rows(relay, &error);
   tell_age(relay, n);
   int is_probe = n == 0 && relay->is_unproven;
+  begin_call(journal);
   int status = n > 0 || is_probe ? send_rows(relay, n, &error) : n;
+  end_call(journal);
   if (status < 0) {
     vc_metric_add(journal->relay_slots, RELAY_ERRORS, 1);
     vc_health_set(journal->settings.health, what, error.text);

@@ -47,6 +47,7 @@ struct vc_journal {
   _Atomic int64_t relayed_upto; // rows up to this id may go; release: they are in the sink
   _Atomic int64_t bytes;        // of rows in the outbox
   _Atomic int64_t rows;
+  _Atomic uint64_t relay_call_ns; // since when the relay is at a call that may block; 0: it is not
   /* guarded by the mutex */
   pthread_mutex_t mutex;
   pthread_cond_t changed; // a commit, or the stop

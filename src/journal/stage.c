@@ -507,6 +507,13 @@ void vc_journal_destroy(struct vc_journal **journal)
   }
 }
 
+int vc_journal_is_relay_stuck(const struct vc_journal *journal, uint32_t silent_ms)
+{
+  uint64_t since_ns = atomic_load_explicit(&journal->relay_call_ns, memory_order_relaxed);
+  uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
+  return since_ns != 0 && now_ns > since_ns && now_ns - since_ns > silent_ms * VC_NS_PER_MS;
+}
+
 const char *vc_journal_refusal(const struct vc_journal *journal)
 {
   return atomic_load_explicit(&journal->bytes, memory_order_relaxed) >=

@@ -127,6 +127,12 @@ static int authorize(void *context, const struct vc_ingest_claim *claim, const c
                                         times, why);
 }
 
+static const char *stuck(void *context, uint32_t silent_ms)
+{
+  const struct pipeline *pipeline = context;
+  return vc_journal_is_relay_stuck(pipeline->journal, silent_ms) ? "journal-relay" : NULL;
+}
+
 static int has_room(void *context)
 {
   const struct pipeline *pipeline = context;
@@ -361,6 +367,7 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
                               .clock = &vc_clock_system,
                               .metrics = pipeline->metrics,
                               .health = pipeline->health,
+                              .stuck = stuck,
                               .has_room = has_room,
                               .adopt = adopt,
                               .context = pipeline,

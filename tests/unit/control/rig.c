@@ -95,6 +95,15 @@ static int has_room(void *context)
   return has;
 }
 
+static const char *stuck(void *context, uint32_t silent_ms)
+{
+  struct rig *rig = context;
+  pthread_mutex_lock(&rig->mutex);
+  const char *name = silent_ms == 5000 ? rig->stuck : NULL;
+  pthread_mutex_unlock(&rig->mutex);
+  return name;
+}
+
 static void adopt(void *context, const struct vc_control_newcomer *newcomer)
 {
   struct rig *rig = context;
@@ -166,6 +175,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
                                                .clock = &vc_clock_system,
                                                .metrics = rig->metrics,
                                                .health = rig->health,
+                                               .stuck = stuck,
                                                .has_room = has_room,
                                                .adopt = adopt,
                                                .context = rig};

@@ -181,6 +181,23 @@ static void test_paths(void **state)
   }
 }
 
+static void set_stuck(const char *name)
+{
+  pthread_mutex_lock(&rig->mutex);
+  rig->stuck = name;
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+// A thread that is no stage's worker, and that hangs, is named as they are.
+static void test_whoever_hangs_is_named(void **state)
+{
+  set_stuck("journal-relay");
+  expect("GET", "/healthz", 503);
+  assert_non_null(strstr(rig->body, "worker journal-relay has been silent for more than 5 s"));
+  set_stuck(NULL);
+  expect("GET", "/healthz", 200);
+}
+
 static void expect_allow(const char *method, const char *target, const char *allow)
 {
   char line[64];
@@ -326,6 +343,7 @@ int main(void)
       cmocka_unit_test(test_a_malformed_path),
       cmocka_unit_test(test_dot_segments_lead_nowhere_else),
       cmocka_unit_test(test_paths),
+      cmocka_unit_test(test_whoever_hangs_is_named),
       cmocka_unit_test(test_methods),
       cmocka_unit_test(test_a_sockets_path_without_a_handshake),
       cmocka_unit_test(test_a_viewer_comes),

@@ -28,6 +28,7 @@ void rig_init(struct rig *rig)
   snprintf(rig->path, sizeof rig->path, "%s", folder_file(&rig->folder, "journal.db"));
   rig->options.journal_path = rig->path;
   pthread_mutex_init(&rig->mutex, NULL);
+  pthread_cond_init(&rig->changed, NULL);
 }
 
 void rig_fini(struct rig *rig)
@@ -41,6 +42,7 @@ void rig_fini(struct rig *rig)
   }
   free(rig->kept);
   pthread_mutex_destroy(&rig->mutex);
+  pthread_cond_destroy(&rig->changed);
   folder_remove(&rig->folder);
   assert_int_equal(n_unnamed, 0);
 }
@@ -60,6 +62,9 @@ static int keep(void *context, const struct vc_journal_row *rows, size_t n_rows,
 {
   struct rig *rig = context;
   pthread_mutex_lock(&rig->mutex);
+  while (rig->is_hanging) {
+    pthread_cond_wait(&rig->changed, &rig->mutex);
+  }
   int is_refusing = rig->is_refusing;
   size_t n_bytes = (rig->n_kept + n_rows + 1) * sizeof(char *);
   char **kept = is_refusing ? NULL : realloc(rig->kept, n_bytes);
@@ -117,21 +122,28 @@ size_t rig_stop(struct rig *rig, uint32_t flush_ms)
   return n;
 }
 
-static void set_refusing(struct rig *rig, int is_refusing)
+static void set_sink(struct rig *rig, int is_refusing, int is_hanging)
 {
   pthread_mutex_lock(&rig->mutex);
   rig->is_refusing = is_refusing;
+  rig->is_hanging = is_hanging;
+  pthread_cond_broadcast(&rig->changed);
   pthread_mutex_unlock(&rig->mutex);
+}
+
+void rig_hang(struct rig *rig)
+{
+  set_sink(rig, 0, 1);
 }
 
 void rig_refuse(struct rig *rig)
 {
-  set_refusing(rig, 1);
+  set_sink(rig, 1, 0);
 }
 
 void rig_accept(struct rig *rig)
 {
-  set_refusing(rig, 0);
+  set_sink(rig, 0, 0);
 }
 
 void rig_pause(void)

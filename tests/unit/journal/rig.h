@@ -24,11 +24,13 @@ struct rig {
   int log_fd, stderr_fd; // while the log is kept
   /* guarded by the mutex */
   pthread_mutex_t mutex;
+  pthread_cond_t changed;
   char **kept; // what the sink was given, in order
   size_t n_kept, n_batches;
   size_t n_refused;
   size_t n_unnamed; // rows that did not say whose they are
   int is_refusing;  // the sink takes nothing
+  int is_hanging;   // the sink does not return
 };
 
 void rig_init(struct rig *rig);
@@ -40,6 +42,7 @@ void rig_create(struct rig *rig); // without the start
 // Returns: what vc_journal_stop says.
 size_t rig_stop(struct rig *rig, uint32_t flush_ms);
 
+void rig_hang(struct rig *rig); // until it is to refuse or to accept
 void rig_refuse(struct rig *rig);
 void rig_accept(struct rig *rig);
 

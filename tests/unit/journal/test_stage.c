@@ -106,6 +106,31 @@ static void test_the_sink_is_away_and_returns(void **state)
   assert_int_equal(rig_n_finals(&rig, "demo", E1, 2), 1);
 }
 
+static void wait_stuck(int wanted)
+{
+  for (int i = 0; i < RIG_PATIENCE_MS && vc_journal_is_relay_stuck(rig.journal, 20) != wanted;
+       i++) {
+    rig_pause();
+  }
+  assert_int_equal(vc_journal_is_relay_stuck(rig.journal, 20), wanted);
+}
+
+// A sink that hangs is told; one that is away, though it is asked again and again, is not.
+static void test_a_sink_that_hangs_is_told(void **state)
+{
+  rig_hang(&rig);
+  rig_start(&rig);
+  rig_final(&rig, "demo", E1, 1);
+  wait_stuck(1);
+  assert_false(rig_is_degraded(&rig, "database", NULL));
+  rig_refuse(&rig);
+  rig_wait_degraded(&rig, "database", 1);
+  wait_stuck(0);
+  rig_accept(&rig);
+  rig_wait_kept(&rig, 1);
+  wait_stuck(0);
+}
+
 // Whoever made the sink found it away, and nobody has said a word since.
 static void test_the_sink_returns_before_the_first_row(void **state)
 {
@@ -321,6 +346,7 @@ int main(void)
       WITH_RIG(test_a_group_is_one_commit),
       WITH_RIG(test_batches_are_bounded),
       WITH_RIG(test_the_sink_is_away_and_returns),
+      WITH_RIG(test_a_sink_that_hangs_is_told),
       WITH_RIG(test_the_sink_returns_before_the_first_row),
       WITH_RIG(test_what_is_not_in_the_sink_is_told),
       WITH_RIG(test_stop_with_the_sink_away_keeps_the_rows),
