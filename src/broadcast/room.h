@@ -93,7 +93,8 @@ struct viewer {
   int is_behind;          // it was blocked: partials that were overtaken are passed over
   int has_left;           // the ring, until the answer that brings it back
   int must_read;          // there was more than a turn's share
-  uint8_t n_missed_pongs;
+  uint8_t n_missed_pongs; // to pings that have left
+  int is_ping_late;       // the last one had not left an interval after it was due
   int is_exempt;
   int is_closing; // it is in worker_state.closing
   uint16_t n_control, control_from;
@@ -107,6 +108,10 @@ struct viewer {
   uint32_t head_from;
   struct vc_answer *answer;
   size_t answer_at;
+  uint64_t n_sent;      // bytes handed to the kernel
+  uint64_t ping_end;    // n_sent behind the last ping, UINT64_MAX while that is in `control`
+  uint64_t n_gone;      // of n_sent, that were out of the kernel's buffer when it was looked at
+  uint64_t gone_ns;     // when n_gone had grown
   uint64_t blocked_ns;  // since when it takes nothing, 0: it took what came last
   uint64_t deadline_ns; // ping, or the end of a close
   struct vc_ws_parser parser;
@@ -160,8 +165,9 @@ void viewer_read(struct vc_worker *worker, struct viewer *viewer);
 void viewer_tick(struct vc_worker *worker);
 // 1 while there is something for the viewer that it has not taken.
 int viewer_has_unsent(const struct viewer *viewer);
-void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void *payload,
-                    size_t size);
+// Returns: 0, or -1: there is no room for it.
+int viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void *payload,
+                   size_t size);
 void viewer_leave_retry(struct vc_worker *worker);
 // Frees the session when it has no viewer any more.
 void broadcast_session_release(struct vc_worker *worker, struct session *session);

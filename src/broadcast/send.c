@@ -146,8 +146,11 @@ static void given(struct vc_worker *worker, struct viewer *viewer, const struct 
 }
 
 // An idle viewer keeps no memory for its next ping.
-static void control_free(struct viewer *viewer)
+static void control_sent(struct viewer *viewer)
 {
+  if (viewer->ping_end == UINT64_MAX) {
+    viewer->ping_end = viewer->n_sent;
+  }
   free(viewer->control);
   viewer->control = NULL;
   viewer->n_control = viewer->control_from = 0;
@@ -168,10 +171,11 @@ static void account(struct vc_worker *worker, struct viewer *viewer, struct batc
     size_t size = batch->iovecs[i].iov_len;
     size_t taken = sent < size ? sent : size;
     sent -= taken;
+    viewer->n_sent += taken;
     if (message == NULL) {
       viewer->control_from = (uint16_t)(viewer->control_from + taken);
       if (viewer->control_from == viewer->n_control) {
-        control_free(viewer);
+        control_sent(viewer);
       }
       continue;
     }

@@ -1,7 +1,9 @@
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -266,14 +268,14 @@ static void control_keep_begun(struct viewer *viewer)
   }
 }
 
-void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void *payload,
-                    size_t size)
+int viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void *payload,
+                   size_t size)
 {
   if (viewer->control == NULL) {
     viewer->control = malloc(CONTROL_MAX);
   }
   if (viewer->control == NULL || viewer->n_control + 2 + size > CONTROL_MAX) {
-    return; // it sends pings and does not read the answers
+    return -1; // it sends pings and does not read the answers
   }
   uint8_t *to = viewer->control + viewer->n_control;
   size_t n = vc_ws_print_header(to, opcode, size, NULL);
@@ -281,6 +283,7 @@ void viewer_control(struct viewer *viewer, enum vc_ws_opcode opcode, const void 
     memcpy(to + n, payload, size);
   }
   viewer->n_control = (uint16_t)(viewer->n_control + n + size);
+  return 0;
 }
 
 // What a viewer that takes nothing has begun to receive and the close frame behind it find room in
@@ -408,22 +411,94 @@ static void ready(struct vc_worker *worker, struct vc_watch *watch, uint32_t eve
 
 // --- time
 
+static void close_slow(struct vc_worker *worker, struct viewer *viewer)
+{
+  vc_metric_add(vc_worker_slots(worker), SLOW_CLOSED, 1);
+  viewer_close(worker, viewer, 4008, "too slow");
+}
+
+static int is_over(const struct vc_worker *worker, uint64_t since_ns)
+{
+  const struct worker_state *state = vc_worker_state(worker);
+  uint64_t limit_ms = (uint64_t)state->broadcast->settings.options->slow_viewer_timeout_ms;
+  return vc_worker_now_ns(worker) >= since_ns + limit_ms * VC_NS_PER_MS;
+}
+
+// What was handed to the kernel and has left it: the rest waits for the viewer to take more.
+static uint64_t count_gone(const struct viewer *viewer)
+{
+  int n_unsent = 0;
+  int status = ioctl(viewer->watch.fd, SIOCOUTQNSD, &n_unsent);
+  return status == 0 && n_unsent > 0 && (uint64_t)n_unsent < viewer->n_sent
+             ? viewer->n_sent - (uint64_t)n_unsent
+             : viewer->n_sent;
+}
+
+enum due { PING, LATE_PING, NO_PONG, TOO_SLOW };
+
+// A ping behind what the viewer is slow to take has not been asked yet: the time for its answer
+// begins when it is found to have left. A viewer that takes nothing meanwhile is too slow.
+static enum due look_at_ping(const struct vc_worker *worker, struct viewer *viewer)
+{
+  const struct worker_state *state = vc_worker_state(worker);
+  if (viewer->n_missed_pongs == 0) {
+    return PING;
+  }
+  uint64_t n_gone = count_gone(viewer);
+  int was_late = viewer->is_ping_late;
+  viewer->is_ping_late = viewer->ping_end > n_gone;
+  if (!viewer->is_ping_late && was_late) {
+    return LATE_PING;
+  }
+  if (!viewer->is_ping_late) {
+    int limit = (int)state->broadcast->settings.options->pong_timeout;
+    return viewer->n_missed_pongs >= limit ? NO_PONG : PING;
+  }
+  if (!was_late || n_gone > viewer->n_gone) {
+    viewer->n_gone = n_gone;
+    viewer->gone_ns = vc_worker_now_ns(worker);
+  }
+  return is_over(worker, viewer->gone_ns) ? TOO_SLOW : LATE_PING;
+}
+
+static void look_again(struct vc_worker *worker, struct viewer *viewer)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  DL_DELETE2(state->pings, viewer, prev_timed, next_timed);
+  time_ping(worker, viewer);
+}
+
+static void ping(struct vc_worker *worker, struct viewer *viewer)
+{
+  if (viewer_control(viewer, VC_WS_PING, NULL, 0) == 0) {
+    viewer->n_missed_pongs++;
+    viewer->ping_end = UINT64_MAX;
+    viewer->is_ping_late = 0;
+    viewer_flush(worker, viewer);
+  }
+}
+
 static void ping_when_due(struct vc_worker *worker)
 {
   struct worker_state *state = vc_worker_state(worker);
-  const struct vc_broadcast_options *options = state->broadcast->settings.options;
   while (state->pings != NULL && state->pings->deadline_ns <= vc_worker_now_ns(worker)) {
     struct viewer *viewer = state->pings;
-    if (viewer->n_missed_pongs >= options->pong_timeout) {
+    switch (look_at_ping(worker, viewer)) {
+    case PING:
+      look_again(worker, viewer);
+      ping(worker, viewer);
+      break;
+    case LATE_PING:
+      look_again(worker, viewer);
+      break;
+    case NO_PONG:
       vc_metric_add(vc_worker_slots(worker), HEARTBEAT_TIMEOUTS, 1);
       viewer_close(worker, viewer, 4009, "no pong");
-      continue;
+      break;
+    case TOO_SLOW:
+      close_slow(worker, viewer);
+      break;
     }
-    DL_DELETE2(state->pings, viewer, prev_timed, next_timed);
-    time_ping(worker, viewer);
-    viewer->n_missed_pongs++;
-    viewer_control(viewer, VC_WS_PING, NULL, 0);
-    viewer_flush(worker, viewer);
   }
 }
 
@@ -433,14 +508,6 @@ static void give_up_closing(struct vc_worker *worker)
   while (state->closing != NULL && state->closing->deadline_ns <= vc_worker_now_ns(worker)) {
     viewer_destroy(worker, state->closing);
   }
-}
-
-static int is_too_slow(const struct worker_state *state, const struct viewer *viewer,
-                       uint64_t now_ns)
-{
-  uint64_t limit_ms = (uint64_t)state->broadcast->settings.options->slow_viewer_timeout_ms;
-  return viewer->is_blocked && viewer->stage < CLOSING &&
-         now_ns >= viewer->blocked_ns + limit_ms * VC_NS_PER_MS;
 }
 
 // A token that was valid when the session began is good until its end.
@@ -471,9 +538,8 @@ void viewer_tick(struct vc_worker *worker)
     if (viewer->stage == ASKING) {
       viewer_ask(worker, viewer);
     }
-    if (is_too_slow(state, viewer, vc_worker_now_ns(worker))) {
-      vc_metric_add(vc_worker_slots(worker), SLOW_CLOSED, 1);
-      viewer_close(worker, viewer, 4008, "too slow");
+    if (viewer->is_blocked && viewer->stage < CLOSING && is_over(worker, viewer->blocked_ns)) {
+      close_slow(worker, viewer);
     } else if (has_expired(viewer, now_ms)) {
       vc_metric_add(vc_worker_slots(worker), EXPIRED_CLOSED, 1);
       viewer_close(worker, viewer, 4001, "the token has expired");

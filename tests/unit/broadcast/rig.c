@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 
 size_t rig_n_writes;
 static size_t room_of[FDS_MAX];
+static int held_of[FDS_MAX];
 
 ssize_t __real_send(int fd, const void *bytes, size_t size, int flags);
 ssize_t __wrap_send(int fd, const void *bytes, size_t size, int flags);
@@ -56,6 +58,15 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *header, int flags)
     room -= iovec->iov_len;
   }
   return took(fd, __real_sendmsg(fd, &cut, flags));
+}
+
+int __wrap_ioctl(int fd, unsigned long request, int *n_bytes);
+
+int __wrap_ioctl(int fd, unsigned long request, int *n_bytes)
+{
+  assert_int_equal(request, SIOCOUTQNSD);
+  *n_bytes = held_of[fd];
+  return 0;
 }
 
 // --- the rig
@@ -170,6 +181,7 @@ struct peer *rig_come(struct rig *rig, const char *slug, struct vc_position sinc
   assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
   assert_true(pair[1] < FDS_MAX);
   room_of[pair[1]] = SIZE_MAX;
+  held_of[pair[1]] = 0;
   peer->fd = pair[0];
   peer->theirs = pair[1];
   peer->worker = (uint32_t)(rig->n_peers % rig->n_workers); // they go round
@@ -200,6 +212,11 @@ struct peer *rig_watch(struct rig *rig, const char *slug, int64_t epoch, uint64_
 void rig_stall(struct peer *peer, size_t n_bytes)
 {
   room_of[peer->theirs] = n_bytes;
+}
+
+void rig_hold(struct peer *peer, int n_bytes)
+{
+  held_of[peer->theirs] = n_bytes;
 }
 
 void rig_take(struct rig *rig, struct peer *peer, size_t n_bytes)

@@ -59,6 +59,8 @@ struct peer *rig_watch(struct rig *rig, const char *slug, int64_t epoch, uint64_
 // so to the stage as the kernel would.
 void rig_stall(struct peer *peer, size_t n_bytes);
 void rig_take(struct rig *rig, struct peer *peer, size_t n_bytes);
+// So many of the bytes that its socket took are still in the kernel, from now on.
+void rig_hold(struct peer *peer, int n_bytes);
 void peer_send(struct peer *peer, enum vc_ws_opcode opcode, const void *payload, size_t size);
 void peer_send_raw(struct peer *peer, const void *bytes, size_t size);
 void peer_hang_up(struct peer *peer);

@@ -211,6 +211,55 @@ static void test_no_pong(void **state)
   assert_int_equal(rig_counter(rig, "ws.heartbeat_timeouts_total"), 1);
 }
 
+// It reads a byte now and then: a ping waits behind a transcript.
+static void test_no_pong_to_a_ping_that_waits_in_the_queue(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *slow = rig_watch(rig, "demo", 1, 0);
+  rig_stall(slow, 1);
+  rig_live(rig, rig_message(VC_MESSAGE_FINAL, "demo", 1, 1, 0, 100));
+  rig_turn(rig);
+  for (int i = 0; i < 8; i++) {
+    rig_pass_ms(rig, 15000);
+    rig_take(rig, slow, 1);
+    peer_expect(slow, "");
+  }
+  rig_take(rig, slow, SIZE_MAX);
+  peer_expect(slow, "F1.1 ping"); // one, its time runs from the next look on
+  rig_pass_ms(rig, 15000);
+  peer_expect(slow, "");
+  rig_pass_ms(rig, 15000);
+  peer_expect(slow, "ping");
+  rig_pass_ms(rig, 15000);
+  peer_expect(slow, "ping");
+  rig_pass_ms(rig, 15000);
+  peer_expect(slow, "close:4009 eof");
+  assert_int_equal(rig_counter(rig, "ws.heartbeat_timeouts_total"), 1);
+  assert_int_equal(rig_counter(rig, "ws.slow_closed_total"), 0);
+}
+
+// The same in the socket's buffer, which has room for more.
+static void test_no_pong_to_a_ping_that_waits_in_the_kernel(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *slow = rig_watch(rig, "demo", 1, 0), *stuck = rig_watch(rig, "demo", 1, 0);
+  rig_say(rig, VC_MESSAGE_FINAL, 1, 0);
+  rig_turn(rig);
+  rig_hold(stuck, 9);
+  for (int held = 9; held > 0; held--) {
+    rig_hold(slow, held);
+    rig_pass_ms(rig, 15000);
+  }
+  peer_expect(slow, "F1.1 ping");
+  peer_send(slow, VC_WS_PONG, "", 0);
+  rig_hold(slow, 0);
+  rig_pass_ms(rig, 15000);
+  peer_expect(slow, "ping");
+  peer_expect(stuck, "F1.1 ping close:4008 eof");
+  assert_int_equal(rig_counter(rig, "ws.heartbeat_timeouts_total"), 0);
+  assert_int_equal(rig_counter(rig, "ws.slow_closed_total"), 1);
+}
+
 static void test_kicked(void **state)
 {
   struct rig *rig = *state;
@@ -366,6 +415,8 @@ int main(void)
       CASE(test_more_than_a_turn_reads),
       CASE(test_pings_that_flood),
       CASE(test_no_pong),
+      CASE(test_no_pong_to_a_ping_that_waits_in_the_queue),
+      CASE(test_no_pong_to_a_ping_that_waits_in_the_kernel),
       CASE(test_kicked),
       CASE(test_a_full_lane_to_the_ledger),
       CASE(test_too_many_sessions),
