@@ -481,6 +481,7 @@ int vc_front_start(struct vc_front **front_out, struct vc_address *bound,
 void vc_front_stop(struct vc_front **front)
 {
   if (*front != NULL) {
+    takeover_close_door(&(*front)->bound);
     mg_stop((*front)->civetweb);
     library_leave();
     free(*front);

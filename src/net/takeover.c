@@ -43,6 +43,18 @@ static void prepare(void)
   }
 }
 
+// Returns: 0 or -1.
+static int get_local_end(int fd, struct vc_address *end)
+{
+  struct sockaddr_storage storage;
+  socklen_t size = sizeof storage;
+  if (getsockname(fd, (struct sockaddr *)&storage, &size) != 0) {
+    return -1;
+  }
+  vc_address_from_socket((struct sockaddr *)&storage, end);
+  return 0;
+}
+
 static int is_it(int fd, const struct vc_address *peer, uint16_t local_port)
 {
   struct sockaddr_storage storage;
@@ -55,12 +67,7 @@ static int is_it(int fd, const struct vc_address *peer, uint16_t local_port)
   if (found.port != peer->port || !vc_address_equal(&found, peer)) {
     return 0;
   }
-  size = sizeof storage;
-  if (getsockname(fd, (struct sockaddr *)&storage, &size) != 0) {
-    return 0;
-  }
-  vc_address_from_socket((struct sockaddr *)&storage, &found);
-  return found.port == local_port;
+  return get_local_end(fd, &found) == 0 && found.port == local_port;
 }
 
 struct search {
@@ -125,6 +132,19 @@ const char *takeover_trouble(int status)
   return status == TAKEOVER_AMBIGUOUS       ? "two connections fit"
          : status == TAKEOVER_NO_DESCRIPTOR ? "no descriptor"
                                             : "the connection has gone";
+}
+
+void takeover_close_door(const struct vc_address *bound)
+{
+  for (int fd = 3; fd < end_fd; fd++) {
+    struct vc_address end;
+    int listens = 0;
+    socklen_t size = sizeof listens;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens &&
+        get_local_end(fd, &end) == 0 && end.port == bound->port && vc_address_equal(&end, bound)) {
+      shutdown(fd, SHUT_RDWR);
+    }
+  }
 }
 
 // A connection of our own through all of it: what is sent after the theft must arrive, and the

@@ -17,3 +17,6 @@ enum {
 int takeover_steal(const struct vc_address *peer, uint16_t local_port);
 // Returns: what the status means, a constant that fits into a close's reason.
 const char *takeover_trouble(int status);
+// Nothing is accepted at that address any more, and who waits for its connections does so no more:
+// Civetweb would look for its own end only every 2 s.
+void takeover_close_door(const struct vc_address *bound);
