@@ -136,6 +136,9 @@ int vc_control_start(struct vc_control **control_out, struct vc_address *http,
   }
   pthread_mutex_init(&control->mutex, NULL);
   control->settings = *settings;
+  if (control->settings.stored_max == 0) {
+    control->settings.stored_max = STORED_MAX;
+  }
   control->started_ms = vc_clock_unix_ms(settings->clock);
   const struct vc_front_settings viewers = {.listen = settings->options->http_listen,
                                             .n_workers = VIEWERS_WORKERS,

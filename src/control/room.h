@@ -10,7 +10,7 @@
 #include <verbacast/wire/text.h>
 
 #define QUERY_TIMEOUT_MS 2000
-#define TRANSCRIPT_MAX 200000 // finals in one answer
+#define STORED_MAX 200000 // finals from the store in one answer
 #define TOKEN_MAX 4096
 
 enum door { VIEWERS_DOOR, ADMIN_DOOR };

@@ -37,7 +37,7 @@ static long add_from_store(struct vc_control *control, const char *slug, struct 
   }
   long n = -1;
   if (vc_store_open_existing(&store, url, &error) == 0) {
-    n = vc_store_read(store, slug, TRANSCRIPT_MAX, add_stored, document, &error);
+    n = vc_store_read(store, slug, control->settings.stored_max, add_stored, document, &error);
     vc_store_close(&store);
   }
   if (n < 0) {
@@ -101,8 +101,8 @@ static void print(struct call *call, const json_t *held, int is_held_complete,
   long n_stored = add_from_store(call->control, call->slug, &document);
   add_held(held, &document);
   vc_transcript_end(&document.printer);
-  int is_complete =
-      has_store ? n_stored >= 0 && n_stored < TRANSCRIPT_MAX && !has_hole : is_held_complete;
+  long most = call->control->settings.stored_max;
+  int is_complete = has_store ? n_stored >= 0 && n_stored < most && !has_hole : is_held_complete;
   if (held == NULL && n_stored <= 0) {
     vc_respond_error(call->request, n_stored < 0 ? 503 : 404,
                      n_stored < 0 ? "the database cannot be read" : "nothing is known of it");

@@ -176,6 +176,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
                                                .metrics = rig->metrics,
                                                .health = rig->health,
                                                .stuck = stuck,
+                                               .stored_max = RIG_STORED_MAX,
                                                .has_room = has_room,
                                                .adopt = adopt,
                                                .context = rig};

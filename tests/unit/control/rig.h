@@ -10,6 +10,7 @@
 #define RIG_QUERIES (VC_QUERY_UNSENT + 1)
 #define RIG_STAGES 6
 #define RIG_ENVIRONMENT_MAX 8
+#define RIG_STORED_MAX 50 // finals from the store in one answer
 
 enum rig_door { HTTP_DOOR, ADMIN_DOOR };
 

@@ -15,8 +15,6 @@
 
 #include "store_rig.h"
 
-#define TRANSCRIPT_MAX 200000 // finals in one answer
-
 static struct rig *rig;     // no store
 static struct rig *storing; // a store in `folder`
 static struct folder folder;
@@ -368,11 +366,11 @@ static void test_finals_on_their_way_to_the_store(void **state)
 static void test_a_transcript_that_is_too_long_is_not_complete(void **state)
 {
   forget_store();
-  store_finals(1000, 1, TRANSCRIPT_MAX + 1);
+  store_finals(1000, 1, RIG_STORED_MAX + 1);
   rig_reply(storing, VC_QUERY_TRANSCRIPT, (struct rig_reply){.status = 404});
   expect_of(storing, "txt", 200, "false");
-  assert_non_null(strstr(storing->body, "\ns200000\n"));
-  assert_null(strstr(storing->body, "\ns200001\n"));
+  assert_non_null(strstr(storing->body, "\ns50\n"));
+  assert_null(strstr(storing->body, "\ns51\n"));
   forget_store();
 }
 
