@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define WAIT_MS 60000 // for a signal; it is then waited for again
+
 const struct vc_option vc_program_options[] = {
     {"LOG_LEVEL", VC_OPTION_CHOICE, offsetof(struct vc_program_settings, log_level),
      .initial = "info", .choices = "error,warn,info,debug",
@@ -116,6 +118,22 @@ enum vc_program_signal vc_program_wait(uint32_t timeout_ms)
     return VC_PROGRAM_NONE;
   default:
     return VC_PROGRAM_NONE;
+  }
+}
+
+void vc_program_wait_for_stop(struct vc_option_set *set)
+{
+  enum vc_program_signal signal;
+  while ((signal = vc_program_wait(WAIT_MS)) != VC_PROGRAM_STOP) {
+    struct vc_error error;
+    if (signal != VC_PROGRAM_RELOAD) {
+      continue;
+    }
+    if (vc_options_reload_secrets(set, &error) == 0) {
+      vc_log(VC_LOG_INFO, VC_EVENT("secrets.reload"));
+    } else {
+      vc_log(VC_LOG_ERROR, VC_EVENT("secrets.reload"), VC_STR("error", error.text));
+    }
   }
 }
 

@@ -58,6 +58,8 @@ enum vc_program_signal {
 };
 // SIGUSR1 and SIGUSR2 raise and lower the log level here.
 enum vc_program_signal vc_program_wait(uint32_t timeout_ms);
+// Waits for the stop, and reads the secrets again meanwhile.
+void vc_program_wait_for_stop(struct vc_option_set *set);
 
 // Logs that the program ends, and writes out the log.
 void vc_program_end(int status);

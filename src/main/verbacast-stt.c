@@ -26,26 +26,6 @@ static int check(struct vc_option_set *set, const struct settings *settings)
   return VC_EXIT_OK;
 }
 
-static void reload(struct vc_option_set *set)
-{
-  struct vc_error error;
-  if (vc_options_reload_secrets(set, &error) != 0) {
-    vc_log(VC_LOG_ERROR, VC_EVENT("program.reload"), VC_STR("error", error.text));
-  } else {
-    vc_log(VC_LOG_INFO, VC_EVENT("program.reload"));
-  }
-}
-
-static void serve_until_stop(struct vc_option_set *set)
-{
-  enum vc_program_signal signal;
-  while ((signal = vc_program_wait(1000)) != VC_PROGRAM_STOP) {
-    if (signal == VC_PROGRAM_RELOAD) {
-      reload(set);
-    }
-  }
-}
-
 static int serve(struct vc_option_set *set, struct vc_sttd *sttd, const struct vc_address *bound)
 {
   struct vc_error error;
@@ -54,7 +34,7 @@ static int serve(struct vc_option_set *set, struct vc_sttd *sttd, const struct v
   }
   const struct vc_program_address address = {"stt", *bound};
   vc_program_ready(&address, 1);
-  serve_until_stop(set);
+  vc_program_wait_for_stop(set);
   if (vc_sttd_stop(sttd, DRAIN_MS) != 0) {
     vc_log(VC_LOG_WARN, VC_EVENT("program.drain"), VC_STR("why", "not all was heard in time"));
   }

@@ -1,6 +1,4 @@
 // verbacast, the node: options, then the pipeline until a signal.
-#include <verbacast/base/log.h>
-
 #include <stdio.h>
 
 #include "node_options.h"
@@ -20,19 +18,6 @@ static int check_config(struct vc_option_set *set, const struct node_options *op
   return VC_EXIT_OK;
 }
 
-static void wait_for_stop(struct vc_option_set *set)
-{
-  enum vc_program_signal signal;
-  while ((signal = vc_program_wait(60000)) != VC_PROGRAM_STOP) {
-    struct vc_error error = {.text = ""};
-    if (signal == VC_PROGRAM_RELOAD) {
-      int status = vc_options_reload_secrets(set, &error);
-      vc_log(status == 0 ? VC_LOG_INFO : VC_LOG_ERROR, VC_EVENT("secrets.reload"),
-             VC_STR("trouble", error.text));
-    }
-  }
-}
-
 static int run(struct vc_option_set *set, const struct node_options *options,
                const struct vc_program_settings *program)
 {
@@ -47,7 +32,7 @@ static int run(struct vc_option_set *set, const struct node_options *options,
   const struct vc_program_address addresses[] = {
       {"http", bound.http}, {"rtmp", bound.rtmp}, {"admin", bound.admin}};
   vc_program_ready(addresses, sizeof addresses / sizeof *addresses);
-  wait_for_stop(set);
+  vc_program_wait_for_stop(set);
   pipeline_stop(&pipeline);
   vc_program_end(VC_EXIT_OK);
   return VC_EXIT_OK;

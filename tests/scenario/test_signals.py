@@ -49,6 +49,14 @@ def test_sighup_rotates_a_secret():
             assert first not in node.log() and second not in node.log()
 
 
+def test_sighup_to_the_speech_server():
+    with tempfile.TemporaryDirectory(prefix="vc-signals-") as folder:
+        with harness.stt(STT_API_KEYS=write_secret(folder, "k" * 32)) as stt:
+            reload(stt, 1)
+            os.unlink(os.path.join(folder, "secret"))
+            reload(stt, 2)
+
+
 def test_sigusr_turns_the_log_up_and_down():
     with harness.node(NOWHERE, LOG_LEVEL="info") as node:
         node.signal(signal.SIGUSR1)
