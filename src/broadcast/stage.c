@@ -61,8 +61,9 @@ const struct vc_metric vc_broadcast_metrics[] = {
     [REFUSED] = {"ws.refused_total", VC_METRIC_COUNTER, "viewers",
                  "Viewers refused after their handshake: no room for them or their session."},
     [SESSION_LAG] = {"ws.session_broadcast_lag_ms", VC_METRIC_DISTRIBUTION, "ms",
-                     "From a message being queued to a worker beginning to send it; by session "
-                     "with its name behind a dot, and then count_total is since its viewers came."},
+                     "From a message being queued to the first worker that takes it beginning to "
+                     "send it; by session with its name behind a dot, and then count_total is "
+                     "since its viewers came."},
     [FANOUT] = {"ws.fanout_ms", VC_METRIC_DISTRIBUTION, "ms",
                 "From a message being queued to the send to a worker's last writable viewer."},
     [BROADCAST_LATENCY] = {"ingest.broadcast_latency_ms", VC_METRIC_DISTRIBUTION, "ms",
