@@ -69,8 +69,8 @@ struct usage {
   double memory_bytes; // proportional set size
   size_t n_processes;
 };
-// Waits for its ready line. `environment`: NAME=value, ended by NULL.
-void system_start(struct system *system, const char *const *environment);
+// Waits for its ready line. On loopback, with free ports; `stt` is where its speech peer listens.
+void system_start(struct system *system, const struct vc_address *stt);
 void system_stop(struct system *system);
 void system_stop_all(void); // of whatever runs
 void system_usage(const struct system *system, struct usage *usage);

@@ -24,21 +24,6 @@ struct run {
   struct usage idle; // before the viewers came
 };
 
-static void start_system(struct run *run)
-{
-  char url[64];
-  snprintf(url, sizeof url, "STT_URL=http://127.0.0.1:%u/v2/live", run->speech.address.port);
-  const char *environment[] = {url,
-                               "RTMP_LISTEN=127.0.0.1:0",
-                               "HTTP_LISTEN=127.0.0.1:0",
-                               "ADMIN_LISTEN=127.0.0.1:0",
-                               "HTTP_PORT=0",
-                               "LOG_LEVEL=error",
-                               "DRAIN_DELAY_MS=0",
-                               NULL};
-  system_start(run->system, environment);
-}
-
 static void start(struct run *run, size_t n_viewers)
 {
   size_t n_sessions = (size_t)run->plan->n_sessions;
@@ -46,7 +31,7 @@ static void start(struct run *run, size_t n_viewers)
   publishing_init(&run->publishing, n_sessions);
   viewing_init(&run->viewing, n_viewers, n_sessions, !run->system->is_node);
   run->peer = load_start(&speech_ops, &run->speech);
-  start_system(run);
+  system_start(run->system, &run->speech.address);
   if (run->system->is_node) {
     run->publishing.to = run->system->rtmp;
     run->publishers = load_start(&publishing_ops, &run->publishing);

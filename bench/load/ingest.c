@@ -146,22 +146,6 @@ static void add_figures(struct plan *plan, const char *row, const struct publish
   samples_fini(&first);
 }
 
-static void start(struct system *system, const struct speech *speech)
-{
-  char url[64];
-  snprintf(url, sizeof url, "STT_URL=http://127.0.0.1:%u/v2/live", speech->address.port);
-  const char *environment[] = {url,
-                               "RTMP_LISTEN=127.0.0.1:0",
-                               "HTTP_LISTEN=127.0.0.1:0",
-                               "ADMIN_LISTEN=127.0.0.1:0",
-                               "RTMP_PORT=0",
-                               "HTTP_PORT=0",
-                               "LOG_LEVEL=error",
-                               "DRAIN_DELAY_MS=0",
-                               NULL};
-  system_start(system, environment);
-}
-
 static int run_one(struct plan *plan, struct system *system, const struct aac *aac, size_t n)
 {
   char row[64];
@@ -171,7 +155,7 @@ static int run_one(struct plan *plan, struct system *system, const struct aac *a
   speech_init(&speech, n * 2);
   publishing_init(&publishing, n);
   struct vc_stage *peer = load_start(&speech_ops, &speech);
-  start(system, &speech);
+  system_start(system, &speech.address);
   load_sleep(1); // what a start costs is over
   system_usage(system, &window.idle);
   publishing.to = system->rtmp;

@@ -56,24 +56,24 @@ static void become(char **words, char **environment, const char *folder, int out
   _exit(127);
 }
 
-static char **merge(const char *const *more)
+// What every kind of system is told comes first: the first of a name counts.
+static char **make_environment(const char *stt_url)
 {
-  size_t n = 0, n_more = 0;
+  const char *ours[] = {stt_url,
+                        "RTMP_LISTEN=127.0.0.1:0",
+                        "HTTP_LISTEN=127.0.0.1:0",
+                        "ADMIN_LISTEN=127.0.0.1:0",
+                        "RTMP_PORT=0",
+                        "HTTP_PORT=0",
+                        "LOG_LEVEL=error",
+                        "DRAIN_DELAY_MS=0"};
+  size_t n = 0, n_ours = sizeof ours / sizeof *ours;
   while (environ[n] != NULL) {
     n++;
   }
-  while (more[n_more] != NULL) {
-    n_more++;
-  }
-  char **all = grow(NULL, n + n_more + 1, sizeof *all);
-  size_t at = 0;
-  for (size_t i = 0; i < n_more; i++) {
-    all[at++] = (char *)more[i];
-  }
-  for (size_t i = 0; i < n; i++) {
-    all[at++] = environ[i];
-  }
-  all[at] = NULL;
+  char **all = grow(NULL, n_ours + n + 1, sizeof *all);
+  memcpy(all, ours, sizeof ours);
+  memcpy(all + n_ours, environ, (n + 1) * sizeof *all);
   return all;
 }
 
@@ -115,9 +115,9 @@ static void wait_ready(struct system *system, int out)
   find_address(line, "admin", &system->admin);
 }
 
-void system_start(struct system *system, const char *const *environment)
+void system_start(struct system *system, const struct vc_address *stt)
 {
-  char *words[WORDS_MAX], *command = strdup(system->command);
+  char stt_url[64], *words[WORDS_MAX], *command = strdup(system->command);
   int out[2];
   size_t slot = 0;
   snprintf(system->folder, sizeof system->folder, "/tmp/verbacast-bench-XXXXXX");
@@ -125,11 +125,12 @@ void system_start(struct system *system, const char *const *environment)
       pipe2(out, O_CLOEXEC) != 0) {
     die("%s cannot be started: %s", system->name, strerror(errno));
   }
-  char **all = merge(environment);
+  snprintf(stt_url, sizeof stt_url, "STT_URL=http://127.0.0.1:%u/v2/live", stt->port);
+  char **environment = make_environment(stt_url);
   pthread_mutex_lock(&mutex);
   system->pid = fork();
   if (system->pid == 0) {
-    become(words, all, system->folder, out[1]);
+    become(words, environment, system->folder, out[1]);
   }
   while (slot + 1 < SYSTEMS_MAX && running[slot] != NULL) {
     slot++;
@@ -137,7 +138,7 @@ void system_start(struct system *system, const char *const *environment)
   running[slot] = system;
   pthread_mutex_unlock(&mutex);
   close(out[1]);
-  free(all);
+  free(environment);
   free(command);
   wait_ready(system, out[0]);
   close(out[0]); // it says nothing more there
