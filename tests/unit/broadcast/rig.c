@@ -71,31 +71,6 @@ int __wrap_ioctl(int fd, unsigned long request, int *n_bytes)
 
 // --- the rig
 
-static uint64_t now_ns(void *context)
-{
-  return ((struct rig *)context)->now_ns;
-}
-
-static int64_t unix_us(void *context)
-{
-  return (int64_t)(((struct rig *)context)->now_ns / 1000);
-}
-
-static int enter_nothing(struct vc_worker *worker, void *config, struct vc_error *error)
-{
-  return 0;
-}
-
-static void handle_nothing(struct vc_worker *worker, struct vc_item *item)
-{
-  vc_item_destroy(item);
-}
-
-static void leave_nothing(struct vc_worker *worker) {}
-
-static const struct vc_stage_ops nothing = {
-    .name = "hand", .enter = enter_nothing, .handle = handle_nothing, .leave = leave_nothing};
-
 struct rig *rig_create(void (*change)(struct rig *rig))
 {
   struct rig *rig = calloc(1, sizeof *rig);
@@ -105,7 +80,7 @@ struct rig *rig_create(void (*change)(struct rig *rig))
     room_of[i] = SIZE_MAX;
   }
   rig->now_ns = 100 * VC_NS_PER_S;
-  rig->clock = (struct vc_clock){now_ns, unix_us, rig};
+  rig->clock = hand_clock(&rig->now_ns);
   rig->metrics = vc_metrics_create(&rig->clock);
   rig->limits = vc_limits_create(1000, 1000);
   rig->n_workers = 1;
@@ -117,7 +92,7 @@ struct rig *rig_create(void (*change)(struct rig *rig))
   if (change != NULL) {
     change(rig);
   }
-  struct vc_stage_settings inbox = {.ops = &nothing, .n_workers = 1, .clock = &rig->clock};
+  struct vc_stage_settings inbox = {.ops = &hand_inbox, .n_workers = 1, .clock = &rig->clock};
   assert_int_equal(vc_stage_create(&rig->ledger, &inbox, &error), 0);
   struct vc_broadcast_settings settings = {.options = &rig->options,
                                            .n_workers = rig->n_workers,

@@ -15,31 +15,6 @@
 
 // --- the rig
 
-static uint64_t now_ns(void *context)
-{
-  return ((struct rig *)context)->now_ns;
-}
-
-static int64_t unix_us(void *context)
-{
-  return (int64_t)(((struct rig *)context)->now_ns / 1000);
-}
-
-static int enter_nothing(struct vc_worker *worker, void *config, struct vc_error *error)
-{
-  return 0;
-}
-
-static void handle_nothing(struct vc_worker *worker, struct vc_item *item)
-{
-  vc_item_destroy(item);
-}
-
-static void leave_nothing(struct vc_worker *worker) {}
-
-static const struct vc_stage_ops decode_ops = {
-    .name = "decode", .enter = enter_nothing, .handle = handle_nothing, .leave = leave_nothing};
-
 static const char *refusal(void *context)
 {
   return ((struct rig *)context)->refusal;
@@ -55,7 +30,7 @@ static int authorize(void *context, const struct vc_ingest_claim *claim, const c
 void rig_init(struct rig *rig)
 {
   *rig = (struct rig){.n_workers = 2, .now_ns = 1000 * VC_NS_PER_S};
-  rig->clock = (struct vc_clock){now_ns, unix_us, rig};
+  rig->clock = hand_clock(&rig->now_ns);
   rig->options = (struct vc_ingest_options){.rtmp_listen = "127.0.0.1:0",
                                             .session_resume_ms = 30000,
                                             .ingest_idle_timeout_ms = 15000,
@@ -72,7 +47,7 @@ void rig_start(struct rig *rig)
   rig->metrics = vc_metrics_create(&rig->clock);
   assert_int_equal(vc_stage_create(&rig->decode,
                                    &(struct vc_stage_settings){
-                                       .ops = &decode_ops, .n_workers = 1, .clock = &rig->clock},
+                                       .ops = &hand_inbox, .n_workers = 1, .clock = &rig->clock},
                                    &error),
                    0);
   struct vc_ingest_settings settings = {.options = &rig->options,

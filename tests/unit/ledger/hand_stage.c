@@ -359,3 +359,35 @@ void vc_worker_unwatch(struct vc_worker *worker, struct vc_watch *watch)
   DL_DELETE(worker->watched, slot);
   free(slot);
 }
+
+// --- what stands beside the stage under test
+
+static int enter_nothing(struct vc_worker *worker, void *config, struct vc_error *error)
+{
+  return 0;
+}
+
+static void handle_nothing(struct vc_worker *worker, struct vc_item *item)
+{
+  vc_item_destroy(item);
+}
+
+static void leave_nothing(struct vc_worker *worker) {}
+
+const struct vc_stage_ops hand_inbox = {
+    .name = "hand", .enter = enter_nothing, .handle = handle_nothing, .leave = leave_nothing};
+
+static uint64_t shown_ns(void *context)
+{
+  return *(const uint64_t *)context;
+}
+
+static int64_t shown_unix_us(void *context)
+{
+  return (int64_t)(*(const uint64_t *)context / 1000);
+}
+
+struct vc_clock hand_clock(uint64_t *now_ns)
+{
+  return (struct vc_clock){shown_ns, shown_unix_us, now_ns};
+}

@@ -7,6 +7,11 @@
 
 #define HAND_UNBOUNDED SIZE_MAX
 
+// Of a stage that only has an inbox: the test takes what lies in it.
+extern const struct vc_stage_ops hand_inbox;
+// A clock that shows what the test wrote there, which is its Unix time too.
+struct vc_clock hand_clock(uint64_t *now_ns);
+
 // 1 while a stage turns: what it does then is the room's own doing.
 extern int hand_is_turning;
 // How many events of the kernel's were served: a stage at rest has none.

@@ -21,27 +21,11 @@ static int64_t unix_us(void *context)
   return ((struct rig *)context)->unix_us;
 }
 
-static int enter_nothing(struct vc_worker *worker, void *config, struct vc_error *error)
-{
-  (void)worker;
-  (void)config;
-  (void)error;
-  return 0;
-}
-
-static void leave_nothing(struct vc_worker *worker)
-{
-  (void)worker;
-}
-
-static const struct vc_stage_ops nothing = {
-    .name = "hand", .enter = enter_nothing, .leave = leave_nothing};
-
 static struct vc_stage *make_inbox(struct rig *rig, uint32_t n_workers)
 {
   struct vc_stage *stage;
   struct vc_stage_settings settings = {
-      .ops = &nothing, .n_workers = n_workers, .clock = &rig->clock};
+      .ops = &hand_inbox, .n_workers = n_workers, .clock = &rig->clock};
   assert_int_equal(vc_stage_create(&stage, &settings, NULL), 0);
   return stage;
 }
