@@ -205,8 +205,7 @@ static void answer_viewers(struct vc_worker *worker, struct vc_query *query)
     vc_text_add(&text, "}");
   }
   vc_text_add(&text, "}");
-  struct vc_buffer *reply = text.has_failed ? NULL : vc_buffer_copy(text.at, text.size);
-  vc_text_fini(&text);
+  struct vc_buffer *reply = vc_text_take(&text);
   vc_query_answer(query, reply != NULL ? 200 : 503, reply);
 }
 

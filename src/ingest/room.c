@@ -2,6 +2,7 @@
 
 #include <verbacast/base/log.h>
 #include <verbacast/flow/query.h>
+#include <verbacast/wire/text.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,25 +109,16 @@ static void answer_publishers(struct vc_worker *worker, struct vc_query *query)
 {
   static const char *const codecs[] = {"aac", "mp3", "opus"};
   struct worker_state *state = vc_worker_state(worker);
-  char *text = NULL;
-  size_t size = 0;
-  FILE *out = open_memstream(&text, &size);
-  struct vc_buffer *reply = NULL;
-  if (out != NULL) {
-    int n = 0;
-    fputc('{', out);
-    for (struct session *session = state->sessions; session != NULL; session = session->hh.next) {
-      // A slug and an address need no escapes.
-      fprintf(out, "%s\"%s\":{\"address\":\"%s\",\"connected\":%s,\"codec\":\"%s\"}",
-              n++ > 0 ? "," : "", session->slug, session->address,
-              session->publisher != NULL ? "true" : "false", codecs[session->codec]);
-    }
-    fputc('}', out);
-    if (fclose(out) == 0) {
-      reply = vc_buffer_copy(text, size);
-    }
-    free(text);
+  struct vc_text text = {0};
+  vc_text_add(&text, "{");
+  for (struct session *session = state->sessions; session != NULL; session = session->hh.next) {
+    // A slug and an address need no escapes.
+    vc_text_format(&text, "%s\"%s\":{\"address\":\"%s\",\"connected\":%s,\"codec\":\"%s\"}",
+                   session == state->sessions ? "" : ",", session->slug, session->address,
+                   session->publisher != NULL ? "true" : "false", codecs[session->codec]);
   }
+  vc_text_add(&text, "}");
+  struct vc_buffer *reply = vc_text_take(&text);
   vc_query_answer(query, reply != NULL ? 200 : 503, reply);
 }
 

@@ -33,8 +33,7 @@ static void answer_sessions(struct ledger *ledger, struct vc_query *query)
     print_session(&text, session);
   }
   vc_text_add(&text, "]");
-  struct vc_buffer *reply = text.has_failed ? NULL : vc_buffer_copy(text.at, text.size);
-  vc_text_fini(&text);
+  struct vc_buffer *reply = vc_text_take(&text);
   vc_query_answer(query, reply != NULL ? 200 : 503, reply);
 }
 

@@ -95,9 +95,7 @@ static struct vc_buffer *print(const struct vc_record_fields *fields)
 {
   struct vc_text text = {0};
   vc_record_print(&text, fields);
-  struct vc_buffer *value = text.has_failed ? NULL : vc_buffer_copy(text.at, text.size);
-  vc_text_fini(&text);
-  return value;
+  return vc_text_take(&text);
 }
 
 static void send_turn(struct ledger *ledger, const struct session *session,

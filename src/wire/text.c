@@ -14,6 +14,13 @@ void vc_text_fini(struct vc_text *text)
   *text = (struct vc_text){0};
 }
 
+struct vc_buffer *vc_text_take(struct vc_text *text)
+{
+  struct vc_buffer *buffer = text->has_failed ? NULL : vc_buffer_copy(text->at, text->size);
+  vc_text_fini(text);
+  return buffer;
+}
+
 static int reserve(struct vc_text *text, size_t size)
 {
   if (text->has_failed) {

@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <verbacast/base/buffer.h>
+
 // A growing text. The first failed allocation marks it: later appends do nothing, and the end asks
 // `has_failed` once.
 struct vc_text {
@@ -14,6 +16,8 @@ struct vc_text {
 };
 
 void vc_text_fini(struct vc_text *text);
+// Gives: what was printed, NULL when there was no memory for it. The text is empty then.
+struct vc_buffer *vc_text_take(struct vc_text *text);
 void vc_text_append(struct vc_text *text, const char *bytes, size_t size);
 void vc_text_add(struct vc_text *text, const char *string);
 __attribute__((format(printf, 2, 3))) void vc_text_format(struct vc_text *text, const char *format,
