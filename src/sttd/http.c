@@ -245,9 +245,10 @@ static void serve_init(struct connection *connection)
   if (check_key(connection) != 0 || check_origin(connection) != 0) {
     return;
   }
-  if (vc_gladia_parse_request(connection->request->body, connection->request->body_size, &asked,
-                              why, sizeof why) != 0) {
-    http_refuse(connection, 400, why);
+  int status = vc_gladia_parse_request(connection->request->body, connection->request->body_size,
+                                       &asked, why, sizeof why);
+  if (status != 0) {
+    refuse(connection, status, why, status == 503 ? "Retry-After: 5\r\n" : "");
     return;
   }
   if (check_languages(connection, &asked) == 0 && check_room(connection) == 0) {

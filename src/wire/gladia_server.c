@@ -21,19 +21,36 @@ struct reading {
   const json_t *root;
   char *why;
   size_t why_size;
-  int has_failed;
+  int status; // of the refusal, 0: none
 };
 
+// The first refusal stands.
+__attribute__((format(printf, 3, 0))) static void
+note_refusal(struct reading *reading, int status, const char *format, va_list arguments)
+{
+  if (reading->status == 0) {
+    vsnprintf(reading->why, reading->why_size, format, arguments);
+    reading->status = status;
+  }
+}
+
+__attribute__((format(printf, 3, 4))) static void refuse_whole(struct reading *reading, int status,
+                                                               const char *format, ...)
+{
+  va_list arguments;
+  va_start(arguments, format);
+  note_refusal(reading, status, format, arguments);
+  va_end(arguments);
+}
+
+// For a field.
 __attribute__((format(printf, 2, 3))) static void refuse(struct reading *reading,
                                                          const char *format, ...)
 {
-  if (!reading->has_failed) {
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(reading->why, reading->why_size, format, arguments);
-    va_end(arguments);
-    reading->has_failed = 1;
-  }
+  va_list arguments;
+  va_start(arguments, format);
+  note_refusal(reading, 422, format, arguments);
+  va_end(arguments);
 }
 
 // A member that the request may leave out: NULL also for null.
@@ -97,11 +114,7 @@ static void check_audio(struct reading *reading, struct vc_gladia_request *reque
 static void read_languages(struct reading *reading, struct vc_gladia_request *request)
 {
   char scratch[SHOWN_MAX + 1];
-  const json_t *config = given(reading->root, "language_config");
-  const json_t *list = given(config, "languages");
-  if (config != NULL && !json_is_object(config)) {
-    refuse(reading, "language_config is %s; allowed: an object", show(config, scratch));
-  }
+  const json_t *list = given(given(reading->root, "language_config"), "languages");
   if (list != NULL && (!json_is_array(list) || json_array_size(list) > VC_GLADIA_LANGUAGES_MAX)) {
     refuse(reading, "language_config.languages is %s; allowed: a list of at most %d codes",
            show(list, scratch), VC_GLADIA_LANGUAGES_MAX);
@@ -119,30 +132,69 @@ static void read_languages(struct reading *reading, struct vc_gladia_request *re
   }
 }
 
-static int wants(struct reading *reading, const char *key, int fallback)
+// A flag that the request may give, of a section or (NULL) of the request itself.
+static int flag_of(struct reading *reading, const char *section, const char *key, int fallback)
 {
-  const json_t *value = given(given(reading->root, "messages_config"), key);
+  const json_t *of = section != NULL ? given(reading->root, section) : reading->root;
+  const json_t *value = given(of, key);
   if (value != NULL && !json_is_boolean(value)) {
     char scratch[SHOWN_MAX + 1];
-    refuse(reading, "messages_config.%s is %s; allowed: true or false", key, show(value, scratch));
+    refuse(reading, "%s%s%s is %s; allowed: true or false", section != NULL ? section : "",
+           section != NULL ? "." : "", key, show(value, scratch));
   }
   return value != NULL ? json_is_true(value) : fallback;
 }
 
+static void check_sections(struct reading *reading)
+{
+  static const char *const sections[] = {"language_config", "messages_config",
+                                         "pre_processing",  "realtime_processing",
+                                         "post_processing", "callback_config"};
+  for (size_t i = 0; i < sizeof sections / sizeof *sections; i++) {
+    const json_t *section = given(reading->root, sections[i]);
+    if (section != NULL && !json_is_object(section)) {
+      char scratch[SHOWN_MAX + 1];
+      refuse(reading, "%s is %s; allowed: an object", sections[i], show(section, scratch));
+    }
+  }
+}
+
+// What makes no difference to this server is still to be what it is elsewhere.
+static void check_other_flags(struct reading *reading)
+{
+  static const struct {
+    const char *section, *key;
+  } flags[] = {{"language_config", "code_switching"},
+               {"messages_config", "receive_pre_processing_events"},
+               {"messages_config", "receive_realtime_processing_events"},
+               {"pre_processing", "audio_enhancer"},
+               {"realtime_processing", "custom_vocabulary"},
+               {"realtime_processing", "custom_spelling"},
+               {"realtime_processing", "translation"},
+               {"realtime_processing", "named_entity_recognition"},
+               {"realtime_processing", "sentiment_analysis"},
+               {"post_processing", "summarization"},
+               {NULL, "callback"}};
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+    flag_of(reading, flags[i].section, flags[i].key, 0);
+  }
+}
+
 static void read_messages(struct reading *reading, struct vc_gladia_request *request)
 {
-  const json_t *config = given(reading->root, "messages_config");
-  if (config != NULL && !json_is_object(config)) {
-    char scratch[SHOWN_MAX + 1];
-    refuse(reading, "messages_config is %s; allowed: an object", show(config, scratch));
+  const struct {
+    const char *key;
+    int fallback, *wants;
+  } flags[] = {{"receive_partial_transcripts", 0, &request->wants_partials},
+               {"receive_final_transcripts", 1, &request->wants_finals},
+               {"receive_speech_events", 1, &request->wants_speech},
+               {"receive_acknowledgments", 1, &request->wants_acks},
+               {"receive_lifecycle_events", 1, &request->wants_lifecycle},
+               {"receive_post_processing_events", 1, &request->wants_post},
+               {"receive_errors", 1, &request->wants_errors}};
+  for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+    *flags[i].wants = flag_of(reading, "messages_config", flags[i].key, flags[i].fallback);
   }
-  request->wants_partials = wants(reading, "receive_partial_transcripts", 0);
-  request->wants_finals = wants(reading, "receive_final_transcripts", 1);
-  request->wants_speech = wants(reading, "receive_speech_events", 1);
-  request->wants_acks = wants(reading, "receive_acknowledgments", 1);
-  request->wants_lifecycle = wants(reading, "receive_lifecycle_events", 1);
-  request->wants_post = wants(reading, "receive_post_processing_events", 1);
-  request->wants_errors = wants(reading, "receive_errors", 1);
 }
 
 static void read_metadata(struct reading *reading, struct vc_gladia_request *request)
@@ -153,7 +205,7 @@ static void read_metadata(struct reading *reading, struct vc_gladia_request *req
   }
   request->metadata = vc_json_print(metadata);
   if (request->metadata == NULL) {
-    refuse(reading, "no memory");
+    refuse_whole(reading, 503, "no memory");
   } else if (!json_is_object(metadata) || strlen(request->metadata) > METADATA_MAX) {
     char scratch[SHOWN_MAX + 1];
     refuse(reading, "custom_metadata is %s; allowed: an object of at most %d bytes",
@@ -169,24 +221,25 @@ int vc_gladia_parse_request(const char *text, size_t size, struct vc_gladia_requ
   json_t *root = vc_json_parse(text, size, &reason);
   struct reading reading = {.root = root, .why = why, .why_size = why_size};
   if (reason == vc_json_no_memory) {
-    refuse(&reading, "%s", reason);
+    refuse_whole(&reading, 503, "%s", reason);
   } else if (!json_is_object(root)) {
-    refuse(&reading, "the body is %s", reason != NULL ? reason : "no JSON object");
+    refuse_whole(&reading, 400, "the body is %s", reason != NULL ? reason : "no JSON object");
   } else {
     check_audio(&reading, request);
     request->endpointing_s = number_of(&reading, "endpointing", 0.4, 0.01, 10);
     request->max_utterance_s =
         number_of(&reading, "maximum_duration_without_endpointing", 5, 5, 60);
+    check_sections(&reading);
     read_languages(&reading, request);
     read_messages(&reading, request);
+    check_other_flags(&reading);
     read_metadata(&reading, request);
   }
   json_decref(root);
-  if (reading.has_failed) {
+  if (reading.status != 0) {
     vc_gladia_request_fini(request);
-    return -1;
   }
-  return 0;
+  return reading.status;
 }
 
 void vc_gladia_request_fini(struct vc_gladia_request *request)

@@ -21,7 +21,8 @@ struct vc_gladia_request {
       wants_errors;
 };
 
-// Returns: 0, or -1 and `why`: names the field, its value and what is allowed.
+// Returns: 0, or the status to refuse it with and `why`: 400 no JSON object, 422 names a field, its
+// value and what is allowed, 503 no memory.
 int vc_gladia_parse_request(const char *text, size_t size, struct vc_gladia_request *request,
                             char *why, size_t why_size);
 void vc_gladia_request_fini(struct vc_gladia_request *request);

@@ -387,10 +387,12 @@ static void test_requests_that_are_refused(void **state)
       {"", 400, "JSON"},
       {"{", 400, "JSON"},
       {"[]", 400, "object"},
-      {"{\"sample_rate\":44100}", 400, "16000 or 8000"},
-      {"{\"encoding\":\"wav/alaw\"}", 400, "wav/pcm"},
-      {"{\"channels\":2}", 400, "channels"},
-      {"{\"endpointing\":99}", 400, "endpointing"},
+      {"{\"sample_rate\":44100}", 422, "16000 or 8000"},
+      {"{\"encoding\":\"wav/alaw\"}", 422, "wav/pcm"},
+      {"{\"channels\":2}", 422, "channels"},
+      {"{\"endpointing\":99}", 422, "endpointing"},
+      {"{\"messages_config\":{\"receive_partial_transcripts\":1}}", 422,
+       "messages_config.receive_partial_transcripts is 1; allowed: true or false"},
       {"{\"language_config\":{\"languages\":[\"en\",\"ru\"]}}", 422, "'ru'"},
   };
   struct rig rig;

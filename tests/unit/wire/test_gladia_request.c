@@ -124,21 +124,26 @@ static void test_our_own_client_is_served(void **state)
   free(text);
 }
 
-static void check_refused(const char *text, const char *expected)
+static void check_refused_with(int status, const char *text, const char *expected)
 {
   struct vc_gladia_request request;
   char why[256] = "";
-  assert_int_equal(vc_gladia_parse_request(text, strlen(text), &request, why, sizeof why), -1);
+  assert_int_equal(vc_gladia_parse_request(text, strlen(text), &request, why, sizeof why), status);
   assert_string_equal(why, expected);
   assert_null(request.metadata);
+}
+
+static void check_refused(const char *text, const char *expected)
+{
+  check_refused_with(422, text, expected);
 }
 
 static void test_bodies_that_are_none(void **state)
 {
   (void)state;
-  check_refused("", "the body is not a JSON object or array");
-  check_refused("{\"a\":", "the body is not a JSON object or array");
-  check_refused("[]", "the body is no JSON object");
+  check_refused_with(400, "", "the body is not a JSON object or array");
+  check_refused_with(400, "{\"a\":", "the body is not a JSON object or array");
+  check_refused_with(400, "[]", "the body is no JSON object");
 }
 
 static void test_refused_audio(void **state)
@@ -208,6 +213,40 @@ static void test_refused_languages(void **state)
   vc_gladia_request_fini(&request);
 }
 
+static void test_refused_flags(void **state)
+{
+  (void)state;
+#define MESSAGES(member) "{\"messages_config\":{" member "}}"
+  static const char *const read[] = {"receive_partial_transcripts",
+                                     "receive_final_transcripts",
+                                     "receive_speech_events",
+                                     "receive_acknowledgments",
+                                     "receive_lifecycle_events",
+                                     "receive_post_processing_events",
+                                     "receive_errors",
+                                     "receive_pre_processing_events",
+                                     "receive_realtime_processing_events"};
+  for (size_t i = 0; i < sizeof read / sizeof *read; i++) {
+    char text[128], why[128];
+    snprintf(text, sizeof text, MESSAGES("\"%s\":\"true\""), read[i]);
+    snprintf(why, sizeof why, "messages_config.%s is \"true\"; allowed: true or false", read[i]);
+    check_refused(text, why);
+  }
+  check_refused(MESSAGES("\"receive_errors\":0"),
+                "messages_config.receive_errors is 0; allowed: true or false");
+  check_refused("{\"messages_config\":[true]}", "messages_config is [true]; allowed: an object");
+  check_refused("{\"messages_config\":true}", "messages_config is true; allowed: an object");
+  check_refused("{\"language_config\":{\"code_switching\":1}}",
+                "language_config.code_switching is 1; allowed: true or false");
+  check_refused("{\"realtime_processing\":{\"translation\":\"no\"}}",
+                "realtime_processing.translation is \"no\"; allowed: true or false");
+  check_refused("{\"post_processing\":false}", "post_processing is false; allowed: an object");
+  check_refused("{\"callback\":\"http://h\"}", "callback is \"http://h\"; allowed: true or false");
+  struct vc_gladia_request request = asked(MESSAGES("\"receive_final_transcripts\":null"));
+  assert_true(request.wants_finals);
+  vc_gladia_request_fini(&request);
+}
+
 // A value of more than fits is cut between characters.
 static void test_long_values_are_cut(void **state)
 {
@@ -241,7 +280,7 @@ static void test_one_reason(void **state)
   struct vc_gladia_request request;
   char why[12] = "";
   check_refused(text, "channels is 2; this server takes 1");
-  assert_int_equal(vc_gladia_parse_request(text, strlen(text), &request, why, sizeof why), -1);
+  assert_int_equal(vc_gladia_parse_request(text, strlen(text), &request, why, sizeof why), 422);
   assert_string_equal(why, "channels is");
 }
 
@@ -346,7 +385,7 @@ static void parse_request(void)
   struct vc_gladia_request request;
   char why[256] = "";
   int status = vc_gladia_parse_request(text, sizeof text - 1, &request, why, sizeof why);
-  assert_int_equal(status, memory_has_failed ? -1 : 0);
+  assert_int_equal(status, memory_has_failed ? 503 : 0);
   assert_string_equal(why, memory_has_failed ? "no memory" : "");
   assert_int_equal(request.metadata != NULL, status == 0);
   vc_gladia_request_fini(&request);
@@ -357,7 +396,8 @@ static void refuse_request(void)
   static const char text[] = "{\"encoding\":\"wav/alaw\"}";
   struct vc_gladia_request request;
   char why[256] = "";
-  assert_int_equal(vc_gladia_parse_request(text, sizeof text - 1, &request, why, sizeof why), -1);
+  int status = vc_gladia_parse_request(text, sizeof text - 1, &request, why, sizeof why);
+  assert_true(status == 422 || (memory_has_failed && status == 503));
   assert_true(memory_has_failed || strstr(why, "wav/alaw") != NULL);
   assert_true(why[0] != '\0');
 }
@@ -393,6 +433,7 @@ int main(void)
       cmocka_unit_test(test_refused_messages),
       cmocka_unit_test(test_refused_times),
       cmocka_unit_test(test_refused_languages),
+      cmocka_unit_test(test_refused_flags),
       cmocka_unit_test(test_long_values_are_cut),
       cmocka_unit_test(test_metadata),
       cmocka_unit_test(test_one_reason),
