@@ -27,7 +27,7 @@ struct vc_sttd_options {
   const char *listen;
   int engine; // auto, sherpa, pocketsphinx
   const char *model;
-  int64_t max_sessions; // 0: by cores and engine
+  int64_t max_sessions; // 0: by cores
   struct vc_secret *api_keys;
 };
 extern const struct vc_option vc_sttd_option_rows[];

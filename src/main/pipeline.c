@@ -4,11 +4,11 @@
 // end, so that each handles what was put to it before it goes.
 #include "pipeline.h"
 
+#include <verbacast/base/cores.h>
 #include <verbacast/base/log.h>
 #include <verbacast/store.h>
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,10 +155,8 @@ static void adopt(void *context, const struct vc_control_newcomer *from)
 
 static uint32_t cores_of_process(void)
 {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  return n > CORES_MAX ? CORES_MAX : n > 0 ? (uint32_t)n : 1;
+  uint32_t n = vc_cores();
+  return n > CORES_MAX ? CORES_MAX : n;
 }
 
 static void pause_ms(int64_t ms)

@@ -1,5 +1,6 @@
 #include "room.h"
 
+#include <verbacast/base/cores.h>
 #include <verbacast/base/log.h>
 #include <verbacast/wire/http.h>
 
@@ -423,7 +424,7 @@ static uint32_t count_workers(const struct vc_stt_settings *settings)
 {
   int64_t n = settings->n_workers > 0 ? settings->n_workers : settings->options->stt_threads;
   if (n <= 0) {
-    n = (sysconf(_SC_NPROCESSORS_ONLN) + 3) / 4;
+    n = (vc_cores() + 3) / 4;
   }
   return n > 0 ? (uint32_t)n : 1;
 }

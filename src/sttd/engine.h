@@ -49,10 +49,9 @@ struct engine {
   char about[256]; // for the log and --check-config: model, version
   size_t n_languages;
   char languages[ENGINE_LANGUAGES_MAX][8];
-  uint32_t sessions_per_core; // what it carries without finals growing late
-  double endpointing_min_s;   // a shorter silence would cut words apart
-  double utterance_max_s;     // a longer segment costs too much or is heard badly
-  int is_fallback;            // it proves the pipeline, its words are not to be relied on
+  double endpointing_min_s; // a shorter silence would cut words apart
+  double utterance_max_s;   // a longer segment costs too much or is heard badly
+  int is_fallback;          // it proves the pipeline, its words are not to be relied on
 };
 
 struct engine_ops {

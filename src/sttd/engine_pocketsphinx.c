@@ -250,7 +250,6 @@ struct engine *engine_pocketsphinx_open(const char *model, struct vc_error *erro
       .name = "pocketsphinx",
       .n_languages = 1,
       .languages = {"en"},
-      .sessions_per_core = 2,
       .endpointing_min_s = 0.2,
       .utterance_max_s = 30,
       .is_fallback = 1,

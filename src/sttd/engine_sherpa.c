@@ -242,7 +242,6 @@ struct engine *engine_sherpa_open(const char *model, struct vc_error *error)
   sherpa->engine = (struct engine){
       .ops = &sherpa_ops,
       .name = "sherpa",
-      .sessions_per_core = 4,
       .endpointing_min_s = 0.2,
       .utterance_max_s = 10,
   };

@@ -1,5 +1,6 @@
 #include "room.h"
 
+#include <verbacast/base/cores.h>
 #include <verbacast/base/log.h>
 
 #include <errno.h>
@@ -13,6 +14,7 @@
 
 #define TICK_MS 250
 #define BACKLOG 512
+#define SESSIONS_PER_CORE 4 // of speech at once without finals growing late
 #define OUTCOMES_PER_TURN 256
 
 struct vc_sttd {
@@ -116,16 +118,10 @@ static const struct vc_stage_ops room_ops = {
 
 // --- making and ending
 
-static uint32_t n_cores(void)
-{
-  long n = sysconf(_SC_NPROCESSORS_ONLN);
-  return n > 0 ? (uint32_t)n : 1;
-}
-
-static uint32_t sessions_max(const struct vc_sttd_options *options, const struct engine *engine)
+static uint32_t sessions_max(const struct vc_sttd_options *options)
 {
   return options->max_sessions > 0 ? (uint32_t)options->max_sessions
-                                   : n_cores() * engine->sessions_per_core;
+                                   : vc_cores() * SESSIONS_PER_CORE;
 }
 
 // Without keys only this machine may come in.
@@ -148,7 +144,7 @@ static int make_pool(struct room *room, struct vc_error *error)
 {
   const struct pool_settings settings = {
       .engine = room->engine,
-      .n_threads = n_cores(),
+      .n_threads = vc_cores(),
       .clock = room->settings.clock,
       .metrics = room->settings.metrics,
   };
@@ -191,7 +187,7 @@ int room_create(struct vc_sttd **sttd_out, struct engine *engine,
   struct room *room = &sttd->room;
   room->settings = *settings;
   room->engine = engine;
-  room->sessions_max = sessions_max(settings->options, engine);
+  room->sessions_max = sessions_max(settings->options);
   room->connections_max = connections_max(room);
   room->listen_fd = -1;
   room->started_ms = vc_clock_unix_ms(settings->clock);
@@ -235,7 +231,7 @@ int vc_sttd_create(struct vc_sttd **sttd, const struct vc_sttd_settings *setting
   if (engine == NULL) {
     return -1;
   }
-  say_engine(engine, sessions_max(settings->options, engine));
+  say_engine(engine, sessions_max(settings->options));
   return room_create(sttd, engine, settings, bound, error);
 }
 
@@ -278,8 +274,8 @@ int vc_sttd_check(const struct vc_sttd_options *options, FILE *out, struct vc_er
   for (size_t i = 0; i < engine->n_languages; i++) {
     fprintf(out, " %s", engine->languages[i]);
   }
-  fprintf(out, "\nsessions: %u on %u recognisers\nAPI keys: %s\n", sessions_max(options, engine),
-          n_cores(), vc_secret_is_set(options->api_keys) ? "set" : "none, loopback only");
+  fprintf(out, "\nsessions: %u on %u recognisers\nAPI keys: %s\n", sessions_max(options),
+          vc_cores(), vc_secret_is_set(options->api_keys) ? "set" : "none, loopback only");
   engine_close(&engine);
   return 0;
 }

@@ -21,7 +21,7 @@ const struct vc_option vc_sttd_option_rows[] = {
     {"STT_MODEL", VC_OPTION_TEXT, FIELD(model), "", "a folder",
      .help = "The engine's model; empty: the one that was fetched or installed."},
     {"STT_MAX_SESSIONS", VC_OPTION_INTEGER, FIELD(max_sessions), "0", "sessions", 0, 10000,
-     .help = "Sessions at a time, more are refused with 429; 0: 4 a core (pocketsphinx: 2)."},
+     .help = "Sessions at a time, more are refused with 429; 0: 4 a core."},
     {"STT_API_KEYS", VC_OPTION_SECRET, FIELD(api_keys),
      .help =
          "Comma list of the keys that are taken as x-gladia-key; empty: any, on loopback only."},

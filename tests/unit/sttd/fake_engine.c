@@ -138,7 +138,6 @@ struct engine *fake_engine_create(void)
       .about = "counts half seconds",
       .n_languages = 1,
       .languages = {"en"},
-      .sessions_per_core = 4,
       .endpointing_min_s = 0.2,
       .utterance_max_s = 10,
   };

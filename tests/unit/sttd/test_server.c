@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include <poll.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -478,6 +479,24 @@ static void test_sessions_have_a_limit(void **state)
   end(&rig);
 }
 
+static void test_sessions_by_cores(void **state)
+{
+  struct rig rig;
+  char id[64], token[128];
+  cpu_set_t all, one;
+  assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+  CPU_ZERO(&one);
+  CPU_SET(sched_getcpu(), &one);
+  assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+  begin_with(&rig, "", "0");
+  for (int i = 0; i < 4; i++) {
+    assert_int_equal(client_init(&rig.address, "{}", id, token), 201);
+  }
+  expect_status(client_request(&rig.address, "POST /v2/live", "", "{}"), 429);
+  end(&rig);
+  assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+}
+
 static void test_messages_that_are_refused(void **state)
 {
   static const char *const bad[] = {
@@ -856,6 +875,7 @@ int main(void)
       cmocka_unit_test(test_http_that_is_refused),
       cmocka_unit_test(test_keys),
       cmocka_unit_test(test_sessions_have_a_limit),
+      cmocka_unit_test(test_sessions_by_cores),
       cmocka_unit_test(test_messages_that_are_refused),
       cmocka_unit_test(test_a_frame_that_is_too_large),
       cmocka_unit_test(test_a_session_is_resumed),
