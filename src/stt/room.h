@@ -15,6 +15,8 @@
 #include <verbacast/wire/gladia.h>
 
 #include <pthread.h>
+
+#define HASH_NONFATAL_OOM 1 // an element that was not added has hh.tbl NULL
 #include <uthash.h>
 
 #include "ring.h"

@@ -232,10 +232,15 @@ static void open_session(struct room *room, struct vc_session *of)
     return;
   }
   session->before = find_before(room, of->slug);
+  HASH_ADD(hh, room->sessions, id, sizeof session->id, session);
+  if (session->hh.tbl == NULL) {
+    stt_room_count(room, OUT_OF_MEMORY, 1);
+    stt_session_destroy(session);
+    return;
+  }
   if (session->before != NULL) {
     stt_session_hurry(session->before);
   }
-  HASH_ADD(hh, room->sessions, id, sizeof session->id, session);
   stt_outbox_say(session, vc_result_create(of, VC_RESULT_OPEN));
   stt_link_begin(session);
 }

@@ -13,6 +13,7 @@
 #include <verbacast/wire/http.h>
 #include <verbacast/wire/ws.h>
 
+#define HASH_NONFATAL_OOM 1 // an element that was not added has hh.tbl NULL
 #include <uthash.h>
 
 #include "engine.h"

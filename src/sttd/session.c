@@ -61,6 +61,21 @@ static void trim_kept(struct room *room)
   }
 }
 
+// Puts it into both tables. Returns: 0, or -1 without memory: it is in none.
+static int enlist(struct room *room, struct session *session)
+{
+  HASH_ADD_STR(room->sessions, id, session);
+  if (session->hh.tbl == NULL) {
+    return -1;
+  }
+  HASH_ADD_KEYPTR(hh_token, room->tokens, session->token, strlen(session->token), session);
+  if (session->hh_token.tbl == NULL) {
+    HASH_DEL(room->sessions, session);
+    return -1;
+  }
+  return 0;
+}
+
 struct session *session_create(struct room *room, struct vc_gladia_request *request)
 {
   struct session *session = calloc(1, sizeof *session);
@@ -74,15 +89,18 @@ struct session *session_create(struct room *room, struct vc_gladia_request *requ
   session->created_ms = vc_clock_unix_ms(room->settings.clock);
   session->created_ns = room_now_ns(room);
   session->deadline_ns = session->created_ns + FIRST_CONNECTION_MS * VC_NS_PER_MS;
+  print_id(session->id);
+  print_random(session->token, sizeof session->token);
   if (open_stream(session) != 0) {
     free(session);
     return NULL;
   }
+  if (enlist(room, session) != 0) {
+    stream_close(session->stream);
+    free(session);
+    return NULL;
+  }
   request->metadata = NULL; // the session's now
-  print_id(session->id);
-  print_random(session->token, sizeof session->token);
-  HASH_ADD_STR(room->sessions, id, session);
-  HASH_ADD_KEYPTR(hh_token, room->tokens, session->token, strlen(session->token), session);
   room->n_active++;
   room_count(room, SESSIONS_TOTAL, 1);
   vc_metric_set(room->slots, SESSIONS, room->n_active);

@@ -3,11 +3,30 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
 #include <cmocka.h>
+
+static _Atomic size_t refused_size; // allocations of this size fail, 0: none does
+
+// The compiler may make one of the other.
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t size)
+{
+  return size == atomic_load(&refused_size) ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+  return n * size == atomic_load(&refused_size) ? NULL : __real_calloc(n, size);
+}
 
 static void test_words_are_told(void **state)
 {
@@ -612,6 +631,26 @@ static void test_holes_keep_times_true(void **state)
 
 // --- sessions
 
+static void test_no_memory_for_the_table(void **state)
+{
+  struct service service;
+  struct rig rig;
+  service_start(&service, NULL);
+  rig_start(&rig, &service, NULL);
+  atomic_store(&refused_size, sizeof(UT_hash_table));
+  rig_begin(&rig, "demo");
+  rig_await_counter(&rig, "stt.out_of_memory_total", 1);
+  atomic_store(&refused_size, 0);
+  rig_speak(&rig, 5); // to nobody
+  rig_begin(&rig, "demo");
+  rig_speak(&rig, 10);
+  rig_say(&rig, VC_TURN_CLOSE);
+  rig_await(&rig, &rig.n_closed, 1);
+  rig_check_told(&rig);
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
 static void test_next_session_of_a_slug_waits_for_the_end_of_the_first(void **state)
 {
   struct service service;
@@ -736,6 +775,7 @@ int main(void)
       cmocka_unit_test(test_service_takes_nothing),
       cmocka_unit_test(test_backlog_goes_in_pieces),
       cmocka_unit_test(test_holes_keep_times_true),
+      cmocka_unit_test(test_no_memory_for_the_table),
       cmocka_unit_test(test_next_session_of_a_slug_waits_for_the_end_of_the_first),
       cmocka_unit_test(test_drain_waits_for_finals),
       cmocka_unit_test(test_drain_that_takes_too_long),

@@ -36,6 +36,29 @@
   "\"receive_acknowledgments\":false,\"receive_lifecycle_events\":false,"                          \
   "\"receive_post_processing_events\":false}}"
 
+static _Atomic int n_until_refused; // tables that are still made, then one is not; 0: all are
+
+static int is_refused(size_t size)
+{
+  return size == sizeof(UT_hash_table) && atomic_load(&n_until_refused) > 0 &&
+         atomic_fetch_sub(&n_until_refused, 1) == 1;
+}
+
+// The compiler may make one of the other.
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_malloc(size_t size)
+{
+  return is_refused(size) ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+  return is_refused(n * size) ? NULL : __real_calloc(n, size);
+}
+
 // The real clock, and what a test puts it forward by.
 static _Atomic uint64_t forward_ns;
 
@@ -497,6 +520,23 @@ static void test_sessions_by_cores(void **state)
   assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
 }
 
+static void test_no_memory_for_a_session(void **state)
+{
+  struct rig rig;
+  char id[64], token[128];
+  begin(&rig);
+  for (int table = 1; table <= 2; table++) {
+    atomic_store(&n_until_refused, table);
+    struct reply reply = client_request(&rig.address, "POST /v2/live", "", "{}");
+    assert_non_null(strstr(reply.text, "Retry-After: "));
+    expect_status(reply, 503);
+    assert_int_equal(atomic_load(&n_until_refused), 0);
+  }
+  assert_int_equal(counter(&rig, "sttd.sessions_total"), 0);
+  assert_int_equal(client_init(&rig.address, "{}", id, token), 201);
+  end(&rig);
+}
+
 static void test_messages_that_are_refused(void **state)
 {
   static const char *const bad[] = {
@@ -876,6 +916,7 @@ int main(void)
       cmocka_unit_test(test_keys),
       cmocka_unit_test(test_sessions_have_a_limit),
       cmocka_unit_test(test_sessions_by_cores),
+      cmocka_unit_test(test_no_memory_for_a_session),
       cmocka_unit_test(test_messages_that_are_refused),
       cmocka_unit_test(test_a_frame_that_is_too_large),
       cmocka_unit_test(test_a_session_is_resumed),
