@@ -108,6 +108,12 @@ static void add_json(struct vc_transcript_printer *printer, const struct vc_reco
   vc_text_add(text, fields->is_approximate ? ",\"approximate\":true}" : "}");
 }
 
+// A cue must end after it begins.
+static double cue_end_s(const struct vc_record_fields *fields)
+{
+  return fmax(fields->end_s, fields->start_s + 0.001);
+}
+
 static void add_cue(struct vc_transcript_printer *printer, const struct vc_record_fields *fields)
 {
   struct vc_text *text = printer->text;
@@ -118,7 +124,7 @@ static void add_cue(struct vc_transcript_printer *printer, const struct vc_recor
   }
   add_time(text, printer->offset_s + fields->start_s, point);
   vc_text_add(text, " --> ");
-  add_time(text, printer->offset_s + fields->end_s, point);
+  add_time(text, printer->offset_s + cue_end_s(fields), point);
   vc_text_add(text, "\n");
   if (fields->speaker != NULL) {
     vc_text_add(text, is_vtt ? "<v " : "");

@@ -164,6 +164,16 @@ static void test_times(void **state)
              "01:01:01.001 --> 09:59:59.999\nc\n\n100:00:00.000 --> 1000:00:00.500\nd\n\n");
 }
 
+static void test_a_cue_lasts(void **state)
+{
+  hold_nothing();
+  hold(1000, 1, 5, 5, NULL, "a");
+  hold(1000, 2, 6.0004, 6.0006, NULL, "b");
+  expect_srt("1\n00:00:05,000 --> 00:00:05,001\na\n\n2\n00:00:06,000 --> 00:00:06,001\nb\n\n");
+  expect_vtt("WEBVTT\n\n00:00:05.000 --> 00:00:05.001\na\n\n"
+             "00:00:06.000 --> 00:00:06.001\nb\n\n");
+}
+
 // A cue's clock goes on where the epoch before ended, by its latest end.
 static void test_epochs_follow_each_other(void **state)
 {
@@ -380,6 +390,7 @@ int main(void)
       cmocka_unit_test(test_empty),
       cmocka_unit_test(test_two_finals),
       cmocka_unit_test(test_times),
+      cmocka_unit_test(test_a_cue_lasts),
       cmocka_unit_test(test_epochs_follow_each_other),
       cmocka_unit_test(test_line_breaks),
       cmocka_unit_test(test_arrows),
