@@ -57,6 +57,7 @@ struct vc_control_settings {
   long stored_max; // finals from the store in one answer, 0: 200000
   // Thread: a front's. A WebSocket that may watch `slug`.
   int (*has_room)(void *context);
+  int (*has_room_for_session)(void *context); // for one that the ledger does not hold
   void (*adopt)(void *context, const struct vc_control_newcomer *newcomer);
   void *context;
 };

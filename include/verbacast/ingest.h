@@ -48,6 +48,7 @@ struct vc_ingest_settings {
   const struct vc_ingest_options *options; // lives as long as the stage
   struct vc_stage *decode;                 // where packets go
   uint32_t n_workers;
+  int64_t max_sessions; // bounds publishers as MAX_PUBLISHERS does; 0: it does not
   const struct vc_clock *clock;
   struct vc_metrics *metrics; // may be NULL
   // Thread: ingest workers. Returns: why new sessions are refused now (a constant), NULL: they are

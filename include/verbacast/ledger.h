@@ -17,6 +17,7 @@
 // wait for room in the journal's lane (beyond, the oldest loses its durability).
 #pragma once
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include <verbacast/base/clock.h>
@@ -47,8 +48,9 @@ struct vc_ledger_settings {
   struct vc_stage *broadcast;
   struct vc_stage *journal; // NULL: nothing is kept; records go to worker hash % n
   const struct vc_clock *clock;
-  struct vc_metrics *metrics; // may be NULL
-  struct vc_health *health;   // may be NULL
+  struct vc_metrics *metrics;   // may be NULL
+  struct vc_health *health;     // may be NULL
+  _Atomic uint32_t *n_sessions; // relaxed: how many it holds now, for others to read; may be NULL
   // An epoch of `slug` that was in use elsewhere or before this node's start, 0: none is known. New
   // epochs are larger. Called on the ledger's thread: must not block. May be NULL.
   int64_t (*epoch_floor)(void *context, const char *slug);

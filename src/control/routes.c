@@ -229,6 +229,17 @@ static int parse_since(struct call *call, struct vc_position *since)
   return found == 1 ? vc_viewer_parse_since(text, &since->epoch, &since->seq) : -1;
 }
 
+// Deep. Answers where another session does not fit and this is one.
+static void check_room_for_session(struct call *call)
+{
+  struct vc_query *query = ask_worker(call->control->ledger, call->control->settings.ledger,
+                                      VC_QUERY_BEGAN, call->slug, 0);
+  if (query == NULL || vc_query_status(query) != 200) {
+    vc_respond_error(call->request, 503, "the node is full: too many sessions");
+  }
+  vc_query_unref(query);
+}
+
 static int refuse_socket(struct call *call, int status, const char *why)
 {
   vc_respond_error(call->request, status, why);
@@ -272,6 +283,12 @@ int route_socket(struct vc_control *control, struct vc_request *request, char sl
   }
   if (!control->settings.has_room(control->settings.context)) {
     return refuse_socket(&call, 503, "the node is full");
+  }
+  if (!control->settings.has_room_for_session(control->settings.context)) {
+    check_room_for_session(&call);
+    if (request->status != 0) {
+      return 1;
+    }
   }
   memcpy(slug, call.slug, sizeof call.slug);
   return 0;

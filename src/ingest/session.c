@@ -209,12 +209,20 @@ static void replace_publisher(struct vc_worker *worker, struct session *session)
   connection_finish(worker, old);
 }
 
+static int64_t most_publishers(const struct vc_ingest_settings *settings)
+{
+  int64_t most = settings->options->max_publishers;
+  return settings->max_sessions > 0 && settings->max_sessions < most ? settings->max_sessions
+                                                                     : most;
+}
+
 static int take_place(struct vc_worker *worker, int64_t *n_publishers)
 {
   struct worker_state *state = vc_worker_state(worker);
+  int64_t most = most_publishers(&state->room->settings);
   *n_publishers =
       atomic_fetch_add_explicit(&state->room->n_publishers, 1, memory_order_relaxed) + 1;
-  if (*n_publishers <= state->room->settings.options->max_publishers) {
+  if (*n_publishers <= most) {
     return 0;
   }
   atomic_fetch_sub_explicit(&state->room->n_publishers, 1, memory_order_relaxed);

@@ -41,11 +41,12 @@ static void answer_began(struct ledger *ledger, struct vc_query *query)
 {
   const struct session *session = session_find(ledger, vc_query_slug(query));
   char text[32];
-  if (session == NULL || session->live == NULL) {
+  if (session == NULL) {
     vc_query_answer(query, 404, NULL);
     return;
   }
-  int n = snprintf(text, sizeof text, "[%" PRId64 "]", session_newest(session)->started_unix_ms);
+  int64_t began_ms = session->live != NULL ? session_newest(session)->started_unix_ms : 0;
+  int n = snprintf(text, sizeof text, "[%" PRId64 "]", began_ms);
   struct vc_buffer *reply = vc_buffer_copy(text, (size_t)n);
   vc_query_answer(query, reply != NULL ? 200 : 503, reply);
 }

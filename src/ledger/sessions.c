@@ -180,6 +180,13 @@ struct session *session_find(struct ledger *ledger, const char *slug)
   return session;
 }
 
+static void count_sessions(const struct ledger *ledger, int by)
+{
+  if (ledger->settings->n_sessions != NULL) {
+    atomic_fetch_add_explicit(ledger->settings->n_sessions, (uint32_t)by, memory_order_relaxed);
+  }
+}
+
 static struct session *session_create(struct ledger *ledger, const char *slug)
 {
   struct session *session =
@@ -195,6 +202,7 @@ static struct session *session_create(struct ledger *ledger, const char *slug)
     free(session);
     return NULL;
   }
+  count_sessions(ledger, 1);
   return session;
 }
 
@@ -250,6 +258,7 @@ static void session_destroy(struct ledger *ledger, struct session *session)
   publishing_destroy(&session->live);
   session_forget(ledger, session);
   HASH_DEL(ledger->sessions, session);
+  count_sessions(ledger, -1);
   free(session);
 }
 

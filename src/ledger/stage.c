@@ -26,7 +26,8 @@ const struct vc_option vc_ledger_option_rows[] = {
      .help = "how long an ended session's history is held in memory"},
     {"MAX_SESSIONS", VC_OPTION_INTEGER, offsetof(struct vc_ledger_options, max_sessions),
      .initial = "10000", .unit = "sessions", .min = 1, .max = 1000000,
-     .help = "sessions held, published or only watched; viewers of more are refused"},
+     .help =
+         "sessions held, published or only watched; publishers and viewers of more are refused"},
     VC_OPTION_ROWS_END,
 };
 

@@ -44,6 +44,7 @@ struct pipeline {
   struct vc_broadcast *broadcast;
   struct vc_journal *journal;
   struct vc_control *control;
+  _Atomic uint32_t n_sessions; // that the ledger holds
 };
 
 // --- the store, behind the journal
@@ -137,6 +138,13 @@ static int has_room(void *context)
 {
   const struct pipeline *pipeline = context;
   return vc_broadcast_has_room(pipeline->broadcast);
+}
+
+static int has_room_for_session(void *context)
+{
+  const struct pipeline *pipeline = context;
+  return atomic_load_explicit(&pipeline->n_sessions, memory_order_relaxed) <
+         pipeline->options->ledger.max_sessions;
 }
 
 static void adopt(void *context, const struct vc_control_newcomer *from)
@@ -292,6 +300,7 @@ static int make_ledger(struct pipeline *pipeline, struct vc_error *error)
                                     .clock = &vc_clock_system,
                                     .metrics = pipeline->metrics,
                                     .health = pipeline->health,
+                                    .n_sessions = &pipeline->n_sessions,
                                 },
                                 error);
   if (status == 0) {
@@ -339,6 +348,7 @@ static int make_ingest(struct pipeline *pipeline, struct vc_address *bound, stru
                               .n_workers = pipeline->workers.ingest,
                               .clock = &vc_clock_system,
                               .metrics = pipeline->metrics,
+                              .max_sessions = pipeline->options->ledger.max_sessions,
                               .refusal = refusal,
                               .authorize = authorize,
                               .context = pipeline,
@@ -367,6 +377,7 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
                               .health = pipeline->health,
                               .stuck = stuck,
                               .has_room = has_room,
+                              .has_room_for_session = has_room_for_session,
                               .adopt = adopt,
                               .context = pipeline,
                           },

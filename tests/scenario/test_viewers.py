@@ -80,6 +80,19 @@ def test_refusals_before_the_upgrade():
                 assert viewer.refusal == status, (path, headers, viewer.refusal)
 
 
+def test_sessions_beyond_the_bound_are_refused():
+    with ScriptedStt() as stt, harness.node(stt.url, MAX_SESSIONS=1) as node, harness.viewer(node, "room") as viewer:
+        viewer.wait_type("hello")
+        with harness.viewer(node, "other") as refused:
+            refused.wait_close()
+            assert refused.refusal == 503, refused.refusal
+        with harness.viewer(node, "room") as second, harness.publisher(node, "room") as publisher:
+            second.wait_finals(1)
+            with harness.publisher(node, "other", seconds=2) as refused:
+                assert refused.wait() != 0
+            publisher.stop()
+
+
 def test_kicked_viewers():
     with ScriptedStt() as stt, harness.node(stt.url) as node, harness.viewer(node, "room") as viewer:
         viewer.wait_type("hello")

@@ -11,7 +11,8 @@
 
 enum vc_query_kind {
   VC_QUERY_SESSIONS,   // ledger: JSON array of the sessions it holds -> reply
-  VC_QUERY_BEGAN,      // ledger: [when the session of `slug` that is on began, Unix ms] or 404
+  VC_QUERY_BEGAN,      // ledger: [Unix ms when the session of `slug` began, 0: none is on], or
+                       // 404: the slug is not held
   VC_QUERY_TRANSCRIPT, // ledger: JSON array of the finals of `slug` (records, as in docs/schemas)
   VC_QUERY_ERASE,      // ledger: forget `slug`; status 409 while live
   VC_QUERY_KICK_PUBLISHER, // ingest: close the publisher of `slug`

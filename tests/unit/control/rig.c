@@ -104,6 +104,15 @@ static const char *stuck(void *context, uint32_t silent_ms)
   return name;
 }
 
+static int has_room_for_session(void *context)
+{
+  struct rig *rig = context;
+  pthread_mutex_lock(&rig->mutex);
+  int has = !rig->is_full_of_sessions;
+  pthread_mutex_unlock(&rig->mutex);
+  return has;
+}
+
 static void adopt(void *context, const struct vc_control_newcomer *newcomer)
 {
   struct rig *rig = context;
@@ -178,6 +187,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
                                                .stuck = stuck,
                                                .stored_max = RIG_STORED_MAX,
                                                .has_room = has_room,
+                                               .has_room_for_session = has_room_for_session,
                                                .adopt = adopt,
                                                .context = rig};
   if (vc_control_start(&rig->control, &rig->doors[HTTP_DOOR], &rig->doors[ADMIN_DOOR], &settings,

@@ -43,6 +43,7 @@ struct rig {
   char asked[VC_SLUG_MAX + 1]; // the slug of the last query
   int is_full;                 // no room for a viewer
   const char *stuck;           // a thread that is no stage's worker
+  int is_full_of_sessions;     // none for another session
   int n_adopted;
   char adopted[VC_SLUG_MAX + 1];
   struct vc_control_newcomer newcomer; // the last one; its slug is `adopted`, its fd is closed

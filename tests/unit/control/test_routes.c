@@ -305,6 +305,26 @@ static void test_a_full_node_says_so_before_the_handshake(void **state)
   assert_int_equal(rig_upgrade(rig, "/live/demo", ""), 101);
 }
 
+static void set_full_of_sessions(int is_full)
+{
+  pthread_mutex_lock(&rig->mutex);
+  rig->is_full_of_sessions = is_full;
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+static void test_a_node_full_of_sessions_takes_viewers_of_those_it_holds(void **state)
+{
+  set_full_of_sessions(1);
+  rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+  assert_int_equal(rig_upgrade(rig, "/live/demo", ""), 503);
+  assert_non_null(strstr(rig->body, "too many sessions"));
+  rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 200, .text = "[0]"});
+  assert_int_equal(rig_upgrade(rig, "/live/demo", ""), 101);
+  set_full_of_sessions(0);
+  rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+  assert_int_equal(rig_upgrade(rig, "/live/demo", ""), 101);
+}
+
 static void test_who_is_exempt_of_the_limit_by_address(void **state)
 {
   struct vc_address far;
@@ -350,6 +370,7 @@ int main(void)
       cmocka_unit_test(test_where_no_viewer_comes),
       cmocka_unit_test(test_since),
       cmocka_unit_test(test_a_full_node_says_so_before_the_handshake),
+      cmocka_unit_test(test_a_node_full_of_sessions_takes_viewers_of_those_it_holds),
       cmocka_unit_test(test_who_is_exempt_of_the_limit_by_address),
       cmocka_unit_test(test_a_draining_node),
   };
