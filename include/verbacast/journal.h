@@ -19,6 +19,7 @@
 
 #define VC_JOURNAL_PENDING_MAX (64 * 1024 * 1024)
 #define VC_JOURNAL_WAIT_MS 1000
+#define VC_JOURNAL_ANSWER_MAX (16 * 1024 * 1024)
 
 struct vc_journal_options {
   const char *journal_path;
@@ -77,5 +78,7 @@ void vc_journal_destroy(struct vc_journal **journal);
 int vc_journal_is_relay_stuck(const struct vc_journal *journal, uint32_t silent_ms);
 // Thread: any. Returns: why new sessions should be refused (a constant), or NULL.
 const char *vc_journal_refusal(const struct vc_journal *journal);
-// The stage answers VC_QUERY_ERASE (its number: an epoch): rows of the slug up to that epoch go;
-// and VC_QUERY_UNSENT, with 503 when there are too many rows to look through.
+// The stage answers VC_QUERY_ERASE (its number: an epoch): rows of the slug up to that epoch go.
+// And VC_QUERY_UNRELAYED: the slug's records that wait here, the oldest first, the first
+// VC_JOURNAL_ANSWER_MAX bytes of them (incomplete when there are more); 404 none, 503 it cannot be
+// read.

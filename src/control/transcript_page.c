@@ -1,4 +1,5 @@
-// A session's finals: what the ledger holds, and before it what only the store has any more.
+// A session's finals: what the ledger holds, what the store has, and what is on its way from the
+// one to the other.
 #include "room.h"
 
 #include <verbacast/base/log.h>
@@ -11,30 +12,80 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Records in the order of their places, of which one is looked at.
+struct source {
+  json_t *list; // NULL: none
+  size_t at;
+  struct vc_record_fields next;
+  int has_next;
+};
+
+// What is printed: what the store gives, with what the sources have at their places before it.
 struct document {
   struct vc_transcript_printer printer;
-  int64_t first_epoch; // of what the ledger holds; from here on the store is not needed
-  uint64_t first_seq;
+  struct source held;    // by the ledger
+  struct source waiting; // in the journal, for the database
 };
+
+static void advance(struct source *source)
+{
+  source->has_next = 0;
+  while (!source->has_next && source->at < json_array_size(source->list)) {
+    const json_t *row = json_array_get(source->list, source->at++);
+    source->has_next = vc_record_read(row, &source->next) == NULL &&
+                       source->next.type == VC_RECORD_TYPE_TRANSCRIPT;
+  }
+}
+
+static int is_before(const struct vc_record_fields *a, const struct vc_record_fields *b)
+{
+  return a->epoch < b->epoch || (a->epoch == b->epoch && a->seq < b->seq);
+}
+
+static int is_same_place(const struct source *source, const struct vc_record_fields *place)
+{
+  return source->has_next && !is_before(&source->next, place) && !is_before(place, &source->next);
+}
+
+static struct source *earlier_of(struct source *a, struct source *b)
+{
+  return !a->has_next || (b->has_next && is_before(&b->next, &a->next)) ? b : a;
+}
+
+// Prints what the sources have up to a place, once where both have it; NULL: all. Returns: 1 when
+// something of that place was printed.
+static int add_until(struct document *document, const struct vc_record_fields *place)
+{
+  int is_there = 0;
+  for (;;) {
+    struct source *first = earlier_of(&document->held, &document->waiting);
+    if (!first->has_next || (place != NULL && is_before(place, &first->next))) {
+      return is_there;
+    }
+    is_there = place != NULL && is_same_place(first, place);
+    vc_transcript_add(&document->printer, &first->next);
+    struct source *other = first == &document->held ? &document->waiting : &document->held;
+    if (is_same_place(other, &first->next)) {
+      advance(other);
+    }
+    advance(first);
+  }
+}
 
 static void add_stored(void *context, const struct vc_record_fields *fields)
 {
   struct document *document = context;
-  if (fields->epoch < document->first_epoch ||
-      (fields->epoch == document->first_epoch && fields->seq < document->first_seq)) {
+  if (!add_until(document, fields)) {
     vc_transcript_add(&document->printer, fields);
   }
 }
 
-// Returns: how many rows the store has of the slug, or -1: it could not be read.
-static long add_from_store(struct vc_control *control, const char *slug, struct document *document)
+// Returns: 1 when all that the store has of the slug was added.
+static int add_from_store(struct vc_control *control, const char *slug, struct document *document)
 {
   const char *url = control->settings.options->database_url;
   struct vc_store *store;
   struct vc_error error;
-  if (url[0] == '\0') {
-    return 0;
-  }
   long n = -1;
   if (vc_store_open_existing(&store, url, &error) == 0) {
     n = vc_store_read(store, slug, control->settings.stored_max, add_stored, document, &error);
@@ -43,69 +94,53 @@ static long add_from_store(struct vc_control *control, const char *slug, struct 
   if (n < 0) {
     vc_log(VC_LOG_WARN, VC_EVENT("transcript.store"), VC_STR("why", error.text));
   }
-  return n;
+  return n >= 0 && n < control->settings.stored_max;
 }
 
-static void find_first(const json_t *held, struct document *document)
-{
-  const json_t *first = json_array_get(held, 0);
-  document->first_epoch = first != NULL ? vc_json_integer(first, "epoch", 0) : INT64_MAX;
-  document->first_seq = first != NULL ? (uint64_t)vc_json_integer(first, "seq", 0) : 0;
-}
-
-static void add_held(const json_t *held, struct document *document)
-{
-  size_t i;
-  json_t *row;
-  json_array_foreach((json_t *)held, i, row)
-  {
-    struct vc_record_fields fields;
-    if (vc_record_read(row, &fields) == NULL) {
-      vc_transcript_add(&document->printer, &fields);
-    }
-  }
-}
-
-// Whether a final from before all that the ledger holds is still on its way to the store; asked
-// before the store is read. Returns: 1 also when nobody can tell.
-static int is_under_way(struct vc_control *control, const char *slug,
-                        const struct document *document)
+// Asked before the store, so that nothing is missed that goes there meanwhile. Returns: 1 when it
+// is all.
+static int find_waiting(struct vc_control *control, const char *slug, struct source *waiting)
 {
   struct vc_query *query =
-      ask_worker(control->journal, control->settings.journal, VC_QUERY_UNSENT, slug, 0);
-  int found = query == NULL || vc_query_status(query) != 404;
-  const struct vc_buffer *oldest = query != NULL ? vc_query_reply(query) : NULL;
-  struct vc_record_parsed record;
-  const char *why;
-  if (oldest != NULL &&
-      vc_record_parse((const char *)oldest->data, oldest->size, &record, &why) == 0) {
-    found =
-        record.fields.epoch < document->first_epoch ||
-        (record.fields.epoch == document->first_epoch && record.fields.seq < document->first_seq);
-    vc_record_parsed_fini(&record);
-  }
+      ask_worker(control->journal, control->settings.journal, VC_QUERY_UNRELAYED, slug, 0);
+  struct vc_buffer *reply = query != NULL ? vc_query_reply(query) : NULL;
+  waiting->list =
+      reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
+  int is_none = query != NULL && vc_query_status(query) == 404;
+  int is_all = is_none || (waiting->list != NULL && vc_query_is_complete(query));
   vc_query_unref(query);
-  return found;
+  advance(waiting);
+  return is_all;
 }
 
-static void print(struct call *call, const json_t *held, int is_held_complete,
+// Returns: 1 when it is all there ever was.
+static int fill(struct call *call, struct document *document, int is_held_complete)
+{
+  struct vc_control *control = call->control;
+  int is_complete = is_held_complete;
+  advance(&document->held);
+  if (control->settings.options->database_url[0] != '\0') {
+    // What the ledger let go, or never held, stands in one of the two.
+    is_complete = find_waiting(control, call->slug, &document->waiting);
+    is_complete &= add_from_store(control, call->slug, document);
+  }
+  add_until(document, NULL);
+  json_decref(document->waiting.list);
+  return is_complete;
+}
+
+static void print(struct call *call, json_t *held, int is_held_complete,
                   enum vc_transcript_format format)
 {
   struct vc_text text = {0};
-  struct document document;
+  struct document document = {.held.list = held};
   vc_transcript_begin(&document.printer, &text, format, call->slug);
-  find_first(held, &document);
-  // Where there is a store, what is older than all that the ledger holds may stand in it.
-  int has_store = call->control->settings.options->database_url[0] != '\0';
-  int has_hole = has_store && is_under_way(call->control, call->slug, &document);
-  long n_stored = add_from_store(call->control, call->slug, &document);
-  add_held(held, &document);
+  int is_complete = fill(call, &document, is_held_complete || held == NULL);
   vc_transcript_end(&document.printer);
-  long most = call->control->settings.stored_max;
-  int is_complete = has_store ? n_stored >= 0 && n_stored < most && !has_hole : is_held_complete;
-  if (held == NULL && n_stored <= 0) {
-    vc_respond_error(call->request, n_stored < 0 ? 503 : 404,
-                     n_stored < 0 ? "the database cannot be read" : "nothing is known of it");
+  if (held == NULL && document.printer.n == 0) {
+    vc_respond_error(call->request, is_complete ? 404 : 503,
+                     is_complete ? "nothing is known of it"
+                                 : "the database or the journal cannot be read");
   } else if (text.has_failed) {
     vc_respond_error(call->request, 503, "no memory");
   } else {

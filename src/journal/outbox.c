@@ -18,7 +18,7 @@
 
 #include "room.h"
 
-#define VERSION 1
+#define VERSION 2
 #define PATH_MAX_BYTES 4096
 
 struct outbox {
@@ -116,7 +116,8 @@ static int make_tables(struct outbox *outbox, struct vc_error *error)
              " added_ms INTEGER NOT NULL, value BLOB NOT NULL);"
              "CREATE TABLE IF NOT EXISTS open_sessions (key TEXT NOT NULL, epoch INTEGER NOT NULL,"
              " value BLOB NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;"
-             "PRAGMA user_version = 1",
+             "CREATE INDEX IF NOT EXISTS outbox_by_key ON outbox (key);"
+             "PRAGMA user_version = 2",
              error);
 }
 
@@ -513,6 +514,32 @@ int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t
   return 0;
 }
 
+int outbox_visit(struct outbox *outbox, const char *slug,
+                 int (*visit)(void *context, const void *value, size_t size), void *context,
+                 struct vc_error *error)
+{
+  if (!outbox->is_ready) {
+    return vc_error_set(error, "it is not open yet");
+  }
+  sqlite3_stmt *statement =
+      prepare(outbox, "SELECT value FROM outbox WHERE key = ?1 ORDER BY id", error);
+  if (statement == NULL) {
+    return -1;
+  }
+  sqlite3_bind_text(statement, 1, slug, -1, SQLITE_STATIC);
+  int status;
+  while ((status = sqlite3_step(statement)) == SQLITE_ROW &&
+         visit(context, sqlite3_column_blob(statement, 0),
+               (size_t)sqlite3_column_bytes(statement, 0)) == 0) {
+  }
+  int has_failed = status != SQLITE_DONE && status != SQLITE_ROW;
+  if (has_failed) {
+    fail(outbox, "read", error);
+  }
+  sqlite3_finalize(statement);
+  return has_failed ? -1 : 0;
+}
+
 // Returns: 0, or -1 without memory.
 static int copy_row(sqlite3_stmt *statement, struct outbox_row *row)
 {
@@ -565,28 +592,4 @@ int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, i
     return fail(outbox, "read", error);
   }
   return n;
-}
-
-int outbox_find_final(struct outbox *outbox, const char *slug, int64_t after,
-                      struct vc_buffer **value, struct vc_error *error)
-{
-  sqlite3_stmt *statement =
-      prepare(outbox,
-              "SELECT value FROM outbox WHERE id > ?2 AND key = ?1"
-              " AND instr(value, CAST('\"type\":\"transcript\"' AS BLOB)) > 0 ORDER BY id LIMIT 1",
-              error);
-  if (statement == NULL) {
-    return -1;
-  }
-  sqlite3_bind_text(statement, 1, slug, -1, SQLITE_STATIC);
-  sqlite3_bind_int64(statement, 2, after);
-  int status = sqlite3_step(statement);
-  if (status == SQLITE_ROW) {
-    *value = vc_buffer_copy(sqlite3_column_blob(statement, 0),
-                            (size_t)sqlite3_column_bytes(statement, 0));
-  }
-  int is_read = status == SQLITE_DONE || (status == SQLITE_ROW && *value != NULL);
-  int found = is_read ? status == SQLITE_ROW : fail(outbox, "find", error);
-  sqlite3_finalize(statement);
-  return found;
 }

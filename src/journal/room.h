@@ -76,6 +76,12 @@ int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_
 int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t now_ms,
                  struct vc_error *error);
 
+// Gives the values of a slug's rows in order, until `visit` returns other than 0. Returns: 0, or
+// -1.
+int outbox_visit(struct outbox *outbox, const char *slug,
+                 int (*visit)(void *context, const void *value, size_t size), void *context,
+                 struct vc_error *error);
+
 struct outbox_row {
   int64_t id;
   int64_t added_ms, epoch;
@@ -86,9 +92,6 @@ struct outbox_row {
 // Reads rows behind `after`, at most `most`. Returns: how many, or -1.
 int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, int most,
                 struct vc_error *error);
-// Gives: the value of the slug's first final behind `after`. Returns: 1 there is one, 0, or -1.
-int outbox_find_final(struct outbox *outbox, const char *slug, int64_t after,
-                      struct vc_buffer **value, struct vc_error *error);
 
 // --- relay.c
 void *relay_run(void *journal);

@@ -1,4 +1,5 @@
 #include <verbacast/base/log.h>
+#include <verbacast/wire/text.h>
 
 #include <signal.h>
 #include <stdlib.h>
@@ -12,8 +13,7 @@
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 1000
 #define LOG_INTERVAL_MS 10000
-#define ROW_OVERHEAD 64          // of a record in memory, and of a row in the file
-#define LOOKED_THROUGH_MAX 10000 // rows, some milliseconds
+#define ROW_OVERHEAD 64 // of a record in memory, and of a row in the file
 
 // SQLite keeps a database of these names in memory, or in a file that is gone with the process.
 static int check_path(const char *value, struct vc_error *error)
@@ -279,35 +279,65 @@ static void handle_erase(struct vc_worker *worker, struct vc_query *query)
   vc_query_answer(query, status == 0 ? 200 : 503, NULL);
 }
 
-static struct vc_buffer *find_pending(const struct vc_journal *journal, const char *slug)
+struct list {
+  struct vc_text text;
+  int is_cut;
+};
+
+static int add_to_list(void *context, const void *value, size_t size)
+{
+  struct list *list = context;
+  list->is_cut = list->text.size + size + 2 > VC_JOURNAL_ANSWER_MAX;
+  if (!list->is_cut) {
+    vc_text_add(&list->text, list->text.size > 0 ? "," : "[");
+    vc_text_append(&list->text, value, size);
+  }
+  return list->is_cut || list->text.has_failed;
+}
+
+static void add_pending(const struct vc_journal *journal, const char *slug, struct list *list)
 {
   const struct vc_record *record;
   DL_FOREACH(journal->pending, record)
   {
-    if (record->kind == VC_RECORD_FINAL && strcmp(record->slug, slug) == 0) {
-      return vc_buffer_ref(record->value);
+    if (strcmp(record->slug, slug) == 0 &&
+        add_to_list(list, record->value->data, record->value->size) != 0) {
+      return;
     }
   }
-  return NULL;
 }
 
-static void handle_unsent(struct vc_worker *worker, struct vc_query *query)
+static void answer_with(struct vc_query *query, struct list *list)
 {
-  struct vc_journal *journal = journal_of(worker);
-  const char *slug = vc_query_slug(query);
-  int64_t upto = atomic_load_explicit(&journal->relayed_upto, memory_order_acquire);
-  int64_t rows = atomic_load_explicit(&journal->rows, memory_order_relaxed);
-  struct vc_buffer *oldest = NULL;
-  struct vc_error error;
-  if (rows > LOOKED_THROUGH_MAX ||
-      outbox_find_final(journal->outbox, slug, upto, &oldest, &error) < 0) {
-    vc_query_answer(query, 503, NULL);
+  if (list->is_cut) {
+    vc_query_mark_incomplete(query);
+  }
+  if (list->text.size == 0 && !list->text.has_failed && !list->is_cut) {
+    vc_query_answer(query, 404, NULL);
     return;
   }
-  if (oldest == NULL) {
-    oldest = find_pending(journal, slug);
+  vc_text_add(&list->text, list->text.size > 0 ? "]" : "[]");
+  struct vc_buffer *reply =
+      list->text.has_failed ? NULL : vc_buffer_copy(list->text.at, list->text.size);
+  vc_query_answer(query, reply != NULL ? 200 : 503, reply);
+}
+
+static void handle_unrelayed(struct vc_worker *worker, struct vc_query *query)
+{
+  struct vc_journal *journal = journal_of(worker);
+  struct list list = {.is_cut = 0};
+  struct vc_error error;
+  const char *slug = vc_query_slug(query);
+  if (outbox_visit(journal->outbox, slug, add_to_list, &list, &error) != 0) {
+    vc_log(VC_LOG_WARN, VC_EVENT("journal.unreadable"), VC_STR("why", error.text));
+    vc_query_answer(query, 503, NULL);
+  } else {
+    if (!list.is_cut) {
+      add_pending(journal, slug, &list);
+    }
+    answer_with(query, &list);
   }
-  vc_query_answer(query, oldest != NULL ? 200 : 404, oldest);
+  vc_text_fini(&list.text);
 }
 
 static void handle_query(struct vc_worker *worker, struct vc_query *query)
@@ -316,8 +346,8 @@ static void handle_query(struct vc_worker *worker, struct vc_query *query)
   case VC_QUERY_ERASE:
     handle_erase(worker, query);
     break;
-  case VC_QUERY_UNSENT:
-    handle_unsent(worker, query);
+  case VC_QUERY_UNRELAYED:
+    handle_unrelayed(worker, query);
     break;
   default: // another room's
     vc_query_answer(query, 501, NULL);

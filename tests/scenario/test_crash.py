@@ -2,6 +2,7 @@
 
 import random
 import re
+import sqlite3
 
 import harness
 from scripted_stt import ScriptedStt
@@ -35,6 +36,30 @@ def test_committed_finals_survive():
             assert keys == sorted(keys)
     harness.shutil.rmtree(folder, ignore_errors=True)
     assert len(promised) >= KILLS * 2, promised
+
+
+def test_what_the_database_has_not_got_yet_is_in_the_transcript():
+    with ScriptedStt() as stt, harness.node(stt.url, SESSION_KEEP_MS=0) as node:
+        def transcript():
+            _, headers, body = harness.http(node.url("http", "/sessions/room/transcript.json"))
+            rows = harness.json.loads(body).get("transcripts", [])
+            return headers.get("X-Verbacast-Complete"), [(row["epoch"], row["seq"]) for row in rows]
+
+        def sessions():
+            return harness.http_json(node.url("http", "/sessions"))
+
+        lock = sqlite3.connect(f"{node.folder}/store.db", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        with harness.viewer(node, "room") as viewer, harness.publisher(node, "room", seconds=3):
+            viewer.wait_type("end")
+        finals = [(final["epoch"], final["seq"]) for final in viewer.finals()]
+        harness.wait_until(lambda: not sessions(), "the ledger lets the session go")
+        assert len(finals) >= 3 and transcript() == ("true", finals)
+        lock.execute("ROLLBACK")
+        harness.wait_until(lambda: harness.http_json(node.url("http", "/metrics"))["gauges"]["journal.rows"] == 0,
+                           "the journal is empty")
+        assert transcript() == ("true", finals)
+        lock.close()
 
 
 def test_corrupt_journal_is_moved_aside():

@@ -14,12 +14,12 @@ enum vc_query_kind {
   VC_QUERY_BEGAN,      // ledger: [Unix ms when the session of `slug` began, 0: none is on], or
                        // 404: the slug is not held
   VC_QUERY_TRANSCRIPT, // ledger: JSON array of the finals of `slug` (records, as in docs/schemas)
+  VC_QUERY_UNRELAYED,  // journal: JSON array of the records of `slug` on their way to the database
   VC_QUERY_ERASE,      // ledger: forget `slug`; status 409 while live
   VC_QUERY_KICK_PUBLISHER, // ingest: close the publisher of `slug`
   VC_QUERY_KICK_VIEWERS,   // broadcast: close the viewers of `slug` (each worker its own)
   VC_QUERY_VIEWERS,    // broadcast: JSON object slug -> {clients, queue_size, …}, one worker's
   VC_QUERY_PUBLISHERS, // ingest: JSON object slug -> {address, …}, one worker's
-  VC_QUERY_UNSENT, // journal: the oldest final of `slug` (a record) that the store lacks; 404: none
 };
 
 struct vc_query;

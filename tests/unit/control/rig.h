@@ -7,7 +7,7 @@
 #include <verbacast/control.h>
 #include <verbacast/flow/query.h>
 
-#define RIG_QUERIES (VC_QUERY_UNSENT + 1)
+#define RIG_QUERIES (VC_QUERY_PUBLISHERS + 1)
 #define RIG_STAGES 6
 #define RIG_ENVIRONMENT_MAX 8
 #define RIG_STORED_MAX 50 // finals from the store in one answer

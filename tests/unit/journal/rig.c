@@ -2,7 +2,6 @@
 
 #include <verbacast/flow/query.h>
 #include <verbacast/flow/record.h>
-#include <verbacast/wire/record.h>
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -201,6 +200,11 @@ static struct vc_query *ask(struct rig *rig, enum vc_query_kind kind, const char
   return query;
 }
 
+struct vc_query *rig_unrelayed(struct rig *rig, const char *slug)
+{
+  return ask(rig, VC_QUERY_UNRELAYED, slug, 0);
+}
+
 int rig_erase(struct rig *rig, const char *slug, int64_t epoch)
 {
   struct vc_query *query = ask(rig, VC_QUERY_ERASE, slug, epoch);
@@ -228,24 +232,6 @@ const char *rig_log_end(struct rig *rig)
   assert_in_range(n, 1, sizeof text - 2);
   text[n] = '\0';
   return text;
-}
-
-uint64_t rig_unsent(struct rig *rig, const char *slug)
-{
-  struct vc_query *query = ask(rig, VC_QUERY_UNSENT, slug, 0);
-  const struct vc_buffer *oldest = vc_query_reply(query);
-  uint64_t seq = 0;
-  assert_int_equal(vc_query_status(query), oldest != NULL ? 200 : 404);
-  if (oldest != NULL) {
-    struct vc_record_parsed record;
-    const char *why;
-    assert_int_equal(vc_record_parse((const char *)oldest->data, oldest->size, &record, &why), 0);
-    assert_string_equal(record.fields.session, slug);
-    seq = record.fields.seq;
-    vc_record_parsed_fini(&record);
-  }
-  vc_query_unref(query);
-  return seq;
 }
 
 uint64_t rig_metric(struct rig *rig, const char *name)

@@ -5,6 +5,7 @@
 
 #include <verbacast/base/metrics.h>
 #include <verbacast/flow/health.h>
+#include <verbacast/flow/query.h>
 #include <verbacast/flow/record.h>
 #include <verbacast/journal.h>
 
@@ -54,8 +55,8 @@ void rig_begin(struct rig *rig, const char *slug, int64_t epoch);
 void rig_end(struct rig *rig, const char *slug, int64_t epoch);
 // Returns: the answer's status.
 int rig_erase(struct rig *rig, const char *slug, int64_t epoch);
-// Returns: the number of the slug's oldest final that the sink was not given; 0: none.
-uint64_t rig_unsent(struct rig *rig, const char *slug);
+// What is on its way of a slug. Returns: an answered query, for vc_query_unref.
+struct vc_query *rig_unrelayed(struct rig *rig, const char *slug);
 
 // What is logged between the two goes into a file of the folder. Returns: its descriptor, good
 // until rig_log_end, which gives all that stands in it, good until the next call.

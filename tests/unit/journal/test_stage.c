@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <verbacast/base/log.h>
+#include <verbacast/wire/json.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -145,31 +146,6 @@ static void test_the_sink_returns_before_the_first_row(void **state)
   rig_wait_degraded(&rig, "database", 0);
 }
 
-static void test_what_is_not_in_the_sink_is_told(void **state)
-{
-  rig.options.journal_commit_ms = 10000;
-  rig_refuse(&rig);
-  rig_start(&rig);
-  rig_begin(&rig, "demo", E1);
-  assert_int_equal(rig_unsent(&rig, "demo"), 0);
-  rig_final(&rig, "other", E1, 7);
-  rig_final(&rig, "demo", E1, 8);
-  rig_final(&rig, "demo", E1, 9);
-  for (int i = 0; i < RIG_PATIENCE_MS && rig_unsent(&rig, "demo") == 0; i++) {
-    rig_pause(); // it comes on another lane
-  }
-  assert_int_equal(rig_unsent(&rig, "demo"), 8); // it is in memory
-  rig_stop(&rig, 0);
-  rig.options.journal_commit_ms = 1;
-  rig_start(&rig);
-  assert_int_equal(rig_unsent(&rig, "demo"), 8); // it is in the file
-  assert_int_equal(rig_unsent(&rig, "other"), 7);
-  assert_int_equal(rig_unsent(&rig, "nobody"), 0);
-  rig_accept(&rig);
-  rig_wait_metric(&rig, "journal.rows", 0);
-  assert_int_equal(rig_unsent(&rig, "demo"), 0);
-}
-
 static void test_stop_with_the_sink_away_keeps_the_rows(void **state)
 {
   rig_refuse(&rig);
@@ -292,6 +268,90 @@ static void test_erase_what_is_pending(void **state)
   assert_int_equal(rig_n_finals(&rig, "other", E1, 1), 1);
 }
 
+// --- what is on its way
+
+// "1.2 1.3": epoch (less E1) and number of each record of the answer.
+static const char *places_of(struct vc_query *query)
+{
+  static char places[512];
+  const struct vc_buffer *reply = vc_query_reply(query);
+  places[0] = '\0';
+  json_t *list = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
+  assert_true(reply == NULL || list != NULL);
+  for (size_t i = 0; i < json_array_size(list); i++) {
+    struct vc_record_fields fields;
+    char place[64];
+    assert_null(vc_record_read(json_array_get(list, i), &fields));
+    snprintf(place, sizeof place, "%s%d.%d", i > 0 ? " " : "", (int)(fields.epoch - E1),
+             (int)fields.seq);
+    strncat(places, place, sizeof places - strlen(places) - 1);
+  }
+  json_decref(list);
+  return places;
+}
+
+static void expect_unrelayed(const char *slug, int status, const char *places)
+{
+  struct vc_query *query = rig_unrelayed(&rig, slug);
+  assert_int_equal(vc_query_status(query), status);
+  assert_string_equal(places_of(query), places);
+  assert_true(vc_query_is_complete(query));
+  vc_query_unref(query);
+}
+
+static void test_what_is_on_its_way_is_told(void **state)
+{
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_begin(&rig, "demo", E1);
+  rig_final(&rig, "demo", E1, 2);
+  rig_final(&rig, "other", E1, 7);
+  rig_final(&rig, "demo", E1 + 1, 1);
+  rig_wait_metric(&rig, "journal.rows", 4);
+  expect_unrelayed("demo", 200, "0.0 0.2 1.1");
+  expect_unrelayed("other", 200, "0.7");
+  expect_unrelayed("nobody", 404, "");
+  rig_accept(&rig);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  expect_unrelayed("demo", 404, "");
+}
+
+static void test_what_is_not_committed_is_told_too(void **state)
+{
+  rig.options.journal_commit_ms = 10000;
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_final(&rig, "other", E1, 1);
+  rig_final(&rig, "demo", E1, 1);
+  rig_final(&rig, "demo", E1, 2);
+  rig_wait_metric(&rig, "stage.items_total", 3);
+  expect_unrelayed("demo", 200, "0.1 0.2");
+  assert_int_equal(rig_metric(&rig, "journal.committed_total"), 0);
+}
+
+// An answer is bounded, and says so.
+static void test_much_on_its_way_is_cut(void **state)
+{
+  enum { N = 9, SIZE = 2 * 1024 * 1024 };
+  char *text = malloc(SIZE);
+  assert_non_null(text);
+  memset(text, 'x', SIZE - 1);
+  text[SIZE - 1] = '\0';
+  rig_refuse(&rig);
+  rig_start(&rig);
+  for (uint64_t seq = 1; seq <= N; seq++) {
+    rig_put(&rig, VC_RECORD_FINAL, "demo", E1, seq,
+            record_final("demo", E1, seq, (char[]){(char)('0' + seq), 0}, text));
+  }
+  free(text);
+  rig_wait_metric(&rig, "journal.committed_total", N);
+  struct vc_query *query = rig_unrelayed(&rig, "demo");
+  assert_int_equal(vc_query_status(query), 200);
+  assert_string_equal(places_of(query), "0.1 0.2 0.3 0.4 0.5 0.6 0.7");
+  assert_false(vc_query_is_complete(query));
+  vc_query_unref(query);
+}
+
 // --- what is lost, under a clock that stands: nothing becomes due
 
 static _Atomic uint64_t hand_ns;
@@ -348,13 +408,15 @@ int main(void)
       WITH_RIG(test_the_sink_is_away_and_returns),
       WITH_RIG(test_a_sink_that_hangs_is_told),
       WITH_RIG(test_the_sink_returns_before_the_first_row),
-      WITH_RIG(test_what_is_not_in_the_sink_is_told),
       WITH_RIG(test_stop_with_the_sink_away_keeps_the_rows),
       WITH_RIG(test_stop_flushes),
       WITH_RIG(test_without_a_sink),
       WITH_RIG(test_full),
       WITH_RIG(test_erase),
       WITH_RIG(test_erase_what_is_pending),
+      WITH_RIG(test_what_is_on_its_way_is_told),
+      WITH_RIG(test_what_is_not_committed_is_told_too),
+      WITH_RIG(test_much_on_its_way_is_cut),
       WITH_RIG(test_a_storm_of_lost_records_is_a_line),
   };
   vc_log_level_set(VC_LOG_ERROR);

@@ -128,6 +128,29 @@ static void test_a_broken_page_is_found(void **state)
   rig_wait_kept(&rig, 1);
 }
 
+// What a program before this one left is brought on, with all that it holds.
+static void test_an_older_version_is_brought_on(void **state)
+{
+  sqlite3 *database;
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_final(&rig, "demo", E1, 1);
+  rig_wait_metric(&rig, "journal.committed_total", 1);
+  assert_int_equal(rig_stop(&rig, 0), 0);
+  assert_int_equal(sqlite3_open(rig.path, &database), SQLITE_OK);
+  assert_int_equal(
+      sqlite3_exec(database, "DROP INDEX outbox_by_key; PRAGMA user_version = 1", NULL, NULL, NULL),
+      SQLITE_OK);
+  sqlite3_close(database);
+  rig_accept(&rig);
+  rig_start(&rig);
+  rig_wait_kept(&rig, 1);
+  assert_int_equal(rig_stop(&rig, 2000), 0);
+  assert_int_equal(sqlite3_open(rig.path, &database), SQLITE_OK);
+  assert_int_equal(sqlite3_exec(database, "DROP INDEX outbox_by_key", NULL, NULL, NULL), SQLITE_OK);
+  sqlite3_close(database);
+}
+
 static void test_newer_version_is_refused(void **state)
 {
   struct vc_error error;
@@ -199,6 +222,7 @@ int main(void)
       WITH_RIG(test_where_it_cannot_be),
       WITH_RIG(test_rubbish_is_moved_aside),
       WITH_RIG(test_a_broken_page_is_found),
+      WITH_RIG(test_an_older_version_is_brought_on),
       WITH_RIG(test_newer_version_is_refused),
       WITH_RIG(test_open_sessions_are_ended),
       WITH_RIG(test_an_erased_session_is_not_ended),
