@@ -16,6 +16,7 @@ static void run(unsigned seed, unsigned chance, unsigned kill_chance, int ack_la
 {
   struct service service;
   struct rig rig;
+  print_message("# seed %u\n", seed);
   service_start(&service, NULL);
   service.random = seed;
   service.kill_chance = kill_chance;
@@ -36,7 +37,7 @@ static void run(unsigned seed, unsigned chance, unsigned kill_chance, int ack_la
   rig_await(&rig, &rig.n_words, (int)(rig.n_samples / WORD_SAMPLES) / 10 * 10 - 10);
   rig_say(&rig, VC_TURN_CLOSE);
   rig_await(&rig, &rig.n_closed, 1);
-  print_message("# seed %u: %d drops, %d of them of sessions, %d posts\n", seed,
+  print_message("# %d drops, %d of them of sessions, %d posts\n",
                 service_get(&service, &service.n_drops), service_get(&service, &service.n_kills),
                 service_get(&service, &service.n_posts));
   rig_check_told(&rig);
@@ -62,6 +63,7 @@ static void test_drops_and_lost_sessions(void **state)
 int main(void)
 {
   signal(SIGPIPE, SIG_IGN);
+  setenv("CMOCKA_TEST_ABORT", "1", 1); // threads go on with what is on the stack of a test
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_drops),
       cmocka_unit_test(test_drops_and_lost_sessions),
