@@ -1,41 +1,20 @@
-// What the service says. Utterances come with times of the STT session's stream; they are told with
-// times of the session's audio clock, and without what was heard or told before: the stream holds
-// some audio twice after a drop, and a new STT session is fed a little of what the one before it
-// had told. Words are dropped by where they lie; an utterance without words by whether
-// more than half of it is known.
+// What the service says: acknowledgments, utterances, its end. A final that was on its way when a
+// connection broke may never come: its partial was shown, the reconnected session says nothing more
+// of it and goes on to the next utterance. Then its sound is sent again, and what is heard in it
+// that was not told yet is told.
 #include "room.h"
-
-#include <verbacast/wire/text.h>
 
 #include <assert.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#define BEGINNING_S 0.08
 #define LINGER_MS 1000 // after end_recording, for finals that come behind it
 
-static double to_samples(double seconds)
+static uint64_t to_samples(double seconds)
 {
-  return seconds * VC_SAMPLE_RATE_HZ;
-}
-
-static double to_seconds(double samples)
-{
-  return samples / VC_SAMPLE_RATE_HZ;
-}
-
-static double place(const struct session *session, double stream_s)
-{
-  double heard_to;
-  return to_seconds(stt_trail_find(&session->trail, to_samples(stream_s), &heard_to));
-}
-
-// An end is where its last sample is: at a seam the next one is elsewhere.
-static double place_end(const struct session *session, double stream_s)
-{
-  double sample_s = to_seconds(1);
-  return stream_s > sample_s ? place(session, stream_s - sample_s) + sample_s : stream_s;
+  return seconds > 0 ? (uint64_t)(seconds * VC_SAMPLE_RATE_HZ + 0.5) : 0;
 }
 
 // --- partials that are owed a final
@@ -79,113 +58,102 @@ void stt_hear_retract_all(struct session *session)
 
 static void note_open(struct session *session, const struct vc_utterance *utterance)
 {
-  if (find_open(session, utterance->id, utterance->channel) != NULL) {
-    return;
+  struct open_partial *open = find_open(session, utterance->id, utterance->channel);
+  if (open == NULL) {
+    if (session->n_open == OPEN_MAX) {
+      retract(session, &session->open[0]);
+    }
+    open = &session->open[session->n_open++];
+    snprintf(open->id, sizeof open->id, "%s", utterance->id);
+    open->channel = utterance->channel;
+    open->start_s = utterance->start_s;
   }
-  if (session->n_open == OPEN_MAX) {
-    retract(session, &session->open[0]);
-  }
-  struct open_partial *open = &session->open[session->n_open++];
-  snprintf(open->id, sizeof open->id, "%s", utterance->id);
-  open->channel = utterance->channel;
-  open->start_s = utterance->start_s;
+  open->end_s = utterance->end_s;
+  open->is_from_before = 0;
 }
 
-// --- from the stream's times to the session's
+// --- finals that were lost on their way
 
-// Returns: 1 when the audio at that place of the stream was heard before.
-static int is_known(const struct session *session, double stream_s)
+void stt_hear_reconnect(struct session *session)
 {
-  double heard_to;
-  return stt_trail_find(&session->trail, to_samples(stream_s), &heard_to) < heard_to;
-}
-
-// Places a word. Returns: 1, or 0 when it was heard before: its beginning (what begins before the
-// seam and goes on after it is new) and its middle (what was cut off at the seam is told whole).
-static int place_word(const struct session *session, struct vc_word *word)
-{
-  if (is_known(session, word->start_s) && is_known(session, (word->start_s + word->end_s) / 2)) {
-    return 0;
-  }
-  word->start_s = place(session, word->start_s);
-  word->end_s = fmax(place_end(session, word->end_s), word->start_s);
-  return 1;
-}
-
-static size_t place_words(const struct session *session, const struct vc_utterance *utterance,
-                          struct vc_word *words)
-{
-  size_t n = 0;
-  for (size_t i = 0; i < utterance->n_words; i++) {
-    words[n] = utterance->words[i];
-    n += (size_t)place_word(session, &words[n]);
-  }
-  return n;
-}
-
-static void join_words(struct vc_text *text, const struct vc_word *words, size_t n)
-{
-  for (size_t i = 0; i < n; i++) {
-    vc_text_add(text, i > 0 ? " " : "");
-    vc_text_add(text, words[i].text);
+  for (size_t i = 0; i < session->n_open; i++) {
+    session->open[i].is_from_before = 1;
   }
 }
 
-// Returns: 1, or 0 when more than half of it was heard before.
-static int place_wordless(const struct session *session, struct vc_utterance *placed)
+int stt_hear_is_owed(const struct session *session)
 {
-  double heard_to;
-  double middle = to_samples((placed->start_s + placed->end_s) / 2);
-  stt_trail_find(&session->trail, middle, &heard_to);
-  double start = place(session, placed->start_s), end = place_end(session, placed->end_s);
-  double known = to_seconds(heard_to) - start;
-  if (known > (end - start) / 2) {
-    return 0;
+  for (size_t i = 0; i < session->n_open; i++) {
+    if (session->open[i].is_from_before) {
+      return 1;
+    }
   }
-  placed->start_s = known > 0 ? start + known : start;
-  placed->end_s = fmax(end, placed->start_s);
-  return 1;
+  return 0;
 }
 
-static void place_whole(const struct session *session, struct vc_utterance *placed)
+// The first that is owed and begins before that moment, or NULL.
+static struct open_partial *find_owed(struct session *session, double before_s)
 {
-  const struct vc_word *first = &placed->words[0], *last = &placed->words[placed->n_words - 1];
-  placed->start_s = fmin(place(session, placed->start_s), first->start_s);
-  placed->end_s = fmax(place_end(session, placed->end_s), last->end_s);
+  struct open_partial *found = NULL;
+  for (size_t i = 0; i < session->n_open; i++) {
+    struct open_partial *open = &session->open[i];
+    if (open->is_from_before && open->start_s < before_s &&
+        (found == NULL || open->start_s < found->start_s)) {
+      found = open;
+    }
+  }
+  return found;
 }
 
-enum placing { PLACED, KNOWN, NO_MEMORY };
-
-// Gives: the utterance as it is to be told, when PLACED.
-static enum placing place_utterance(const struct session *session,
-                                    const struct vc_utterance *utterance,
-                                    struct vc_utterance **told)
+// Other finals may have told it meanwhile, from its beginning on.
+static int is_told(const struct session *session, const struct open_partial *open)
 {
-  struct vc_utterance placed = *utterance;
-  struct vc_text text = {0};
-  struct vc_word *words = malloc((utterance->n_words + 1) * sizeof *words);
-  if (words == NULL) {
-    return NO_MEMORY;
+  return stt_told_holds(&session->told, open->start_s, open->end_s) &&
+         stt_told_holds(&session->told, open->start_s, open->start_s + BEGINNING_S);
+}
+
+static void give_up(struct session *session, struct open_partial *open)
+{
+  uint64_t start = to_samples(open->start_s);
+  if (!is_told(session, open) && start < session->told_to) {
+    session->told_to = start;
   }
-  int is_new;
-  placed.words = words;
-  placed.n_words = place_words(session, utterance, words);
-  if (utterance->n_words == 0) {
-    is_new = place_wordless(session, &placed);
-  } else if (placed.n_words == utterance->n_words) {
-    is_new = 1;
-    place_whole(session, &placed);
-  } else {
-    is_new = placed.n_words > 0;
-    join_words(&text, words, placed.n_words);
-    placed.text = text.at != NULL ? text.at : "";
-    placed.start_s = is_new ? words[0].start_s : 0;
-    placed.end_s = is_new ? fmax(words[placed.n_words - 1].end_s, placed.start_s) : 0;
+  retract(session, open);
+}
+
+void stt_hear_give_owed_up(struct session *session)
+{
+  struct open_partial *open;
+  while ((open = find_owed(session, INFINITY)) != NULL) {
+    give_up(session, open);
   }
-  *told = is_new && !text.has_failed ? vc_utterance_create(&placed) : NULL;
-  vc_text_fini(&text);
-  free(words);
-  return !is_new ? KNOWN : *told != NULL ? PLACED : NO_MEMORY;
+}
+
+// What is owed from before that moment does not come any more.
+static void recover(struct session *session, double before_s)
+{
+  struct open_partial *open;
+  if (!session->trail.is_placed || session->has_stopped) {
+    return; // later, or by a new STT session
+  }
+  double from_s = INFINITY;
+  while ((open = find_owed(session, before_s)) != NULL) {
+    if (!is_told(session, open)) {
+      from_s = fmin(from_s, open->start_s);
+    }
+    give_up(session, open);
+  }
+  if (isfinite(from_s)) {
+    session->owed_stream = session->trail.end;
+    stt_link_send_again(session, to_samples(from_s));
+  }
+}
+
+void stt_hear_tick(struct session *session)
+{
+  if (stt_hear_is_owed(session) && stt_room_now(session->room) >= session->owed_by_ns) {
+    recover(session, INFINITY);
+  }
 }
 
 // --- utterances
@@ -199,8 +167,8 @@ static void measure(struct session *session, const struct vc_utterance *told)
     stt_room_record(room, END_TO_TRANSCRIPT, since);
     stt_room_record(room, is_final ? END_TO_TRANSCRIPT_FINAL : END_TO_TRANSCRIPT_PARTIAL, since);
   }
-  double end = to_samples(told->end_s);
-  uint64_t arrival = end >= 1 ? stt_ring_arrival(&session->ring, (uint64_t)end - 1) : 0;
+  uint64_t end = to_samples(told->end_s);
+  uint64_t arrival = end >= 1 ? stt_ring_arrival(&session->ring, end - 1) : 0;
   if (arrival != 0) {
     double latency = stt_room_since_ms(room, arrival);
     stt_room_record(room, LATENCY, latency);
@@ -213,18 +181,13 @@ static void measure(struct session *session, const struct vc_utterance *told)
   session->was_partial = !is_final;
 }
 
-// A final closes its partial, whatever becomes of it.
-static void note_told(struct session *session, const struct vc_utterance *told)
+static void note_told_to(struct session *session, double end_s, double stream_end_s)
 {
-  struct open_partial *open = find_open(session, told->id, told->channel);
-  if (!told->is_final) {
-    note_open(session, told);
+  uint64_t end = to_samples(end_s);
+  if (session->owed_stream > 0 && to_samples(stream_end_s) <= session->owed_stream) {
     return;
   }
-  if (open != NULL) {
-    close_open(session, open);
-  }
-  uint64_t end = (uint64_t)(to_samples(told->end_s) + 0.5);
+  session->owed_stream = 0;
   if (end > session->ring.end) { // a provider that rounds up
     end = session->ring.end;
   }
@@ -233,11 +196,32 @@ static void note_told(struct session *session, const struct vc_utterance *told)
   }
 }
 
+static void note_parts(struct told *told, const struct vc_utterance *utterance)
+{
+  for (size_t i = 0; i < utterance->n_words; i++) {
+    stt_told_add(told, utterance->words[i].start_s, utterance->words[i].end_s);
+  }
+}
+
+// A final closes its partial, whatever becomes of it.
+static void note_final(struct session *session, const struct vc_utterance *told,
+                       enum placing placing)
+{
+  struct open_partial *open = find_open(session, told->id, told->channel);
+  if (open != NULL) {
+    close_open(session, open);
+  }
+  if (placing == PLACED_IN_PARTS) { // what lies between them may be owed
+    note_parts(&session->told, told);
+  } else {
+    stt_told_add(&session->told, told->start_s, told->end_s);
+  }
+}
+
 static void tell(struct session *session, struct vc_utterance *told)
 {
   struct room *room = session->room;
   struct vc_result *result = vc_result_create(session->session, VC_RESULT_UTTERANCE);
-  note_told(session, told);
   if (result == NULL) {
     vc_utterance_destroy(&told);
   } else {
@@ -249,27 +233,51 @@ static void tell(struct session *session, struct vc_utterance *told)
   stt_outbox_say(session, result);
 }
 
+static void hear_placed(struct session *session, const struct vc_utterance *utterance,
+                        struct vc_utterance *told, enum placing placing)
+{
+  measure(session, told);
+  if (told->is_final) {
+    note_final(session, told, placing);
+    note_told_to(session, told->end_s, utterance->end_s);
+  } else {
+    note_open(session, told);
+  }
+  tell(session, told);
+}
+
+static void hear_known(struct session *session, const struct vc_utterance *utterance)
+{
+  struct open_partial *open = find_open(session, utterance->id, utterance->channel);
+  stt_room_count(session->room, DUPLICATES, 1);
+  if (utterance->is_final) {
+    note_told_to(session, 0, utterance->end_s);
+    if (open != NULL) {
+      retract(session, open);
+    }
+  }
+}
+
 static void hear_utterance(struct session *session, const struct vc_utterance *utterance)
 {
   struct vc_utterance *told = NULL;
-  switch (place_utterance(session, utterance, &told)) {
+  enum placing placing = stt_place_utterance(session, utterance, &told);
+  switch (placing) {
   case PLACED:
-    measure(session, told);
-    tell(session, told);
-    stt_session_trim(session);
+  case PLACED_IN_PARTS:
+    hear_placed(session, utterance, told, placing);
     break;
-  case KNOWN: {
-    struct open_partial *open = find_open(session, utterance->id, utterance->channel);
-    stt_room_count(session->room, DUPLICATES, 1);
-    if (utterance->is_final && open != NULL) {
-      retract(session, open);
-    }
+  case KNOWN:
+    hear_known(session, utterance);
     break;
-  }
   case NO_MEMORY:
     stt_room_count(session->room, OUT_OF_MEMORY, 1);
     break;
   }
+  if (utterance->is_final) { // finals come in order
+    recover(session, stt_place(session, utterance->start_s));
+  }
+  stt_session_trim(session);
 }
 
 // --- all else
@@ -309,7 +317,7 @@ static void take(struct session *session, struct vc_gladia_message *message)
     break;
   case VC_GLADIA_END_SESSION:
     if (session->is_ending && session->has_stopped) {
-      stt_session_finish(session);
+      stt_session_conclude(session);
     }
     break;
   case VC_GLADIA_ERROR:

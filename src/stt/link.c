@@ -22,8 +22,9 @@
 #define MESSAGE_MAX (1 << 20)
 #define UNANSWERED_MS 15000
 #define PROBE_WAIT_MS 2000
+#define OWED_EXTRA_MS 5000
 #define MUTE_SAMPLES (5 * VC_SAMPLE_RATE_HZ)   // a service is believed to acknowledge for so long
-#define REPLAY_SAMPLES (VC_SAMPLE_RATE_HZ / 2) // fed again to a new STT session
+#define REPLAY_SAMPLES (VC_SAMPLE_RATE_HZ / 2) // before what is to be heard
 // A provider ends a session after 3 h; the change is made while nobody speaks, if it can be.
 #define AGE_SOFT_NS (165 * 60 * VC_NS_PER_S)
 #define AGE_HARD_NS (175 * 60 * VC_NS_PER_S)
@@ -79,7 +80,8 @@ static void replay(struct session *session)
 {
   uint64_t from = session->told_to > REPLAY_SAMPLES ? session->told_to - REPLAY_SAMPLES : 0;
   rewind_to(session, from > session->ring.tail ? from : session->ring.tail);
-  stt_trail_begin(&session->trail, session->told_to);
+  stt_trail_begin(&session->trail, session->sent_high);
+  session->owed_stream = 0;
 }
 
 // --- the end of something
@@ -111,6 +113,7 @@ void stt_link_end(struct session *session)
 static void give_url_up(struct session *session)
 {
   let_url_go(session);
+  stt_hear_give_owed_up(session);
   stt_hear_retract_all(session);
   session->n_connect_failures = 0;
   session->has_acknowledged = 0;
@@ -165,7 +168,7 @@ static void fail_broken(struct session *session, int close_code, enum next next)
   stt_room_count(session->room, RECONNECTS, 1);
   stt_room_log(session, "stt.connection_lost", "", close_code);
   session->is_broken = 1;
-  uint64_t from = stt_trail_unacknowledged(&session->trail, session->send_at);
+  uint64_t from = stt_session_unacknowledged(session);
   if (!session->has_acknowledged && session->send_at - from > MUTE_SAMPLES) {
     next = NEW_SESSION; // it does not acknowledge: what it received cannot be known
   }
@@ -173,6 +176,21 @@ static void fail_broken(struct session *session, int close_code, enum next next)
     rewind_to(session, from);
   }
   fail(session, "stt connection lost", next, -1);
+}
+
+void stt_link_send_again(struct session *session, uint64_t from)
+{
+  from = from > REPLAY_SAMPLES ? from - REPLAY_SAMPLES : 0;
+  from = from > session->ring.tail ? from : session->ring.tail;
+  if (from < session->send_at) {
+    rewind_to(session, from);
+    stt_session_feed(session);
+  }
+}
+
+void stt_link_renew(struct session *session)
+{
+  fail_broken(session, 0, NEW_SESSION);
 }
 
 void stt_link_worked(struct session *session)
@@ -281,6 +299,14 @@ static void ask(struct session *session)
 
 // --- the connection
 
+// How long a final may take that is owed from before the connection: the longest utterance, and
+// some time to hear it.
+static uint64_t owed_ms(const struct session *session)
+{
+  const struct vc_stt_options *options = session->room->shared->settings.options;
+  return (uint64_t)(options->stt_max_utterance_s * 1000) + OWED_EXTRA_MS;
+}
+
 static void opened(void *context)
 {
   struct session *session = context;
@@ -288,6 +314,7 @@ static void opened(void *context)
   session->phase = PHASE_LIVE;
   session->last_sent_ns = session->unanswered_ns = now;
   session->probe_until_ns = now + PROBE_WAIT_MS * VC_NS_PER_MS;
+  session->owed_by_ns = now + owed_ms(session) * VC_NS_PER_MS;
   stt_session_feed(session);
 }
 
@@ -346,7 +373,7 @@ static void connect_failed(struct session *session, const struct vc_socket_end *
   } else {
     snprintf(reason, sizeof reason, "stt unreachable: %s", vc_trouble_text(end->trouble));
   }
-  rewind_to(session, stt_trail_unacknowledged(&session->trail, session->send_at));
+  rewind_to(session, stt_session_unacknowledged(session));
   stt_room_count(session->room, REFUSALS, 1);
   // A session that the provider has forgotten is no outage: a new one is asked for first.
   if (is_gone && session->is_broken && session->n_failures < 2) {
@@ -363,7 +390,7 @@ static void closed(void *context, const struct vc_socket_end *end)
   int is_over = end->trouble == VC_TROUBLE_NONE && is_session_gone(end);
   int is_asked_for = session->is_ending && session->has_stopped && (is_over || session->has_ended);
   if (session->phase == PHASE_LIVE && is_asked_for) {
-    stt_session_finish(session);
+    stt_session_conclude(session);
   } else if (session->phase != PHASE_LIVE || !session->has_heard) {
     connect_failed(session, end);
   } else {
@@ -405,6 +432,7 @@ static void retry(struct session *session)
     ask(session);
   } else {
     stt_trail_reconnect(&session->trail);
+    stt_hear_reconnect(session);
     connect_socket(session);
   }
 }

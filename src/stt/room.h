@@ -4,6 +4,7 @@
 //   session.c  chunks and turns in, audio out, time, the end
 //   link.c     the STT session: POST, connection, back-off, what to do when it breaks
 //   hearing.c  what the service says: acknowledgments, utterances on the session's clock
+//   placing.c  an utterance's times and words, without what was told before
 //   outbox.c   results on their way to the ledger
 #pragma once
 
@@ -20,6 +21,7 @@
 #include <uthash.h>
 
 #include "ring.h"
+#include "told.h"
 #include "trail.h"
 
 #define LANGUAGES_MAX 16
@@ -76,7 +78,8 @@ struct waiting {
 struct open_partial {
   char id[ID_SIZE];
   int channel;
-  double start_s;
+  double start_s, end_s;
+  int is_from_before; // shown by a connection that broke, and not heard of since
 };
 
 enum phase {
@@ -117,12 +120,17 @@ struct session {
   /* the audio */
   struct ring ring;
   struct trail trail;
-  uint64_t send_at;       // next sample to be sent
-  uint64_t sent_high;     // samples before it were sent at least once
-  uint64_t told_to;       // up to the end of the last final
+  uint64_t send_at;   // next sample to be sent
+  uint64_t sent_high; // samples before it were sent at least once
+  uint64_t told_to;   // up to the end of the last final
+  // Not 0: sound before told_to is sent again from here in the stream on, for a final that was
+  // lost; finals that end before do not move told_to.
+  uint64_t owed_stream;
+  uint64_t owed_by_ns; // when finals that are still owed from before the connection count as lost
   uint64_t last_audio_ns; // when a frame was last handed over
   uint64_t probe_until_ns;
   /* what is heard */
+  struct told told;
   struct open_partial open[OPEN_MAX];
   size_t n_open;
   uint64_t last_transcript_ns; // of this connection, 0: none
@@ -175,7 +183,12 @@ void stt_session_turn(struct session *session, const struct vc_chunk *chunk); //
 void stt_session_begin_end(struct session *session, enum vc_close_reason reason);
 void stt_session_hurry(struct session *session);  // another one of its slug waits for its end
 void stt_session_finish(struct session *session); // RESULT_CLOSE, whatever is still owed
-void stt_session_feed(struct session *session);   // sends what there is to send
+// The service has said all. What it is known to have said in vain is asked for anew, else this is
+// the end.
+void stt_session_conclude(struct session *session);
+// Returns: the earliest sample that is not sent or not acknowledged.
+uint64_t stt_session_unacknowledged(const struct session *session);
+void stt_session_feed(struct session *session); // sends what there is to send
 void stt_session_tick(struct session *session);
 void stt_session_show_state(struct session *session);
 void stt_session_trim(struct session *session);
@@ -184,6 +197,9 @@ void stt_session_trim(struct session *session);
 void stt_link_begin(struct session *session); // asks for an STT session
 void stt_link_tick(struct session *session);
 void stt_link_worked(struct session *session); // the peer proved that it is there
+// On this connection, and a little of what is before.
+void stt_link_send_again(struct session *session, uint64_t from);
+void stt_link_renew(struct session *session); // gives the STT session up for a new one
 // The session ends while the service is down: it is tried once more, now.
 // Returns: 0, or 1: the service does not want that.
 int stt_link_try_last(struct session *session);
@@ -192,6 +208,25 @@ void stt_link_end(struct session *session); // lets go of post, socket and url
 // --- hearing.c
 void stt_hear_message(struct session *session, const uint8_t *text, size_t size);
 void stt_hear_retract_all(struct session *session);
+void stt_hear_reconnect(struct session *session); // of the same STT session
+// Returns: 1 when a final is known to be owed since before this connection.
+int stt_hear_is_owed(const struct session *session);
+// What is owed is taken for lost: its sound is to be heard again, from told_to on.
+void stt_hear_give_owed_up(struct session *session);
+// Time is over for what is owed: its sound is sent again.
+void stt_hear_tick(struct session *session);
+
+// --- placing.c
+double stt_place(const struct session *session, double stream_s); // a moment, on the audio clock
+enum placing {
+  PLACED,
+  PLACED_IN_PARTS, // words of it were told before, or it is put together from sound heard twice
+  KNOWN,           // all of it was told before
+  NO_MEMORY,
+};
+// Gives: the utterance as it is to be told, when it is placed.
+enum placing stt_place_utterance(const struct session *session,
+                                 const struct vc_utterance *utterance, struct vc_utterance **told);
 
 // --- outbox.c
 // Takes the result, which may be NULL (no memory: counted).

@@ -86,17 +86,23 @@ void stt_session_show_state(struct session *session)
 
 // --- audio in
 
+uint64_t stt_session_unacknowledged(const struct session *session)
+{
+  uint64_t sample = stt_trail_unacknowledged(&session->trail, session->send_at);
+  return sample < session->send_at ? sample : session->send_at;
+}
+
 // What no reconnect and no new STT session will ask for: acknowledged, and covered by a final or
 // long silent.
 void stt_session_trim(struct session *session)
 {
   const struct vc_stt_options *options = session->room->shared->settings.options;
-  uint64_t acknowledged = stt_trail_unacknowledged(&session->trail, session->send_at);
+  uint64_t acknowledged = stt_session_unacknowledged(session);
   uint64_t kept = session->told_to;
   if (session->n_open > 0) {
     uint64_t start = (uint64_t)(session->open[0].start_s * VC_SAMPLE_RATE_HZ);
-    kept = start > kept ? start : kept;
-  } else {
+    kept = start > kept || session->open[0].is_from_before ? start : kept;
+  } else if (session->owed_stream == 0) {
     uint64_t window =
         (uint64_t)((options->stt_max_utterance_s + SILENCE_EXTRA_S) * VC_SAMPLE_RATE_HZ);
     uint64_t silent = acknowledged > window ? acknowledged - window : 0;
@@ -275,21 +281,32 @@ void stt_session_finish(struct session *session)
   vc_worker_wake_at(session->room->worker, stt_room_now(session->room));
 }
 
+void stt_session_conclude(struct session *session)
+{
+  if (stt_hear_is_owed(session) && stt_room_now(session->room) < session->end_at_ns) {
+    stt_link_renew(session);
+  } else {
+    stt_session_finish(session);
+  }
+}
+
 static int is_over(const struct session *session)
 {
   uint64_t now = stt_room_now(session->room);
+  int is_waited_for = session->n_open > 0 && !stt_hear_is_owed(session);
   return now >= session->end_at_ns ||
-         (session->has_ended && session->n_open == 0 && now >= session->linger_until_ns);
+         (session->has_ended && !is_waited_for && now >= session->linger_until_ns);
 }
 
 void stt_session_tick(struct session *session)
 {
   stt_link_tick(session);
   if (session->phase == PHASE_LIVE) {
+    stt_hear_tick(session);
     stt_session_feed(session);
     keep_alive(session);
   }
   if (session->is_ending && session->phase != PHASE_CLOSED && is_over(session)) {
-    stt_session_finish(session);
+    stt_session_conclude(session);
   }
 }

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-void stt_trail_begin(struct trail *trail, uint64_t told_to)
+void stt_trail_begin(struct trail *trail, uint64_t sent_to)
 {
   trail->n_spans = 0;
   trail->end = 0;
-  trail->heard = told_to;
+  trail->sent = sent_to;
   trail->n_frames = 0;
   trail->acknowledged = 0;
   trail->n_lost = 0;
@@ -21,11 +21,6 @@ void stt_trail_fini(struct trail *trail)
   *trail = (struct trail){0};
 }
 
-static uint64_t span_end(const struct trail *trail, size_t i)
-{
-  return i + 1 < trail->n_spans ? trail->spans[i + 1].stream : trail->end;
-}
-
 static void add(struct trail *trail, uint64_t audio, uint32_t n)
 {
   const struct trail_span *last = trail->n_spans > 0 ? &trail->spans[trail->n_spans - 1] : NULL;
@@ -34,28 +29,21 @@ static void add(struct trail *trail, uint64_t audio, uint32_t n)
       memmove(trail->spans, trail->spans + 1, (TRAIL_SPANS_MAX - 1) * sizeof *trail->spans);
       trail->n_spans--;
     }
-    trail->spans[trail->n_spans++] = (struct trail_span){trail->end, audio, trail->heard};
+    trail->spans[trail->n_spans++] = (struct trail_span){trail->end, audio, trail->sent};
   }
   trail->end += n;
-  if (audio + n > trail->heard) {
-    trail->heard = audio + n;
+  if (audio + n > trail->sent) {
+    trail->sent = audio + n;
   }
 }
 
 // What was sent beyond `at` never came.
 static void cut(struct trail *trail, uint64_t at)
 {
-  uint64_t heard = trail->n_spans > 0 ? trail->spans[0].heard_to : trail->heard;
   while (trail->n_spans > 0 && trail->spans[trail->n_spans - 1].stream >= at) {
     trail->n_spans--;
   }
   trail->end = at;
-  for (size_t i = 0; i < trail->n_spans; i++) {
-    const struct trail_span *span = &trail->spans[i];
-    uint64_t to = span->audio + (span_end(trail, i) - span->stream);
-    heard = to > heard ? to : heard;
-  }
-  trail->heard = heard;
 }
 
 static struct trail_frame *frame_at(struct trail *trail, size_t i)
@@ -154,13 +142,18 @@ void stt_trail_acknowledge(struct trail *trail, uint64_t begin, uint64_t end)
 
 uint64_t stt_trail_unacknowledged(const struct trail *trail, uint64_t otherwise)
 {
-  return trail->n_frames > 0 ? trail->frames[trail->first].audio : otherwise;
+  uint64_t earliest = trail->n_frames > 0 ? trail->frames[trail->first].audio : otherwise;
+  for (size_t i = 1; i < trail->n_frames; i++) {
+    uint64_t audio = trail->frames[(trail->first + i) % trail->capacity].audio;
+    earliest = audio < earliest ? audio : earliest;
+  }
+  return earliest;
 }
 
-double stt_trail_find(const struct trail *trail, double stream, double *heard_to)
+double stt_trail_find(const struct trail *trail, double stream, double *sent_to)
 {
   if (trail->n_spans == 0) {
-    *heard_to = 0;
+    *sent_to = 0;
     return stream;
   }
   size_t i = trail->n_spans - 1;
@@ -169,6 +162,6 @@ double stt_trail_find(const struct trail *trail, double stream, double *heard_to
   }
   const struct trail_span *span = &trail->spans[i];
   double audio = (double)span->audio + (stream - (double)span->stream);
-  *heard_to = (double)span->heard_to;
+  *sent_to = (double)span->sent_to;
   return audio > 0 ? audio : 0;
 }

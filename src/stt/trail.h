@@ -1,9 +1,10 @@
-// What an STT session has heard: its stream, as the provider counts it, against the session's audio
+// What an STT session was sent: its stream, as the provider counts it, against the session's audio
 // clock; and the frames of the connection that it has not acknowledged.
 //
 // A stream goes on over connections. After a drop everything unacknowledged is sent again, so the
 // stream holds some audio twice: the first acknowledgment of a connection says where in the stream
-// it began, and so how much. What was heard twice is known from then on and told once.
+// it began, and so how much. Which parts of the stream are sound that was sent before is known from
+// then on; whether that was told, too, is told.h.
 #pragma once
 
 #include <stddef.h>
@@ -13,9 +14,9 @@
 #define TRAIL_SENT_MAX 4096 // frames; beyond, the oldest is taken for acknowledged
 
 struct trail_span {
-  uint64_t stream;   // from this sample of the stream on
-  uint64_t audio;    // this sample of the session's clock, and so on
-  uint64_t heard_to; // audio before this was heard (or told) earlier
+  uint64_t stream;  // from this sample of the stream on
+  uint64_t audio;   // this sample of the session's clock, and so on
+  uint64_t sent_to; // audio before this was sent earlier
 };
 
 struct trail_frame {
@@ -27,7 +28,7 @@ struct trail {
   struct trail_span spans[TRAIL_SPANS_MAX];
   size_t n_spans;
   uint64_t end;          // of the stream
-  uint64_t heard;        // audio before this was heard
+  uint64_t sent;         // audio before this was sent, by connections whose place is known
   int is_placed;         // it is known where in the stream this connection began
   uint64_t acknowledged; // of the stream
   // What connections sent that ended before their place was known: it may or may not be in the
@@ -38,8 +39,8 @@ struct trail {
   size_t capacity, first, n_frames;
 };
 
-// A new STT session, for which audio before told_to is told already.
-void stt_trail_begin(struct trail *trail, uint64_t told_to);
+// A new STT session; audio before sent_to was sent to the ones before it.
+void stt_trail_begin(struct trail *trail, uint64_t sent_to);
 // A new connection of the same STT session.
 void stt_trail_reconnect(struct trail *trail);
 void stt_trail_fini(struct trail *trail);
@@ -49,8 +50,8 @@ void stt_trail_sent(struct trail *trail, uint64_t audio, uint32_t n); // after a
 // An acknowledgment of the stream's samples [begin, end).
 void stt_trail_acknowledge(struct trail *trail, uint64_t begin, uint64_t end);
 void stt_trail_drop_oldest(struct trail *trail);
-// Returns: the first audio that is not acknowledged, or `otherwise` when all is.
+// Returns: the earliest audio that is not acknowledged, or `otherwise` when all is.
 uint64_t stt_trail_unacknowledged(const struct trail *trail, uint64_t otherwise);
 // Where on the audio clock a place of the stream is (in samples, with a fraction) and up to where
-// the audio of that part was heard before.
-double stt_trail_find(const struct trail *trail, double stream, double *heard_to);
+// audio was sent before that part.
+double stt_trail_find(const struct trail *trail, double stream, double *sent_to);

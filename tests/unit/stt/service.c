@@ -30,6 +30,7 @@ struct service_connection {
   size_t n_lagging;
   int n_frames;
   int close_code; // of its drop
+  int is_mute;    // what it says gets lost
 };
 
 static void lock(struct service *service)
@@ -53,7 +54,9 @@ static unsigned roll(struct service *service)
 
 static int say(struct service_connection *connection, struct vc_text *text)
 {
-  int status = peer_send_frame(&connection->peer, VC_WS_TEXT, text->at, text->size);
+  int status = connection->is_mute
+                   ? 0
+                   : peer_send_frame(&connection->peer, VC_WS_TEXT, text->at, text->size);
   vc_text_fini(text);
   return status;
 }
@@ -185,10 +188,12 @@ static int take_audio(struct service_connection *connection, const uint8_t *pcm,
   int says_rubbish = service->says_rubbish;
   size_t lag = (size_t)service->ack_lag;
   uint64_t begin = connection->session->n_samples * 2;
+  connection->is_mute = kind >= 0 && service->loses_words;
   if (kind != 0) {
     hear(connection, pcm, size / 2, is_deaf || is_silent);
   }
   unlock(service);
+  connection->is_mute = 0;
   if (kind != 0 && !is_silent && connection->n_lagging < LAG_MAX) {
     connection->lagging[connection->n_lagging].begin = begin;
     connection->lagging[connection->n_lagging++].end = begin + size;

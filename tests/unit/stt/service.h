@@ -57,6 +57,7 @@ struct service {
   int drop_kind;        // 0 before the last one is heard, 1 before its ack, 2 after
   int close_code;       // of that drop: 0 none, the connection just ends
   int kills;            // that drop ends the session, too
+  int loses_words;      // what is heard with a frame that drops the connection is never said
   int has_late_final;   // the last final comes after end_recording
   int holds_end;        // no end_recording until it is taken back
   const char *url;      // instead of its own, in the answer to POST

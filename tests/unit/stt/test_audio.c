@@ -1,5 +1,6 @@
-// The ring and the trail: pure, so their headers are taken from the room itself.
+// The ring, the trail and what was told: pure, so their headers are taken from the room itself.
 #include "ring.h"
+#include "told.h"
 #include "trail.h"
 
 #include <setjmp.h>
@@ -150,12 +151,12 @@ static void sent(struct trail *trail, uint64_t audio, uint32_t n)
   stt_trail_sent(trail, audio, n);
 }
 
-static void expect(const struct trail *trail, double stream, double audio, int is_known)
+static void expect(const struct trail *trail, double stream, double audio, int was_sent)
 {
-  double heard_to;
-  double found = stt_trail_find(trail, stream, &heard_to);
+  double sent_to;
+  double found = stt_trail_find(trail, stream, &sent_to);
   assert_true(found == audio);
-  assert_int_equal(found < heard_to, is_known);
+  assert_int_equal(found < sent_to, was_sent);
 }
 
 static void test_trail_runs_straight(void **state)
@@ -201,7 +202,9 @@ static void test_trail_of_a_resumed_stream(void **state)
   expect(&trail, 499, 499, 0);
   expect(&trail, 500, 300, 1);
   expect(&trail, 699, 499, 1);
-  expect(&trail, 700, 500, 0);
+  expect(&trail, 700, 500, 1); // was sent, too, and did not come
+  sent(&trail, 600, 500);
+  expect(&trail, 1299, 1099, 0);
   assert_int_equal(stt_trail_unacknowledged(&trail, 0), 310);
   stt_trail_fini(&trail);
 }
@@ -269,6 +272,53 @@ static void test_trail_is_bounded(void **state)
   stt_trail_fini(&trail);
 }
 
+static void test_earliest_that_is_not_acknowledged(void **state)
+{
+  struct trail trail = {0};
+  stt_trail_begin(&trail, 0);
+  sent(&trail, 5000, 100);
+  sent(&trail, 2000, 100); // was sent again
+  sent(&trail, 2100, 100);
+  assert_int_equal(stt_trail_unacknowledged(&trail, 7), 2000);
+  stt_trail_acknowledge(&trail, 0, 200);
+  assert_int_equal(stt_trail_unacknowledged(&trail, 7), 2100);
+  expect(&trail, 50, 5050, 0);
+  expect(&trail, 150, 2050, 1);
+  stt_trail_fini(&trail);
+}
+
+// --- what was told
+
+static void test_told_by_more_than_half(void **state)
+{
+  struct told told = {0};
+  assert_false(stt_told_holds(&told, 0, 1));
+  stt_told_add(&told, 1, 2);
+  stt_told_add(&told, 2, 2.5);
+  assert_true(stt_told_holds(&told, 1.2, 1.4));
+  assert_true(stt_told_holds(&told, 1.5, 2.4)); // by both
+  assert_true(stt_told_holds(&told, 0.6, 1.5));
+  assert_false(stt_told_holds(&told, 0.4, 1.5));
+  assert_false(stt_told_holds(&told, 2.25, 2.75));
+  assert_false(stt_told_holds(&told, 3, 4));
+  assert_true(stt_told_holds(&told, 1.5, 1.5)); // a moment
+  assert_false(stt_told_holds(&told, 2.5, 2.5));
+  assert_true(stt_told_end(&told, 1.5) == 2);
+  assert_true(stt_told_end(&told, 0.5) == 0.5);
+}
+
+static void test_told_is_bounded(void **state)
+{
+  struct told told = {0};
+  for (int i = 0; i < 2 * TOLD_MAX; i++) {
+    stt_told_add(&told, i, i + 0.5);
+  }
+  assert_int_equal(told.n, TOLD_MAX);
+  assert_false(stt_told_holds(&told, TOLD_MAX - 1, TOLD_MAX - 0.5)); // the oldest went
+  assert_true(stt_told_holds(&told, TOLD_MAX, TOLD_MAX + 0.5));
+  assert_true(stt_told_holds(&told, 2 * TOLD_MAX - 1, 2 * TOLD_MAX - 0.5));
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -282,6 +332,9 @@ int main(void)
       cmocka_unit_test(test_trail_of_a_service_that_counts_connections),
       cmocka_unit_test(test_trail_of_a_new_session),
       cmocka_unit_test(test_trail_is_bounded),
+      cmocka_unit_test(test_earliest_that_is_not_acknowledged),
+      cmocka_unit_test(test_told_by_more_than_half),
+      cmocka_unit_test(test_told_is_bounded),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

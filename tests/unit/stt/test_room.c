@@ -171,6 +171,133 @@ static void test_dropped_in_a_row(void **state)
   }
 }
 
+// n words, each of them heard before the next is said.
+static void speak_slowly(struct rig *rig, struct service *service, int n)
+{
+  for (int i = 0; i < n; i++) {
+    rig_speak(rig, 1);
+    service_await_heard(service, rig->n_samples);
+  }
+}
+
+// A final is on its way when the connection ends, and the service does not say it again: its
+// partial was shown, and all of its sound but the last word was acknowledged.
+static void begin_with_lost_final(struct rig *rig, struct service *service)
+{
+  service_start(service, NULL);
+  service->drop_kind = 1;
+  service->loses_words = 1;
+  rig_start(rig, service, NULL);
+  rig_begin(rig, "demo");
+  speak_slowly(rig, service, 20);
+  rig_await(rig, &rig->n_partials, 2);
+  rig_await(rig, &rig->n_finals, 1);
+  service_set(service, &service->drop_after, 1);
+  rig_speak(rig, 1); // with it the second utterance has ended
+  service_await(service, &service->n_drops, 1);
+  service_await(service, &service->n_upgrades, 2);
+}
+
+static void test_lost_final_is_heard_again(void **state)
+{
+  struct service service;
+  struct rig rig;
+  begin_with_lost_final(&rig, &service);
+  rig_speak(&rig, 30);
+  rig_await(&rig, &rig.n_words, 40);
+  assert_int_equal(rig_get(&rig, &rig.n_retracts), 1); // the partial that got no final
+  rig_say(&rig, VC_TURN_CLOSE);
+  rig_await(&rig, &rig.n_closed, 1);
+  rig_check_told(&rig);
+  assert_int_equal(service_get(&service, &service.n_posts), 1);
+  assert_int_equal(rig_counter(&rig, "stt.reconnects_total"), 1);
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
+static void test_lost_final_before_silence(void **state)
+{
+  struct service service;
+  struct rig rig;
+  begin_with_lost_final(&rig, &service);
+  rig_await_state(&rig, VC_STATE_LIVE);
+  rig_turn(&rig, 20000); // nothing more is said
+  rig_await(&rig, &rig.n_words, 20);
+  rig_say(&rig, VC_TURN_CLOSE);
+  rig_await(&rig, &rig.n_closed, 1);
+  rig_check_told(&rig);
+  assert_int_equal(service_get(&service, &service.n_posts), 1);
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
+static void test_lost_final_before_the_end(void **state)
+{
+  struct service service;
+  struct rig rig;
+  begin_with_lost_final(&rig, &service);
+  rig_say(&rig, VC_TURN_CLOSE);
+  rig_await(&rig, &rig.n_closed, 1);
+  rig_check_told(&rig);
+  assert_int_equal(service_get(&service, &service.n_posts), 2);
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
+// Much of an utterance whose final was lost is sent again in any case, and heard as one of its own.
+static void test_resent_sound_that_was_not_told(void **state)
+{
+  struct service service;
+  struct rig rig;
+  service_start(&service, NULL);
+  service.drop_kind = 1;
+  service.loses_words = 1;
+  rig_start(&rig, &service, NULL);
+  rig_begin(&rig, "demo");
+  speak_slowly(&rig, &service, 11);
+  rig_await(&rig, &rig.n_finals, 1);
+  service_set(&service, &service.ack_lag, 32); // acknowledgments come late
+  speak_slowly(&rig, &service, 9);
+  service_set(&service, &service.drop_after, 1);
+  rig_speak(&rig, 1);
+  service_await(&service, &service.n_drops, 1);
+  service_set(&service, &service.ack_lag, 0);
+  rig_speak(&rig, 10);
+  rig_await(&rig, &rig.n_words, 20);
+  rig_say(&rig, VC_TURN_CLOSE);
+  rig_await(&rig, &rig.n_closed, 1);
+  rig_check_told(&rig);
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
+// Of times in milliseconds some are a hair before the sample that they mean: at word 323 of the
+// stream the sound begins again.
+static void test_word_at_a_seam(void **state)
+{
+  struct service service;
+  struct rig rig;
+  service_start(&service, NULL);
+  service.drop_kind = 1;
+  rig_start(&rig, &service, NULL);
+  rig_begin(&rig, "demo");
+  rig_speak(&rig, 320);
+  service_await_heard(&service, 320 * WORD_SAMPLES);
+  rig_await(&rig, &rig.n_words, 310);
+  speak_slowly(&rig, &service, 1);
+  service_set(&service, &service.ack_lag, 2);
+  service_set(&service, &service.drop_after, service_get(&service, &service.n_frames) + 2);
+  rig_speak(&rig, 2); // are heard, and not acknowledged
+  service_await(&service, &service.n_drops, 1);
+  service_set(&service, &service.ack_lag, 0);
+  rig_speak(&rig, 10);
+  rig_say(&rig, VC_TURN_CLOSE);
+  rig_await(&rig, &rig.n_closed, 1);
+  rig_check_told(&rig);
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
 static void test_drop_at_the_end(void **state)
 {
   struct service service;
@@ -745,6 +872,7 @@ static void test_tls(void **state)
 int main(void)
 {
   signal(SIGPIPE, SIG_IGN);
+  setenv("CMOCKA_TEST_ABORT", "1", 1); // threads go on with what is on the stack of a test
   if (getenv("RIG_ONLY") != NULL) {
     cmocka_set_test_filter(getenv("RIG_ONLY"));
   }
@@ -754,6 +882,11 @@ int main(void)
       cmocka_unit_test(test_drop_is_taken_up),
       cmocka_unit_test(test_lost_session_is_replaced),
       cmocka_unit_test(test_dropped_in_a_row),
+      cmocka_unit_test(test_lost_final_is_heard_again),
+      cmocka_unit_test(test_lost_final_before_silence),
+      cmocka_unit_test(test_lost_final_before_the_end),
+      cmocka_unit_test(test_resent_sound_that_was_not_told),
+      cmocka_unit_test(test_word_at_a_seam),
       cmocka_unit_test(test_drop_at_the_end),
       cmocka_unit_test(test_refused_for_ever),
       cmocka_unit_test(test_refused_until_the_end),
