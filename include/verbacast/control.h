@@ -51,10 +51,10 @@ struct vc_control_settings {
   const struct vc_clock *clock;
   struct vc_metrics *metrics;
   struct vc_health *health;
+  long stored_max; // finals from the store in one answer, 0: 200000
   // Thread: a front's. Returns: a thread that is no stage's worker and has been silent for longer
   // than silent_ms, NULL: none.
   const char *(*stuck)(void *context, uint32_t silent_ms);
-  long stored_max; // finals from the store in one answer, 0: 200000
   // Thread: a front's. A WebSocket that may watch `slug`.
   int (*has_room)(void *context);
   int (*has_room_for_session)(void *context); // for one that the ledger does not hold
