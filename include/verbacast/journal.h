@@ -73,6 +73,9 @@ int vc_journal_start(struct vc_journal *journal, struct vc_error *error);
 size_t vc_journal_stop(struct vc_journal *journal, uint32_t flush_ms);
 void vc_journal_destroy(struct vc_journal **journal);
 
+// Thread: any. Returns: the highest epoch of all that the file took before this life, 0 none, or
+// the disk is too full to say.
+int64_t vc_journal_highest_epoch(const struct vc_journal *journal);
 // Thread: any. Returns: 1 while the relay has been at one call of the disk or the sink for longer
 // than silent_ms. One that waits for a sink that is away is not.
 int vc_journal_is_relay_stuck(const struct vc_journal *journal, uint32_t silent_ms);

@@ -51,6 +51,8 @@ long vc_store_read(struct vc_store *store, const char *slug, long most,
                    void *context, struct vc_error *error);
 // Returns: the largest epoch of the slug that is or was kept, 0 none, -1.
 int64_t vc_store_last_epoch(struct vc_store *store, const char *slug, struct vc_error *error);
+// The same of all slugs.
+int64_t vc_store_highest_epoch(struct vc_store *store, struct vc_error *error);
 // Deletes all of the slug up to `epoch` and keeps out what comes late. Returns: finals deleted, or
 // -1.
 long vc_store_erase(struct vc_store *store, const char *slug, int64_t epoch, int64_t now_ms,

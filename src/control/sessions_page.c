@@ -81,7 +81,8 @@ static const char *erase_journal(struct vc_control *control, const char *slug, i
   return is_erased ? NULL : "the journal did not delete it";
 }
 
-// Everything of the slug that began before now; what begins meanwhile has a larger epoch.
+// Everything of the slug that began before now, up to the epoch that the ledger says; what begins
+// meanwhile has a larger one.
 void erase_page(struct call *call)
 {
   struct vc_control *control = call->control;
@@ -89,6 +90,7 @@ void erase_page(struct call *call)
   struct vc_query *query =
       ask_worker(control->ledger, control->settings.ledger, VC_QUERY_ERASE, call->slug, epoch);
   int status = query != NULL ? vc_query_status(query) : 503;
+  epoch = query != NULL ? vc_query_number(query) : epoch;
   vc_query_unref(query);
   if (status == 409) {
     vc_respond_error(call->request, 409, "the session is live");

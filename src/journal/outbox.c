@@ -18,16 +18,17 @@
 
 #include "room.h"
 
-#define VERSION 2
+#define VERSION 3
 #define PATH_MAX_BYTES 4096
 
 struct outbox {
   char path[PATH_MAX_BYTES];
   int lock_fd; // -1: a reader
   sqlite3 *database;
-  int is_ready;  // its tables are there and hold no session that a crash left open
-  int last_code; // SQLite's, of the last failure
-  sqlite3_stmt *insert, *measure_upto, *delete_upto, *open_session, *close_session;
+  int is_ready;          // its tables are there and hold no session that a crash left open
+  int last_code;         // SQLite's, of the last failure
+  int64_t highest_epoch; // of all that was ever committed
+  sqlite3_stmt *raise_epoch, *insert, *measure_upto, *delete_upto, *open_session, *close_session;
 };
 
 static int fail(struct outbox *outbox, const char *doing, struct vc_error *error)
@@ -83,14 +84,16 @@ static int connect_to(struct outbox *outbox, int flags, struct vc_error *error)
   return run(outbox, "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON", error);
 }
 
-static int read_version(struct outbox *outbox, int *version, struct vc_error *error)
+// Of a statement that gives one number.
+static int read_number(struct outbox *outbox, const char *sql, int64_t *number,
+                       struct vc_error *error)
 {
-  sqlite3_stmt *statement = prepare(outbox, "PRAGMA user_version", error);
+  sqlite3_stmt *statement = prepare(outbox, sql, error);
   if (statement == NULL) {
     return -1;
   }
-  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : fail(outbox, "version", error);
-  *version = status == 0 ? sqlite3_column_int(statement, 0) : 0;
+  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : fail(outbox, sql, error);
+  *number = status == 0 ? sqlite3_column_int64(statement, 0) : 0;
   sqlite3_finalize(statement);
   return status;
 }
@@ -98,12 +101,12 @@ static int read_version(struct outbox *outbox, int *version, struct vc_error *er
 // Writes nothing when all is there: the disk may be full.
 static int make_tables(struct outbox *outbox, struct vc_error *error)
 {
-  int version;
-  if (read_version(outbox, &version, error) != 0) {
+  int64_t version;
+  if (read_number(outbox, "PRAGMA user_version", &version, error) != 0) {
     return -1;
   }
   if (version > VERSION) {
-    return vc_error_set(error, "the journal is of version %d, this program knows %d", version,
+    return vc_error_set(error, "the journal is of version %d, this program knows %d", (int)version,
                         VERSION);
   }
   if (version == VERSION) {
@@ -117,12 +120,17 @@ static int make_tables(struct outbox *outbox, struct vc_error *error)
              "CREATE TABLE IF NOT EXISTS open_sessions (key TEXT NOT NULL, epoch INTEGER NOT NULL,"
              " value BLOB NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;"
              "CREATE INDEX IF NOT EXISTS outbox_by_key ON outbox (key);"
-             "PRAGMA user_version = 2",
+             "CREATE TABLE IF NOT EXISTS numbering (id INTEGER PRIMARY KEY CHECK (id = 1),"
+             " highest_epoch INTEGER NOT NULL);"
+             "INSERT OR IGNORE INTO numbering SELECT 1, coalesce(max(epoch), 0) FROM"
+             " (SELECT epoch FROM outbox UNION ALL SELECT epoch FROM open_sessions);"
+             "PRAGMA user_version = 3",
              error);
 }
 
 static int prepare_all(struct outbox *outbox, struct vc_error *error)
 {
+  outbox->raise_epoch = prepare(outbox, "UPDATE numbering SET highest_epoch = ?1", error);
   outbox->insert = prepare(outbox,
                            "INSERT INTO outbox (v, key, epoch, added_ms, value)"
                            " VALUES (1, ?1, ?2, ?3, ?4)",
@@ -134,20 +142,22 @@ static int prepare_all(struct outbox *outbox, struct vc_error *error)
       prepare(outbox, "INSERT OR REPLACE INTO open_sessions VALUES (?1, ?2, ?3)", error);
   outbox->close_session =
       prepare(outbox, "DELETE FROM open_sessions WHERE key = ?1 AND epoch = ?2", error);
-  return outbox->insert == NULL || outbox->measure_upto == NULL || outbox->delete_upto == NULL ||
-                 outbox->open_session == NULL || outbox->close_session == NULL
+  return outbox->raise_epoch == NULL || outbox->insert == NULL || outbox->measure_upto == NULL ||
+                 outbox->delete_upto == NULL || outbox->open_session == NULL ||
+                 outbox->close_session == NULL
              ? -1
              : 0;
 }
 
 static void disconnect(struct outbox *outbox)
 {
+  sqlite3_finalize(outbox->raise_epoch);
   sqlite3_finalize(outbox->insert);
   sqlite3_finalize(outbox->measure_upto);
   sqlite3_finalize(outbox->delete_upto);
   sqlite3_finalize(outbox->open_session);
   sqlite3_finalize(outbox->close_session);
-  outbox->insert = outbox->measure_upto = outbox->delete_upto = NULL;
+  outbox->raise_epoch = outbox->insert = outbox->measure_upto = outbox->delete_upto = NULL;
   outbox->open_session = outbox->close_session = NULL;
   sqlite3_close_v2(outbox->database);
   outbox->database = NULL;
@@ -245,23 +255,11 @@ static int end_each(struct outbox *outbox, int64_t now_ms, struct vc_error *erro
   return status == SQLITE_DONE && run(outbox, "DELETE FROM open_sessions", error) == 0 ? n : -1;
 }
 
-static int has_open_sessions(struct outbox *outbox, int *has, struct vc_error *error)
-{
-  sqlite3_stmt *statement = prepare(outbox, "SELECT EXISTS (SELECT 1 FROM open_sessions)", error);
-  if (statement == NULL) {
-    return -1;
-  }
-  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : fail(outbox, "open sessions", error);
-  *has = status == 0 && sqlite3_column_int(statement, 0);
-  sqlite3_finalize(statement);
-  return status;
-}
-
 // Before anything of this life is written: what is open now was left open by a crash.
 static int end_crashed(struct outbox *outbox, int64_t now_ms, struct vc_error *error)
 {
-  int has;
-  int status = has_open_sessions(outbox, &has, error);
+  int64_t has;
+  int status = read_number(outbox, "SELECT EXISTS (SELECT 1 FROM open_sessions)", &has, error);
   if (status != 0 || !has) {
     return status;
   }
@@ -284,7 +282,10 @@ static int set_up(struct outbox *outbox, int *is_bad, struct vc_error *error)
     *is_bad = is_corrupt(outbox);
     return -1;
   }
-  return check_integrity(outbox, is_bad, error) != 0 ? -1 : prepare_all(outbox, error);
+  if (check_integrity(outbox, is_bad, error) != 0 || prepare_all(outbox, error) != 0) {
+    return -1;
+  }
+  return read_number(outbox, "SELECT highest_epoch FROM numbering", &outbox->highest_epoch, error);
 }
 
 static void move_aside(const char *path)
@@ -394,6 +395,11 @@ int outbox_is_ready(const struct outbox *outbox)
   return outbox->is_ready;
 }
 
+int64_t outbox_highest_epoch(const struct outbox *outbox)
+{
+  return outbox->highest_epoch;
+}
+
 void outbox_close(struct outbox **outbox)
 {
   if (*outbox != NULL) {
@@ -424,6 +430,22 @@ static int append(struct outbox *outbox, const struct vc_record *record, int64_t
     return step(outbox, outbox->close_session, error);
   }
   return 0;
+}
+
+// Returns: the highest epoch of the records, or of what was there where that is higher.
+static int64_t highest_with(const struct outbox *outbox, const struct vc_record *first)
+{
+  int64_t highest = outbox->highest_epoch;
+  for (const struct vc_record *record = first; record != NULL; record = record->next) {
+    highest = record->epoch > highest ? record->epoch : highest;
+  }
+  return highest;
+}
+
+static int raise_epoch(struct outbox *outbox, int64_t epoch, struct vc_error *error)
+{
+  sqlite3_bind_int64(outbox->raise_epoch, 1, epoch);
+  return step(outbox, outbox->raise_epoch, error);
 }
 
 // The rows are counted before they go: counting those that stay would take ever longer.
@@ -457,7 +479,12 @@ int outbox_commit(struct outbox *outbox, const struct vc_record *first, int64_t 
   if (status == 0 && delete_upto > 0) {
     status = delete_rows(outbox, delete_upto, deleted, error);
   }
+  int64_t highest = highest_with(outbox, first);
+  if (status == 0 && highest > outbox->highest_epoch) {
+    status = raise_epoch(outbox, highest, error);
+  }
   if (status == 0 && run(outbox, "COMMIT", error) == 0) {
+    outbox->highest_epoch = highest;
     return 0;
   }
   run(outbox, "ROLLBACK", NULL);

@@ -47,6 +47,7 @@ struct vc_journal {
   _Atomic int64_t relayed_upto; // rows up to this id may go; release: they are in the sink
   _Atomic int64_t bytes;        // of rows in the outbox
   _Atomic int64_t rows;
+  _Atomic int64_t highest_epoch;  // of all that was committed before this life
   _Atomic uint64_t relay_call_ns; // since when the relay is at a call that may block; 0: it is not
   /* guarded by the mutex */
   pthread_mutex_t mutex;
@@ -62,6 +63,8 @@ struct vc_journal {
 int outbox_open(struct outbox **outbox, const char *path, int64_t now_ms, struct vc_error *error);
 // Returns: 0 while the disk was too full to begin, else 1.
 int outbox_is_ready(const struct outbox *outbox);
+// Returns: the highest epoch of all that was ever committed, 0 none, or it is not ready.
+int64_t outbox_highest_epoch(const struct outbox *outbox);
 // Another connection to a file that is open, for the relay.
 int outbox_open_reader(struct outbox **outbox, const char *path, struct vc_error *error);
 void outbox_close(struct outbox **outbox);

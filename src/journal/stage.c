@@ -209,6 +209,8 @@ static int commit(struct vc_worker *worker)
     committed(worker, upto, &deleted);
     if (!was_ready) {
       count_size(worker); // with what was there before
+      atomic_store_explicit(&journal->highest_epoch, outbox_highest_epoch(journal->outbox),
+                            memory_order_relaxed);
     }
   } else {
     commit_failed(worker, &error);
@@ -434,6 +436,10 @@ static int open_outbox(struct vc_journal *journal, struct vc_error *error)
     journal->backoff_ms = BACKOFF_FIRST_MS; // the first commit that goes well clears it
     vc_health_set(settings->health, "journal", error->text);
   }
+  if (status == 0) {
+    atomic_store_explicit(&journal->highest_epoch, outbox_highest_epoch(journal->outbox),
+                          memory_order_relaxed);
+  }
   return status < 0 ? -1 : 0;
 }
 
@@ -535,6 +541,11 @@ void vc_journal_destroy(struct vc_journal **journal)
     free(*journal);
     *journal = NULL;
   }
+}
+
+int64_t vc_journal_highest_epoch(const struct vc_journal *journal)
+{
+  return atomic_load_explicit(&journal->highest_epoch, memory_order_relaxed);
 }
 
 int vc_journal_is_relay_stuck(const struct vc_journal *journal, uint32_t silent_ms)

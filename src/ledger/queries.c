@@ -113,6 +113,21 @@ static void answer_transcript(struct ledger *ledger, struct vc_query *query)
   vc_query_answer(query, 200, reply);
 }
 
+// All epochs that there are, also where the clock was set back and they lie ahead of it. What
+// begins from now on is not erased.
+static void raise_to_all(struct ledger *ledger, struct vc_query *query)
+{
+  const struct vc_ledger_settings *settings = ledger->settings;
+  int64_t epoch = vc_query_number(query);
+  epoch = epoch < ledger->epoch_floor ? ledger->epoch_floor : epoch;
+  if (settings->epoch_floor != NULL) {
+    int64_t known = settings->epoch_floor(settings->context, vc_query_slug(query));
+    epoch = epoch < known ? known : epoch;
+  }
+  vc_query_set_number(query, epoch);
+  ledger->epoch_floor = epoch + 1;
+}
+
 static void answer_erase(struct ledger *ledger, struct vc_query *query)
 {
   struct session *session = session_find(ledger, vc_query_slug(query));
@@ -120,6 +135,7 @@ static void answer_erase(struct ledger *ledger, struct vc_query *query)
     vc_query_answer(query, 409, NULL);
     return;
   }
+  raise_to_all(ledger, query);
   records_erase(ledger, vc_query_slug(query));
   if (session == NULL || session->epochs == NULL) {
     vc_query_answer(query, 404, NULL);

@@ -40,6 +40,7 @@ struct pipeline {
   struct vc_limits *viewers;
   struct vc_store *store; // the relay's connection
   struct vc_slots *store_slots;
+  _Atomic int64_t stored_epoch; // the highest that the store had when it was opened first; 0: none
   struct vc_stage *ingest, *decode, *stt, *ledger;
   struct vc_broadcast *broadcast;
   struct vc_journal *journal;
@@ -76,13 +77,29 @@ static void tell_outcome(const struct pipeline *pipeline, const struct vc_store_
   }
 }
 
+static int open_store(struct pipeline *pipeline, struct vc_error *error)
+{
+  if (vc_store_open(&pipeline->store, pipeline->options->control.database_url, error) != 0) {
+    return -1;
+  }
+  if (atomic_load_explicit(&pipeline->stored_epoch, memory_order_relaxed) != 0) {
+    return 0;
+  }
+  int64_t epoch = vc_store_highest_epoch(pipeline->store, error);
+  if (epoch < 0) {
+    vc_store_close(&pipeline->store);
+    return -1;
+  }
+  atomic_store_explicit(&pipeline->stored_epoch, epoch, memory_order_relaxed);
+  return 0;
+}
+
 // Thread: the journal's relay.
 static int write_to_store(void *context, const struct vc_journal_row *rows, size_t n_rows,
                           struct vc_error *error)
 {
   struct pipeline *pipeline = context;
-  const char *url = pipeline->options->control.database_url;
-  if (pipeline->store == NULL && vc_store_open(&pipeline->store, url, error) != 0) {
+  if (pipeline->store == NULL && open_store(pipeline, error) != 0) {
     return -1;
   }
   struct vc_store_row *batch = calloc(n_rows + 1, sizeof *batch);
@@ -126,6 +143,16 @@ static int authorize(void *context, const struct vc_ingest_claim *claim, const c
                                            .session_began_ms = claim->session_began_ms};
   return vc_control_authorize_publisher(&pipeline->options->control, claim->slug, claim->query,
                                         times, why);
+}
+
+// Of whatever name: a clock that was set back since makes all begin behind what there was. Thread:
+// the ledger's.
+static int64_t epoch_floor(void *context, const char *slug)
+{
+  const struct pipeline *pipeline = context;
+  int64_t stored = atomic_load_explicit(&pipeline->stored_epoch, memory_order_relaxed);
+  int64_t journaled = vc_journal_highest_epoch(pipeline->journal);
+  return stored > journaled ? stored : journaled;
 }
 
 static const char *stuck(void *context, uint32_t silent_ms)
@@ -256,7 +283,7 @@ static int make_journal(struct pipeline *pipeline, struct vc_error *error)
   const struct node_options *options = pipeline->options;
   int has_store = options->control.database_url[0] != '\0';
   // A database that is away does not keep the node down: the journal holds what it is to get.
-  if (has_store && vc_store_open(&pipeline->store, options->control.database_url, error) != 0) {
+  if (has_store && open_store(pipeline, error) != 0) {
     vc_health_set(pipeline->health, "database", error->text);
   }
   return vc_journal_create(&pipeline->journal,
@@ -301,6 +328,8 @@ static int make_ledger(struct pipeline *pipeline, struct vc_error *error)
                                     .metrics = pipeline->metrics,
                                     .health = pipeline->health,
                                     .n_sessions = &pipeline->n_sessions,
+                                    .epoch_floor = epoch_floor,
+                                    .context = pipeline,
                                 },
                                 error);
   if (status == 0) {

@@ -69,21 +69,37 @@ long vc_store_read(struct vc_store *store, const char *slug, long most,
   return n;
 }
 
-int64_t vc_store_last_epoch(struct vc_store *store, const char *slug, struct vc_error *error)
+// `slug` NULL: the statement has no parameter.
+static int64_t read_epoch(struct vc_store *store, const char *sql, const char *slug,
+                          struct vc_error *error)
 {
-  sqlite3_stmt *statement =
-      store_prepare(store,
-                    "SELECT coalesce(max(epoch), 0) FROM (SELECT epoch FROM sessions WHERE slug ="
-                    " ?1 UNION ALL SELECT epoch FROM erasures WHERE slug = ?1)",
-                    error);
+  sqlite3_stmt *statement = store_prepare(store, sql, error);
   if (statement == NULL) {
     return -1;
   }
-  sqlite3_bind_text(statement, 1, slug, -1, SQLITE_STATIC);
+  if (slug != NULL) {
+    sqlite3_bind_text(statement, 1, slug, -1, SQLITE_STATIC);
+  }
   int64_t epoch = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0)
                                                         : store_fail(store, "read", error);
   sqlite3_finalize(statement);
   return epoch;
+}
+
+int64_t vc_store_last_epoch(struct vc_store *store, const char *slug, struct vc_error *error)
+{
+  return read_epoch(store,
+                    "SELECT coalesce(max(epoch), 0) FROM (SELECT epoch FROM sessions WHERE slug ="
+                    " ?1 UNION ALL SELECT epoch FROM erasures WHERE slug = ?1)",
+                    slug, error);
+}
+
+int64_t vc_store_highest_epoch(struct vc_store *store, struct vc_error *error)
+{
+  return read_epoch(store,
+                    "SELECT coalesce(max(epoch), 0) FROM (SELECT epoch FROM sessions UNION ALL"
+                    " SELECT epoch FROM erasures)",
+                    NULL, error);
 }
 
 static int run_for(struct vc_store *store, const char *sql, const char *slug, int64_t epoch,

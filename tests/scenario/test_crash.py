@@ -62,6 +62,24 @@ def test_what_the_database_has_not_got_yet_is_in_the_transcript():
         lock.close()
 
 
+def test_epochs_grow_where_the_clock_was_set_back():
+    ahead = int(harness.time.time() * 1000) + 3600_000
+    with ScriptedStt() as stt:
+        folder = harness.tempfile.mkdtemp(prefix="vc-")
+        with harness.node(stt.url, folder=folder):
+            pass
+        store = sqlite3.connect(f"{folder}/store.db", isolation_level=None)
+        store.execute("INSERT INTO sessions (slug, epoch, node) VALUES ('room', ?, 'a')", (ahead,))
+        store.close()  # as a node would have left it whose clock was an hour ahead
+        epochs = [ahead]
+        for database in ("sqlite:store.db", ""):
+            with harness.node(stt.url, folder=folder, DATABASE_URL=database) as node:
+                with harness.viewer(node, "room") as viewer, harness.publisher(node, "room", seconds=1):
+                    epochs.append(viewer.wait_type("end")["epoch"])
+        harness.shutil.rmtree(folder, ignore_errors=True)
+        assert epochs == sorted(set(epochs)), epochs
+
+
 def test_corrupt_journal_is_moved_aside():
     with ScriptedStt() as stt:
         folder = harness.tempfile.mkdtemp(prefix="vc-")

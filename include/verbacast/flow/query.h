@@ -15,7 +15,7 @@ enum vc_query_kind {
                        // 404: the slug is not held
   VC_QUERY_TRANSCRIPT, // ledger: JSON array of the finals of `slug` (records, as in docs/schemas)
   VC_QUERY_UNRELAYED,  // journal: JSON array of the records of `slug` on their way to the database
-  VC_QUERY_ERASE,      // ledger: forget `slug`; status 409 while live
+  VC_QUERY_ERASE,      // ledger: forget `slug`, number raised to its last epoch; 409 while live
   VC_QUERY_KICK_PUBLISHER, // ingest: close the publisher of `slug`
   VC_QUERY_KICK_VIEWERS,   // broadcast: close the viewers of `slug` (each worker its own)
   VC_QUERY_VIEWERS,    // broadcast: JSON object slug -> {clients, queue_size, …}, one worker's
@@ -38,7 +38,8 @@ void vc_query_unref(struct vc_query *query);
 // Stage's side: what travels is the query's item.
 struct vc_item *vc_query_item(struct vc_query *query); // takes a new reference into the lane
 struct vc_query *vc_query_of(struct vc_item *item);
-// A number that goes with the question (an epoch), set before it is put; 0 by itself.
+// A number that goes with the question (an epoch), set before it is put; 0 by itself. The stage may
+// set another before the answer.
 void vc_query_set_number(struct vc_query *query, int64_t number);
 int64_t vc_query_number(const struct vc_query *query);
 enum vc_query_kind vc_query_kind(const struct vc_query *query);

@@ -139,16 +139,37 @@ static void test_an_older_version_is_brought_on(void **state)
   assert_int_equal(rig_stop(&rig, 0), 0);
   assert_int_equal(sqlite3_open(rig.path, &database), SQLITE_OK);
   assert_int_equal(
-      sqlite3_exec(database, "DROP INDEX outbox_by_key; PRAGMA user_version = 1", NULL, NULL, NULL),
+      sqlite3_exec(database,
+                   "DROP INDEX outbox_by_key; DROP TABLE numbering; PRAGMA user_version = 1", NULL,
+                   NULL, NULL),
       SQLITE_OK);
   sqlite3_close(database);
   rig_accept(&rig);
   rig_start(&rig);
+  assert_int_equal(vc_journal_highest_epoch(rig.journal), E1);
   rig_wait_kept(&rig, 1);
   assert_int_equal(rig_stop(&rig, 2000), 0);
   assert_int_equal(sqlite3_open(rig.path, &database), SQLITE_OK);
   assert_int_equal(sqlite3_exec(database, "DROP INDEX outbox_by_key", NULL, NULL, NULL), SQLITE_OK);
   sqlite3_close(database);
+}
+
+// Rows leave; the highest number that there was is known all the same.
+static void test_the_highest_epoch_is_remembered(void **state)
+{
+  rig_start(&rig);
+  assert_int_equal(vc_journal_highest_epoch(rig.journal), 0);
+  rig_begin(&rig, "demo", E1 + 5);
+  rig_begin(&rig, "other", E1 + 3);
+  rig_wait_kept(&rig, 2);
+  assert_int_equal(vc_journal_highest_epoch(rig.journal), 0); // of the lives before this one
+  assert_int_equal(rig_stop(&rig, 2000), 0);
+  for (int life = 0; life < 2; life++) {
+    rig_start(&rig);
+    assert_int_equal(vc_journal_highest_epoch(rig.journal), E1 + 5);
+    rig_final(&rig, "demo", E1, 1);
+    assert_int_equal(rig_stop(&rig, 2000), 0);
+  }
 }
 
 static void test_newer_version_is_refused(void **state)
@@ -223,6 +244,7 @@ int main(void)
       WITH_RIG(test_rubbish_is_moved_aside),
       WITH_RIG(test_a_broken_page_is_found),
       WITH_RIG(test_an_older_version_is_brought_on),
+      WITH_RIG(test_the_highest_epoch_is_remembered),
       WITH_RIG(test_newer_version_is_refused),
       WITH_RIG(test_open_sessions_are_ended),
       WITH_RIG(test_an_erased_session_is_not_ended),

@@ -227,6 +227,23 @@ static void test_forgets_what_is_erased(void **state)
   vc_session_unref(session);
 }
 
+// The number of an erasure goes into tombstones: all that there is lies at it or below, all that
+// begins lies above, also of what the ledger never held and where the clock lies behind.
+static void test_an_erasure_ends_before_what_begins(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = rig_open(rig, "other");
+  rig_expect_records(rig, "started other e0", NULL);
+  struct vc_query *query = rig_ask(rig, VC_QUERY_ERASE, "demo");
+  assert_int_equal(vc_query_status(query), 404);
+  assert_int_equal(vc_query_number(query), RIG_UNIX_MS);
+  vc_query_unref(query);
+  struct vc_session *erased = rig_open(rig, "demo");
+  rig_expect_records(rig, "started demo e1", NULL);
+  vc_session_unref(erased);
+  vc_session_unref(session);
+}
+
 static void test_erases_what_nobody_watches(void **state)
 {
   struct rig *rig = *state;
@@ -280,6 +297,7 @@ int main(void)
       cmocka_unit_test(test_says_when_it_has_not_all),
       CASE(test_knows_what_it_does_not_know),
       CASE(test_forgets_what_is_erased),
+      CASE(test_an_erasure_ends_before_what_begins),
       CASE(test_erases_what_nobody_watches),
       CASE(test_erases_records_that_wait),
       CASE(test_erasing_forgets_who_is_behind),

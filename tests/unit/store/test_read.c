@@ -125,11 +125,16 @@ static void test_last_epoch(void **state)
 {
   struct vc_error error;
   assert_int_equal(vc_store_last_epoch(store, "demo", &error), 0);
+  assert_int_equal(vc_store_highest_epoch(store, &error), 0);
   put("demo", 200, 1, "x");
   put("demo", 100, 1, "x");
   assert_int_equal(vc_store_last_epoch(store, "demo", &error), 200);
   assert_int_equal(vc_store_erase(store, "demo", 300, 1, &error), 2);
   assert_int_equal(vc_store_last_epoch(store, "demo", &error), 300); // never used again
+  assert_int_equal(vc_store_highest_epoch(store, &error), 300);
+  put("other", 400, 1, "x");
+  assert_int_equal(vc_store_last_epoch(store, "demo", &error), 300);
+  assert_int_equal(vc_store_highest_epoch(store, &error), 400);
 }
 
 static void test_erased_stays_erased(void **state)
