@@ -51,6 +51,8 @@ struct engine {
   char languages[ENGINE_LANGUAGES_MAX][8];
   double endpointing_min_s; // a shorter silence would cut words apart
   double utterance_max_s;   // a longer segment costs too much or is heard badly
+  double context_max_s;     // a segment that was cut off is heard better after the one before it:
+                            // the longest of both; 0: never. Such words have no times.
   int is_fallback;          // it proves the pipeline, its words are not to be relied on
 };
 

@@ -242,8 +242,9 @@ struct engine *engine_sherpa_open(const char *model, struct vc_error *error)
   sherpa->engine = (struct engine){
       .ops = &sherpa_ops,
       .name = "sherpa",
-      .endpointing_min_s = 0.2,
+      .endpointing_min_s = 0.4,
       .utterance_max_s = 10,
+      .context_max_s = 10,
   };
   snprintf(sherpa->engine.about, sizeof sherpa->engine.about, "sherpa-onnx %s, model %.200s",
            SherpaOnnxGetVersionStr(), folder);

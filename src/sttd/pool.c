@@ -5,6 +5,7 @@
 #include "heard.h"
 #include "rows.h"
 #include "segmenter.h"
+#include "wording.h"
 
 #include <verbacast/base/log.h>
 
@@ -23,7 +24,9 @@
 #define BEHIND (ENGINE_RATE_HZ / 2)     // partials become rare
 #define FAR_BEHIND (ENGINE_RATE_HZ * 2) // no partials at all
 #define MARKS 128
-#define STACK_BYTES (8 * 1024 * 1024) // models run on it
+#define CIRCLE_TRIES 3
+#define CIRCLE_STEP (ENGINE_RATE_HZ * 3 / 100) // so much later begins the next try
+#define STACK_BYTES (8 * 1024 * 1024)          // models run on it
 
 struct outcome_node {
   struct outcome outcome;
@@ -62,6 +65,7 @@ struct stream {
   struct segmenter segmenter;
   char *shown; // text of the open segment's last partial
   uint64_t shown_id;
+  char *told; // text of the final that the open segment was cut off from
 };
 
 struct decoder {
@@ -257,16 +261,16 @@ static int has_words(const struct engine_words *words)
 }
 
 static void run_engine(struct decoder *decoder, struct stream *stream,
-                       const struct segment *segment, enum look look)
+                       const struct segment *segment, uint64_t begin, enum look look)
 {
   struct engine_words *words = &decoder->words;
   clear_words(words);
-  int status = copy_samples(decoder, stream, segment->begin, segment->end);
+  int status = copy_samples(decoder, stream, begin, segment->end);
   if (status == 0) {
     const struct engine_segment sound = {
         .id = segment->id,
         .samples = decoder->samples,
-        .n_samples = (size_t)(segment->end - segment->begin),
+        .n_samples = (size_t)(segment->end - begin),
         .is_last = look == LOOK_FINAL,
     };
     status = stream->ear->engine->ops->ear_decode(stream->ear, &sound, words);
@@ -277,11 +281,59 @@ static void run_engine(struct decoder *decoder, struct stream *stream,
   }
 }
 
+// A decoder that goes round in circles finds its way from another begin. A partial is not worth it.
+static void hear_from(struct decoder *decoder, struct stream *stream, const struct segment *segment,
+                      uint64_t begin, enum look look)
+{
+  int n_tries = look == LOOK_FINAL ? CIRCLE_TRIES : 1;
+  for (int i = 0; i < n_tries && begin < segment->end; i++, begin += CIRCLE_STEP) {
+    run_engine(decoder, stream, segment, begin, look);
+    if (!has_words(&decoder->words) || !wording_is_circular(decoder->words.text.at)) {
+      return;
+    }
+    vc_metric_add(decoder->slots, CIRCLES, 1);
+  }
+  clear_words(&decoder->words);
+}
+
+// Hears the segment with the one that it was cut off from, and keeps what that one did not tell.
+// Returns: 0, or 1 what is heard now begins otherwise.
+static int hear_after(struct decoder *decoder, struct stream *stream, const struct segment *segment)
+{
+  struct vc_text *text = &decoder->words.text;
+  size_t offset;
+  hear_from(decoder, stream, segment, segment->context, LOOK_FINAL);
+  if (!has_words(&decoder->words) || wording_after(stream->told, text->at, &offset) != 0) {
+    vc_metric_add(decoder->slots, CONTEXTS_LOST, 1);
+    return 1;
+  }
+  memmove(text->at, text->at + offset, text->size - offset + 1);
+  text->size -= offset;
+  decoder->words.n_words = 0;
+  return 0;
+}
+
+static void hear(struct decoder *decoder, struct stream *stream, const struct segment *segment,
+                 enum look look)
+{
+  int has_context = look == LOOK_FINAL && segment->context < segment->begin && stream->told != NULL;
+  if (!has_context || hear_after(decoder, stream, segment) != 0) {
+    hear_from(decoder, stream, segment, segment->begin, look);
+  }
+}
+
+// What is cut off from this final is heard with it.
+static void remember_told(struct stream *stream, const char *text)
+{
+  free(stream->told);
+  stream->told = text != NULL && stream->segmenter.is_open ? strdup(text) : NULL;
+}
+
 static void decode(struct decoder *decoder, struct stream *stream, const struct segment *segment,
                    enum look look)
 {
   uint64_t began_ns = now_ns(decoder->pool);
-  run_engine(decoder, stream, segment, look);
+  hear(decoder, stream, segment, look);
   measure(decoder, stream, segment, look, began_ns);
   if (!has_words(&decoder->words)) {
     vc_metric_add(decoder->slots, EMPTY, 1);
@@ -294,7 +346,12 @@ static void decode(struct decoder *decoder, struct stream *stream, const struct 
   struct outcome outcome = {.kind = OUTCOME_TRANSCRIPT};
   if (heard_utterance(&heard, &decoder->words, &outcome.utterance) == 0) {
     remember_shown(stream, segment, look == LOOK_FINAL ? NULL : outcome.utterance->text);
+    if (look == LOOK_FINAL) {
+      remember_told(stream, outcome.utterance->text);
+    }
     post(decoder, stream, &outcome);
+  } else if (look == LOOK_FINAL) {
+    remember_told(stream, NULL);
   }
 }
 
@@ -346,6 +403,7 @@ static void look(struct decoder *decoder, struct stream *stream, uint64_t writte
   const struct segment segment = {
       .id = segmenter->open.id,
       .begin = segmenter->open.begin,
+      .context = segmenter->open.context,
       .end = segmenter->position,
       .voice_begin = segmenter->open.voice_begin,
       .voice_end = segmenter->voiced > segmenter->open.voice_begin ? segmenter->voiced
@@ -481,6 +539,7 @@ static void stream_destroy(struct stream *stream)
     stream->ear->engine->ops->ear_close(stream->ear);
   }
   free(stream->shown);
+  free(stream->told);
   free(stream->ring);
   free(stream);
 }
@@ -573,12 +632,13 @@ struct stream *stream_open(struct pool *pool, const struct stream_settings *sett
   double endpointing = settings->endpointing_s > engine->endpointing_min_s
                            ? settings->endpointing_s
                            : engine->endpointing_min_s;
-  segmenter_init(&stream->segmenter, endpointing, longest);
+  segmenter_init(&stream->segmenter, endpointing, longest, engine->context_max_s);
   stream->pool = pool;
   stream->owner = settings->owner;
   stream->wants_partials = settings->wants_partials;
   stream->ring_size = 1;
-  while (stream->ring_size < (longest + POOL_BACKLOG_S + 1) * ENGINE_RATE_HZ) {
+  double kept = longest > engine->context_max_s ? longest : engine->context_max_s;
+  while (stream->ring_size < (kept + POOL_BACKLOG_S + 1) * ENGINE_RATE_HZ) {
     stream->ring_size *= 2;
   }
   stream->ring = malloc(stream->ring_size * sizeof *stream->ring);

@@ -76,6 +76,11 @@ const struct vc_metric vc_sttd_pool_metrics[] = {
                    "Partials replaced by a later one before they were sent."},
     [EMPTY] = {"sttd.empty_total", VC_METRIC_COUNTER, "decodes",
                "Decodes of a voice in which no words were found."},
+    [CIRCLES] = {"sttd.circles_total", VC_METRIC_COUNTER, "decodes",
+                 "Decodes thrown away because the model said one phrase again and again."},
+    [CONTEXTS_LOST] = {"sttd.contexts_lost_total", VC_METRIC_COUNTER, "decodes",
+                       "Finals after a cut that were heard without what was said before the cut, "
+                       "because with it that was heard otherwise than it had been told."},
     [FAILURES] = {"sttd.engine_failures_total", VC_METRIC_COUNTER, "failures",
                   "Decodes or streams that the engine failed."},
     [PARTIAL_MS] = {"sttd.decode_ms.partial", VC_METRIC_DISTRIBUTION, "ms",

@@ -30,6 +30,8 @@ enum pool_metric {
   FINALS,
   COALESCED,
   EMPTY,
+  CIRCLES,
+  CONTEXTS_LOST,
   FAILURES,
   PARTIAL_MS,
   FINAL_MS,

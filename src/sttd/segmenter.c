@@ -4,6 +4,7 @@
 #include "segmenter.h"
 
 #include <assert.h>
+#include <math.h>
 
 #define S ENGINE_RATE_HZ
 #define PRE_ROLL (S * 2 / 5)
@@ -15,12 +16,15 @@
 #define CUT_BACK (S * 2) // how far back a cut is looked for
 #define CUT_MARGIN (S / 5)
 #define SHORTEST (S / 2)
+#define ENERGY_FLOOR (1e-6f * ENGINE_WINDOW)
 
-void segmenter_init(struct segmenter *segmenter, double endpointing_s, double longest_s)
+void segmenter_init(struct segmenter *segmenter, double endpointing_s, double longest_s,
+                    double context_max_s)
 {
   *segmenter = (struct segmenter){
       .endpointing = (uint64_t)(endpointing_s * S),
       .longest = (uint64_t)(longest_s * S),
+      .context_max = (uint64_t)(context_max_s * S),
   };
   assert(segmenter->longest / ENGINE_WINDOW < SEGMENT_FLAGS - 8);
 }
@@ -53,6 +57,7 @@ static void open_at(struct segmenter *segmenter, uint64_t begin, uint64_t voice_
   segmenter->is_open = 1;
   segmenter->open.id++;
   segmenter->open.begin = begin;
+  segmenter->open.context = begin;
   segmenter->open.voice_begin = larger(begin, voice_begin);
   segmenter->looked = begin;
 }
@@ -82,10 +87,23 @@ static void complete(struct segmenter *segmenter, uint64_t end)
 {
   segmenter->done = segmenter->open;
   segmenter->done.end = end;
+  if (larger(end, segmenter->position) - segmenter->done.context > segmenter->context_max) {
+    segmenter->done.context = segmenter->done.begin;
+  }
   uint64_t voice = voice_end(segmenter);
   segmenter->done.voice_end = voice < end ? voice : end;
   segmenter->last_end = end;
   segmenter->is_open = 0;
+}
+
+// Of a window and, by half, its neighbours: a pause is longer than one window, the closing of the
+// lips is not.
+static float loudness(const struct segmenter *segmenter, uint64_t at)
+{
+  float before = segmenter->energies[slot_of(at - ENGINE_WINDOW)];
+  float here = segmenter->energies[slot_of(at)];
+  float after = segmenter->energies[slot_of(at + ENGINE_WINDOW)];
+  return logf(here + ENERGY_FLOOR) + (logf(before + ENERGY_FLOOR) + logf(after + ENERGY_FLOOR)) / 2;
 }
 
 // The middle of the quietest window of the last two seconds.
@@ -96,9 +114,9 @@ static uint64_t quietest(const struct segmenter *segmenter)
   uint64_t best = segmenter->position;
   float lowest = 0;
   for (uint64_t at = from; at < to; at += ENGINE_WINDOW) {
-    float energy = segmenter->energies[slot_of(at)];
-    if (best == segmenter->position || energy < lowest) {
-      lowest = energy;
+    float loud = loudness(segmenter, at);
+    if (best == segmenter->position || loud < lowest) {
+      lowest = loud;
       best = at - at % ENGINE_WINDOW + ENGINE_WINDOW / 2;
     }
   }
@@ -114,6 +132,7 @@ static unsigned cut(struct segmenter *segmenter)
     return SEGMENT_FINAL | SEGMENT_ENDED;
   }
   open_at(segmenter, at, at);
+  segmenter->open.context = segmenter->done.begin;
   return SEGMENT_FINAL;
 }
 
@@ -155,9 +174,16 @@ unsigned segmenter_finish(struct segmenter *segmenter, uint64_t n_rest)
   return SEGMENT_FINAL | SEGMENT_ENDED;
 }
 
+// A cut may have left no more than the end of a word.
+static int is_guess(const struct segmenter *segmenter)
+{
+  return segmenter->open.context != segmenter->open.begin &&
+         voice_end(segmenter) - segmenter->open.begin < SHORTEST;
+}
+
 int segmenter_wants_look(const struct segmenter *segmenter, enum segmenter_load load)
 {
-  if (!segmenter->is_open) {
+  if (!segmenter->is_open || is_guess(segmenter)) {
     return 0;
   }
   uint64_t interval = segmenter->looked == segmenter->open.begin
@@ -176,6 +202,9 @@ void segmenter_looked(struct segmenter *segmenter)
 
 uint64_t segmenter_keep_from(const struct segmenter *segmenter)
 {
-  return segmenter->is_open ? segmenter->open.begin
-                            : larger(less(segmenter->position, PRE_ROLL), segmenter->last_end);
+  if (!segmenter->is_open) {
+    return larger(less(segmenter->position, PRE_ROLL), segmenter->last_end);
+  }
+  int is_context_used = segmenter->position - segmenter->open.context <= segmenter->context_max;
+  return is_context_used ? segmenter->open.context : segmenter->open.begin;
 }

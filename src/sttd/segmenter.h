@@ -20,6 +20,7 @@ enum segment_step {
 struct segment {
   uint64_t id;                     // grows by one
   uint64_t begin, end;             // the samples to be decoded: [begin, end)
+  uint64_t context;                // begin of the segment it was cut off from; else its own
   uint64_t voice_begin, voice_end; // where the voice is, within them
 };
 
@@ -27,6 +28,7 @@ struct segmenter {
   /* set by init */
   uint64_t endpointing; // samples of silence that end a segment
   uint64_t longest;     // samples
+  uint64_t context_max; // samples of a segment and the one before it
   /* the segmenter's, read by its user */
   uint64_t position; // end of the last window
   int is_open;
@@ -40,15 +42,17 @@ struct segmenter {
   uint8_t flags[SEGMENT_FLAGS]; // voice or not
 };
 
-// `endpointing_s` and `longest_s` are taken as they are: the caller keeps them within the engine's
-// limits.
-void segmenter_init(struct segmenter *segmenter, double endpointing_s, double longest_s);
+// All are taken as they are: the caller keeps them within the engine's limits. What is cut off gets
+// the segment before it as context while both are no longer than `context_max_s` (0: never).
+void segmenter_init(struct segmenter *segmenter, double endpointing_s, double longest_s,
+                    double context_max_s);
 // One more window. Returns: bits of enum segment_step.
 unsigned segmenter_step(struct segmenter *segmenter, int is_voice, float energy);
 // The stream is over, `n_rest` samples (less than a window) after the last window.
 unsigned segmenter_finish(struct segmenter *segmenter, uint64_t n_rest);
 
-// Is a look at the open segment due? One who is behind looks more seldom.
+// Is a look at the open segment due? One who is behind looks more seldom; what was cut off is not
+// looked at before it is long enough to be more than a guess.
 enum segmenter_load { SEGMENTER_KEEPS_UP, SEGMENTER_IS_BEHIND };
 int segmenter_wants_look(const struct segmenter *segmenter, enum segmenter_load load);
 void segmenter_looked(struct segmenter *segmenter);

@@ -13,7 +13,7 @@ struct fake {
   pthread_mutex_t mutex; // guards what follows
   pthread_cond_t changed;
   int is_held, n_waiting;
-  int ears_fail, decodes_fail, finals_mute, knows_times;
+  int ears_fail, decodes_fail, finals_mute, knows_times, n_circles, is_confused;
   size_t n_ears, n_heard;
   int16_t heard_by[FAKE_HEARD_MAX];
 };
@@ -110,6 +110,15 @@ static int fake_ear_decode(struct ear *ear, const struct engine_segment *segment
   fake->n_waiting--;
   int fails = fake->decodes_fail;
   int is_mute = fake->finals_mute && segment->is_last;
+  if (segment->is_last && fake->n_circles > 0) {
+    fake->n_circles--;
+    is_mute = 1;
+    vc_text_add(&words->text, "round and round and round and round and");
+  }
+  if (fake->is_confused && segment->n_samples > (size_t)5 * ENGINE_RATE_HZ) {
+    is_mute = 1;
+    vc_text_add(&words->text, "something else entirely");
+  }
   for (size_t i = 0; !fails && !is_mute && i <= (segment->n_samples - 1) / WORD_SAMPLES; i++) {
     add_word(fake, i, words);
   }
@@ -140,6 +149,7 @@ struct engine *fake_engine_create(void)
       .languages = {"en"},
       .endpointing_min_s = 0.2,
       .utterance_max_s = 10,
+      .context_max_s = 10,
   };
   pthread_mutex_init(&fake->mutex, NULL);
   pthread_cond_init(&fake->changed, NULL);
@@ -183,6 +193,16 @@ void fake_engine_mute_finals(struct engine *engine)
 void fake_engine_know_times(struct engine *engine)
 {
   set(engine, &fake_of(engine)->knows_times, 1);
+}
+
+void fake_engine_circle(struct engine *engine, int n_finals)
+{
+  set(engine, &fake_of(engine)->n_circles, n_finals);
+}
+
+void fake_engine_confuse_long(struct engine *engine)
+{
+  set(engine, &fake_of(engine)->is_confused, 1);
 }
 
 void fake_engine_wait_held(struct engine *engine)

@@ -18,6 +18,10 @@ void fake_engine_fail_ears(struct engine *engine);    // from now on none opens
 void fake_engine_fail_decodes(struct engine *engine); // from now on none works
 void fake_engine_mute_finals(struct engine *engine);  // finals hear nothing
 void fake_engine_know_times(struct engine *engine);   // words come with their times
-size_t fake_engine_n_ears(struct engine *engine);     // ever opened
+// The next n finals go round in circles.
+void fake_engine_circle(struct engine *engine, int n_finals);
+// From now on what is longer than 5 s is heard as something else.
+void fake_engine_confuse_long(struct engine *engine);
+size_t fake_engine_n_ears(struct engine *engine); // ever opened
 // Which ear heard the i-th window (numbered by their opening); -1: not that many were heard.
 int fake_engine_heard_by(struct engine *engine, size_t i);

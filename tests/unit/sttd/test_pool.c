@@ -178,6 +178,80 @@ static void test_no_final_is_lost(void **state)
   end(&rig);
 }
 
+// Seven seconds in one breath, cut after at most five: the finals, joined.
+static void say_seven_seconds(struct rig *rig, char *said, size_t size)
+{
+  const struct stream_settings settings = {.endpointing_s = 0.3, .longest_s = 5};
+  struct stream *stream = stream_open(rig->pool, &settings);
+  assert_non_null(stream);
+  feed(rig, stream, LOUD, 7 * S);
+  stream_finish(stream);
+  struct outcome outcome;
+  said[0] = '\0';
+  while ((outcome = next_outcome(rig, stream)).kind != OUTCOME_FINISHED) {
+    if (outcome.utterance != NULL) {
+      assert_true(strlen(said) + strlen(outcome.utterance->text) + 2 < size);
+      strcat(strcat(said, said[0] != '\0' ? "|" : ""), outcome.utterance->text);
+    }
+    vc_utterance_destroy(&outcome.utterance);
+  }
+  stream_close(stream);
+}
+
+static void test_what_was_cut_off_is_heard_after_what_it_was_cut_from(void **state)
+{
+  struct rig rig = begin(1);
+  char said[512];
+  say_seven_seconds(&rig, said, sizeof said);
+  // The words count half seconds: the second final goes on where the first ended.
+  assert_int_equal(strncmp(said, "one two three four five six seven", 33), 0);
+  const char *cut = strchr(said, '|');
+  assert_non_null(cut);
+  assert_int_not_equal(strncmp(cut, "|one", 4), 0);
+  assert_int_equal(counter(&rig, "sttd.contexts_lost_total"), 0);
+  end(&rig);
+}
+
+static void test_what_is_heard_otherwise_is_heard_alone(void **state)
+{
+  struct rig rig = begin(1);
+  char said[512];
+  fake_engine_confuse_long(rig.engine);
+  say_seven_seconds(&rig, said, sizeof said);
+  const char *cut = strchr(said, '|');
+  assert_non_null(cut);
+  assert_int_equal(strncmp(cut, "|one two", 8), 0);
+  assert_true(counter(&rig, "sttd.contexts_lost_total") > 0);
+  end(&rig);
+}
+
+static void hear_a_second(struct rig *rig, int n_circles, const char *expected)
+{
+  struct stream *stream = open_stream(rig);
+  fake_engine_circle(rig->engine, n_circles);
+  feed(rig, stream, LOUD, S);
+  stream_finish(stream);
+  struct outcome outcome;
+  const char *final = NULL;
+  while ((outcome = next_outcome(rig, stream)).kind != OUTCOME_FINISHED) {
+    if (outcome.utterance != NULL && outcome.utterance->is_final) {
+      final = strcmp(outcome.utterance->text, expected) == 0 ? expected : "another";
+    }
+    vc_utterance_destroy(&outcome.utterance);
+  }
+  assert_non_null(final);
+  assert_string_equal(final, expected);
+  stream_close(stream);
+}
+
+static void test_circles_are_left(void **state)
+{
+  struct rig rig = begin(1);
+  hear_a_second(&rig, 2, "one two");
+  assert_int_equal(counter(&rig, "sttd.circles_total"), 2);
+  end(&rig);
+}
+
 static void test_partials_give_way(void **state)
 {
   struct rig rig = begin(1);
@@ -381,6 +455,9 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_voice_becomes_words),
       cmocka_unit_test(test_no_final_is_lost),
+      cmocka_unit_test(test_what_was_cut_off_is_heard_after_what_it_was_cut_from),
+      cmocka_unit_test(test_what_is_heard_otherwise_is_heard_alone),
+      cmocka_unit_test(test_circles_are_left),
       cmocka_unit_test(test_partials_give_way),
       cmocka_unit_test(test_who_wants_no_partials_costs_none),
       cmocka_unit_test(test_sound_waits_for_room),

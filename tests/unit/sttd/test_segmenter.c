@@ -26,7 +26,7 @@ static unsigned give(struct segmenter *segmenter, int is_voice, size_t n)
 static void test_silence_decides_nothing(void **state)
 {
   struct segmenter segmenter;
-  segmenter_init(&segmenter, 0.3, 10);
+  segmenter_init(&segmenter, 0.3, 10, 0);
   assert_int_equal(give(&segmenter, 0, 2000), 0);
   assert_int_equal(segmenter.is_open, 0);
   assert_int_equal(segmenter_finish(&segmenter, 100), 0);
@@ -36,7 +36,7 @@ static void test_silence_decides_nothing(void **state)
 static void test_a_voice_is_one_segment(void **state)
 {
   struct segmenter segmenter;
-  segmenter_init(&segmenter, 0.3, 10);
+  segmenter_init(&segmenter, 0.3, 10, 0);
   give(&segmenter, 0, 50);
   assert_int_equal(segmenter_step(&segmenter, 1, 1), SEGMENT_STARTED);
   uint64_t begin = segmenter.position;
@@ -58,7 +58,7 @@ static void test_a_voice_is_one_segment(void **state)
 static void test_a_pause_does_not_end_it(void **state)
 {
   struct segmenter segmenter;
-  segmenter_init(&segmenter, 0.5, 10);
+  segmenter_init(&segmenter, 0.5, 10, 0);
   give(&segmenter, 1, 1);
   give(&segmenter, 1, 30);
   assert_int_equal(give(&segmenter, 0, 8), 0); // 0.26 s, and 0.1 s that the detector is late
@@ -69,7 +69,7 @@ static void test_a_pause_does_not_end_it(void **state)
 static void test_pre_roll_takes_nothing_twice(void **state)
 {
   struct segmenter segmenter;
-  segmenter_init(&segmenter, 0.2, 10);
+  segmenter_init(&segmenter, 0.2, 10, 0);
   give(&segmenter, 1, 1);
   give(&segmenter, 1, 30);
   assert_int_equal(give(&segmenter, 0, 100), SEGMENT_FINAL | SEGMENT_ENDED);
@@ -82,7 +82,7 @@ static void test_pre_roll_takes_nothing_twice(void **state)
 static void test_the_longest_is_cut_where_it_is_quietest(void **state)
 {
   struct segmenter segmenter;
-  segmenter_init(&segmenter, 0.3, 5);
+  segmenter_init(&segmenter, 0.3, 5, 0);
   give(&segmenter, 1, 1);
   unsigned decided = 0;
   uint64_t quiet = 0;
@@ -98,10 +98,86 @@ static void test_the_longest_is_cut_where_it_is_quietest(void **state)
   assert_true(segmenter.is_open);
 }
 
+// Windows of a voice until something was decided; one is quiet at about 4 s.
+static void give_until_cut(struct segmenter *segmenter)
+{
+  uint64_t begin = segmenter->position;
+  unsigned decided = 0;
+  while (decided == 0) {
+    uint64_t at = segmenter->position - begin;
+    decided = segmenter_step(segmenter, 1, at >= 4 * S && at < 4 * S + W ? 0.1f : 1.0f);
+  }
+  assert_int_equal(decided, SEGMENT_FINAL);
+}
+
+static void test_what_is_cut_off_has_a_context(void **state)
+{
+  struct segmenter segmenter;
+  segmenter_init(&segmenter, 0.3, 5, 10);
+  give(&segmenter, 1, 1);
+  assert_int_equal(segmenter.open.context, segmenter.open.begin);
+  give_until_cut(&segmenter);
+  uint64_t first = segmenter.done.begin;
+  assert_int_equal(segmenter.done.context, first);
+  assert_int_equal(segmenter.open.context, first);
+  assert_int_equal(segmenter_keep_from(&segmenter), first);
+  give(&segmenter, 1, 40);
+  assert_int_equal(give(&segmenter, 0, 100), SEGMENT_FINAL | SEGMENT_ENDED);
+  assert_int_equal(segmenter.done.context, first);
+  // After a pause there is none.
+  assert_int_equal(give(&segmenter, 1, 1), SEGMENT_STARTED);
+  assert_int_equal(segmenter.open.context, segmenter.open.begin);
+}
+
+static void test_a_context_that_gets_too_long_is_let_go(void **state)
+{
+  struct segmenter segmenter;
+  segmenter_init(&segmenter, 0.3, 5, 6);
+  give(&segmenter, 1, 1);
+  give_until_cut(&segmenter);
+  uint64_t begin = segmenter.open.begin;
+  assert_true(segmenter_keep_from(&segmenter) < begin);
+  assert_int_equal(give(&segmenter, 1, 60), 0);
+  assert_int_equal(segmenter_keep_from(&segmenter), begin);
+  assert_int_equal(give(&segmenter, 0, 100), SEGMENT_FINAL | SEGMENT_ENDED);
+  assert_int_equal(segmenter.done.context, begin);
+}
+
+static void test_the_end_of_a_cut_word_is_not_looked_at(void **state)
+{
+  struct segmenter segmenter;
+  segmenter_init(&segmenter, 1, 5, 10);
+  give(&segmenter, 1, 1);
+  for (int is_cut = 0; !is_cut;) {
+    is_cut = segmenter_step(&segmenter, 1, segmenter.position >= 47 * S / 10 ? 0.5f : 1.0f) != 0;
+  }
+  assert_true(segmenter.position - segmenter.open.begin < S / 2);
+  for (int i = 0; i < 25 && segmenter.is_open; i++) {
+    assert_false(segmenter_wants_look(&segmenter, SEGMENTER_KEEPS_UP));
+    give(&segmenter, 0, 1);
+  }
+  give(&segmenter, 1, 20);
+  assert_true(segmenter_wants_look(&segmenter, SEGMENTER_KEEPS_UP));
+}
+
+static void test_a_pause_is_quieter_than_a_closed_mouth(void **state)
+{
+  struct segmenter segmenter;
+  segmenter_init(&segmenter, 0.3, 5, 0);
+  give(&segmenter, 1, 1);
+  unsigned decided = 0;
+  for (size_t i = 1; decided == 0; i++) {
+    int is_pause = i >= 118 && i < 121;
+    int is_closed = i == 135;
+    decided = segmenter_step(&segmenter, 1, is_pause ? 0.02f : is_closed ? 0.01f : 1.0f);
+  }
+  assert_int_equal(segmenter.done.end, 119 * W + W / 2);
+}
+
 static void test_looks_become_rarer(void **state)
 {
   struct segmenter segmenter;
-  segmenter_init(&segmenter, 0.3, 30);
+  segmenter_init(&segmenter, 0.3, 30, 0);
   size_t n_keeps_up = 0, n_behind = 0;
   give(&segmenter, 1, 1);
   while (segmenter.position < 8 * S) {
@@ -111,7 +187,7 @@ static void test_looks_become_rarer(void **state)
       n_keeps_up++;
     }
   }
-  segmenter_init(&segmenter, 0.3, 30);
+  segmenter_init(&segmenter, 0.3, 30, 0);
   give(&segmenter, 1, 1);
   while (segmenter.position < 8 * S) {
     segmenter_step(&segmenter, 1, 1);
@@ -127,7 +203,7 @@ static void test_looks_become_rarer(void **state)
 static void test_finish_closes(void **state)
 {
   struct segmenter segmenter;
-  segmenter_init(&segmenter, 0.3, 10);
+  segmenter_init(&segmenter, 0.3, 10, 0);
   give(&segmenter, 1, 1);
   give(&segmenter, 1, 20);
   assert_int_equal(segmenter_finish(&segmenter, 77), SEGMENT_FINAL | SEGMENT_ENDED);
@@ -145,9 +221,9 @@ static uint32_t next_random(uint32_t *state)
 static void run_random(uint32_t seed)
 {
   struct segmenter segmenter;
-  uint64_t last_end = 0, last_id = 0, voiced_from = 0;
+  uint64_t last_begin = 0, last_end = 0, last_id = 0, voiced_from = 0;
   int is_voice = 0, has_uncovered = 0;
-  segmenter_init(&segmenter, 0.2 + (double)(seed % 8) / 10, 5 + seed % 20);
+  segmenter_init(&segmenter, 0.2 + (double)(seed % 8) / 10, 5 + seed % 20, seed % 2 == 0 ? 10 : 0);
   for (int i = 0; i < 20000; i++) {
     if (next_random(&seed) % 24 == 0) {
       is_voice = !is_voice;
@@ -156,12 +232,18 @@ static void run_random(uint32_t seed)
       has_uncovered = 1;
       voiced_from = segmenter.position;
     }
+    uint64_t kept = segmenter_keep_from(&segmenter);
     unsigned decided = segmenter_step(&segmenter, is_voice, (float)(next_random(&seed) % 100));
     assert_true(segmenter_keep_from(&segmenter) <= segmenter.position);
+    assert_true(!segmenter.is_open || segmenter_keep_from(&segmenter) <= segmenter.open.begin);
     if (decided & SEGMENT_FINAL) {
       const struct segment *done = &segmenter.done;
       assert_true(done->begin >= last_end && done->end > done->begin);
       assert_true(done->id > last_id);
+      assert_true(done->context == done->begin ||
+                  (done->context == last_begin && done->begin == last_end &&
+                   done->end - done->context <= segmenter.context_max && kept <= done->context));
+      last_begin = done->begin;
       assert_true(done->end - done->begin <= segmenter.longest + W);
       assert_true(done->voice_begin >= done->begin && done->voice_end <= done->end);
       assert_true(done->voice_begin <= done->voice_end);
@@ -194,7 +276,7 @@ static void set_text(const char *text)
 
 static void hear_two_voices(struct segmenter *segmenter)
 {
-  segmenter_init(segmenter, 0.6, 10);
+  segmenter_init(segmenter, 0.6, 10, 0);
   give(segmenter, 0, 20);
   give(segmenter, 1, 1);
   give(segmenter, 1, 40);
@@ -276,6 +358,10 @@ int main(void)
       cmocka_unit_test(test_a_pause_does_not_end_it),
       cmocka_unit_test(test_pre_roll_takes_nothing_twice),
       cmocka_unit_test(test_the_longest_is_cut_where_it_is_quietest),
+      cmocka_unit_test(test_what_is_cut_off_has_a_context),
+      cmocka_unit_test(test_a_context_that_gets_too_long_is_let_go),
+      cmocka_unit_test(test_the_end_of_a_cut_word_is_not_looked_at),
+      cmocka_unit_test(test_a_pause_is_quieter_than_a_closed_mouth),
       cmocka_unit_test(test_looks_become_rarer),
       cmocka_unit_test(test_finish_closes),
       cmocka_unit_test(test_random_voices),
