@@ -205,6 +205,7 @@ static void test_what_was_cut_off_is_heard_after_what_it_was_cut_from(void **sta
   struct rig rig = begin(1);
   struct vc_text said = say_seven_seconds(&rig);
   // The words count half seconds: the second final goes on where the first ended.
+  assert_non_null(said.at);
   assert_ptr_equal(strstr(said.at, "one two three four five six seven"), said.at);
   assert_non_null(strchr(said.at, '|'));
   assert_null(strstr(said.at, "|one"));
@@ -218,6 +219,7 @@ static void test_what_is_heard_otherwise_is_heard_alone(void **state)
   struct rig rig = begin(1);
   fake_engine_confuse_long(rig.engine);
   struct vc_text said = say_seven_seconds(&rig);
+  assert_non_null(said.at);
   assert_non_null(strstr(said.at, "|one two"));
   assert_true(counter(&rig, "sttd.contexts_lost_total") > 0);
   vc_text_fini(&said);
