@@ -2,14 +2,17 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define CORES_MAX 65536
 
 uint32_t vc_cores_parse_quota(const char *text)
 {
-  unsigned long long quota, period;
-  if (sscanf(text, "%llu %llu", &quota, &period) != 2 || quota == 0 || period == 0) {
+  char *end;
+  unsigned long long quota = strtoull(text, &end, 10); // 0: "max", or no number
+  unsigned long long period = strtoull(end, NULL, 10);
+  if (quota == 0 || period == 0) {
     return 0;
   }
   unsigned long long n = quota / period;
