@@ -29,14 +29,20 @@ def publish(node, slug, **how):
         assert publisher.wait() == 0, publisher.errors()
 
 
+def codecs():
+    """What ffmpeg is told, by the session's name."""
+    video = ("-c:v", "libx264", "-preset", "ultrafast")
+    mp3 = ("-ac", "2", "-ar", "44100", "-c:a", "libmp3lame")
+    cases = {f"aac-{channels}-{rate_hz}": dict(encode=("-ac", channels, "-ar", rate_hz, "-c:a", "aac"))
+             for channels in ("1", "2") for rate_hz in ("16000", "44100", "48000")}
+    return {**cases,
+            "mp3": dict(encode=mp3),
+            "aac-with-video": dict(source=(*TONE, *PICTURE), encode=("-c:a", "aac", *video)),
+            "mp3-with-video": dict(source=(*TONE, *PICTURE), encode=(*mp3, *video))}
+
+
 def test_ffmpeg_codecs():
-    cases = {
-        "aac-mono-16k": dict(encode=("-ac", "1", "-ar", "16000", "-c:a", "aac")),
-        "aac-stereo-44k": dict(encode=("-ac", "2", "-ar", "44100", "-c:a", "aac")),
-        "aac-stereo-48k": dict(encode=("-ac", "2", "-ar", "48000", "-c:a", "aac")),
-        "mp3-44k": dict(encode=("-ac", "2", "-ar", "44100", "-c:a", "libmp3lame")),
-        "with-video": dict(source=(*TONE, *PICTURE), encode=("-c:a", "aac", "-c:v", "libx264", "-preset", "ultrafast")),
-    }
+    cases = codecs()
     with ScriptedStt() as stt, harness.node(stt.url) as node:
         running = {slug: harness.publisher(node, slug, seconds=SECONDS, **how) for slug, how in cases.items()}
         for slug, publisher in running.items():
