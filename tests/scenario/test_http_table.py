@@ -8,6 +8,15 @@ from tokens import token
 
 VIEWER, ADMIN, PUBLISH = "viewer-secret", "admin-token", "publish-secret"
 
+# (method, path, whose token it asks for, what it answers then)
+TABLE = [("GET", "/", None, 200), ("GET", "/dashboard", ADMIN, 200), ("GET", "/sessions", ADMIN, 200),
+         *(("GET", f"/sessions/room/transcript.{form}", VIEWER, 200) for form in ("json", "txt", "srt", "vtt")),
+         ("GET", "/metrics", ADMIN, 200), ("GET", "/metrics?format=prometheus", ADMIN, 200),
+         ("GET", "/healthz", None, 200), ("GET", "/readyz", None, 200),
+         ("DELETE", "/sessions/past", ADMIN, 200),
+         ("POST", "/admin/kick", ADMIN, 404)]
+NOBODY = b'{"session": "nobody", "what": "viewers"}'
+
 
 def status(url, bearer=None, **more):
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
@@ -73,6 +82,24 @@ def test_protected_node():
             assert text not in node.log()
 
 
+def test_each_path_by_its_token():
+    with ScriptedStt() as stt, harness.node(stt.url, VIEWER_SECRET=VIEWER, ADMIN_TOKEN=ADMIN) as node, \
+            harness.publisher(node, "room"):
+        viewers = token(VIEWER, "room")
+        with harness.viewer(node, "room", f"?token={viewers}") as viewer:
+            viewer.wait_finals(1)
+        right = {ADMIN: ADMIN, VIEWER: viewers, None: ADMIN}
+        for method, path, asks, answer in TABLE:
+            ask = dict(method=method, body=NOBODY if method == "POST" else None)
+            wrong = ("guess", token("guess", "room"), viewers if asks == ADMIN else ADMIN)
+            for bearer in (None, *wrong):
+                got = status(node.url("http", path), bearer, **ask)
+                assert got == (401 if asks else answer), (method, path, bearer, got)
+            for door in ("http", "admin"):
+                got = status(node.url(door, path), right[asks], **ask)
+                assert got == answer, (door, method, path, got)
+
+
 def refusal(node, slug, secret):
     with harness.viewer(node, slug, f"?token={secret}") as viewer:
         viewer.wait_close()
@@ -106,16 +133,25 @@ def test_expired_tokens_are_good_for_the_session_that_began_with_them():
         assert refusal(node, "room", watching) == 401
 
 
-def test_foreign_origins_and_proxies():
+def test_foreign_origins():
     with ScriptedStt() as stt, harness.node(stt.url, ALLOWED_ORIGINS="https://friend.example") as node:
         url = node.url("http", "/sessions/room")
         foreign = {"Origin": "https://elsewhere.example"}
         assert status(url, method="DELETE", headers=foreign) == 403
         assert status(url, method="DELETE", headers={"Origin": "https://friend.example"}) == 200
         assert status(url, method="DELETE", headers={"Origin": f"http://{node.addresses['http']}"}) == 200
+        for door in ("http", "admin"):
+            assert status(node.url(door, "/admin/kick"), headers=foreign, method="POST", body=NOBODY) == 403
+
+
+def test_an_unprotected_node_behind_a_proxy():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
         for header in ({"X-Forwarded-For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}, {"Host": "node.example"}):
-            code, _, body = harness.http(node.url("http", "/metrics"), headers=header)
-            assert code == 403 and "VIEWER_SECRET" in body, (header, code, body)
+            for door, secret in (("http", "VIEWER_SECRET"), ("admin", "ADMIN_TOKEN")):
+                for method, path, *_ in TABLE:
+                    body = NOBODY if method == "POST" else None
+                    code, _, text = harness.http(node.url(door, path), method=method, headers=header, body=body)
+                    assert code == 403 and secret in text, (door, method, path, header, code, text)
 
 
 def test_hostile_bodies():
