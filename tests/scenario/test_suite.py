@@ -1,0 +1,68 @@
+"""What tests/suite.py says of what was skipped, and of a file that ran no test. (release only)"""
+
+import contextlib
+import io
+import os
+import re
+import sys
+import tempfile
+
+import harness
+
+sys.path.insert(0, os.path.join(harness.ROOT, "tests"))
+import suite  # noqa: E402
+
+
+def closing(tally):
+    """(status, what is printed)"""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        status = suite.close(tally)
+    return status, said.getvalue()
+
+
+def count(text, status=0):
+    """What a scenario's output comes to."""
+    with tempfile.TemporaryDirectory(prefix="vc-suite-") as folder:
+        path = os.path.join(folder, "test_story.py")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"print({text!r})\nraise SystemExit({status})\n")
+        tally = suite.Tally()
+        outcome = suite.run_scenario("release", harness.BUILD, "", "", path)
+        with contextlib.redirect_stdout(io.StringIO()):
+            suite.count_scenario("release", "test_story.py", outcome, tally)
+    return tally
+
+
+def test_a_listed_skip_is_counted_and_named():
+    row = suite.allowed_skips()[0]
+    tally = suite.Tally()
+    tally.passed = 1
+    tally.skipped.append((f"release {row}", row))
+    status, said = closing(tally)
+    assert status == 0 and f"SKIPPED release {row}\n" in said, said
+    assert re.search(r"^1 skipped, .*\n1 passed, 0 failed\n\Z", said, re.M), said
+
+
+def test_an_unlisted_skip_fails():
+    tally = count("ok - test_one\nskip - test_other # not today")
+    assert (tally.passed, tally.failed) == (1, [])
+    status, said = closing(tally)
+    assert status == 1, said
+    assert "FAILED skipped without a row in tests/skips.txt: release test_story.py: test_other" in said, said
+    assert said.endswith("1 passed, 1 failed\n"), said
+
+
+def test_what_runs_no_test_fails():
+    for text, status in (("", 0), ("ok - test_one", 1), ("not ok - test_one", 0)):
+        assert len(count(text, status).failed) == 1, (text, status)
+    assert closing(suite.Tally())[0] == 1
+
+
+def test_every_allowed_skip_has_a_reason():
+    with open(os.path.join(harness.ROOT, "tests", "skips.txt"), encoding="utf-8") as file:
+        rows = [line.strip() for line in file if line.strip() and not line.startswith("#")]
+    assert rows and all(re.fullmatch(r"\S.* \| \S.*", row) for row in rows), rows
+
+
+if __name__ == "__main__":
+    harness.main(globals())
