@@ -1,15 +1,30 @@
 #include "told.h"
 
 #include <math.h>
+#include <string.h>
 
 #define MOMENT_S 1e-4 // is as long as this
 
+static void take_out(struct told *told, size_t i)
+{
+  told->n--;
+  memmove(&told->parts[i], &told->parts[i + 1], (told->n - i) * sizeof told->parts[0]);
+}
+
 void stt_told_add(struct told *told, double from_s, double to_s)
 {
-  told->parts[told->next].from_s = from_s;
-  told->parts[told->next].to_s = to_s;
-  told->next = (told->next + 1) % TOLD_MAX;
-  told->n += told->n < TOLD_MAX;
+  for (size_t i = told->n; i > 0; i--) {
+    const struct told_part *part = &told->parts[i - 1];
+    if (part->from_s < to_s && from_s < part->to_s) {
+      from_s = fmin(from_s, part->from_s);
+      to_s = fmax(to_s, part->to_s);
+      take_out(told, i - 1);
+    }
+  }
+  if (told->n == TOLD_MAX) {
+    take_out(told, 0);
+  }
+  told->parts[told->n++] = (struct told_part){from_s, to_s};
 }
 
 int stt_told_holds(const struct told *told, double from_s, double to_s)
@@ -24,11 +39,10 @@ int stt_told_holds(const struct told *told, double from_s, double to_s)
 
 double stt_told_end(const struct told *told, double at_s)
 {
-  double end_s = at_s;
   for (size_t i = 0; i < told->n; i++) {
     if (told->parts[i].from_s <= at_s && at_s < told->parts[i].to_s) {
-      end_s = fmax(end_s, told->parts[i].to_s);
+      return told->parts[i].to_s;
     }
   }
-  return end_s;
+  return at_s;
 }

@@ -7,13 +7,16 @@
 
 #define TOLD_MAX 256
 
-struct told {
-  struct {
-    double from_s, to_s;
-  } parts[TOLD_MAX]; // a ring
-  size_t n, next;
+struct told_part {
+  double from_s, to_s;
 };
 
+struct told {
+  struct told_part parts[TOLD_MAX]; // the oldest first; none overlaps another
+  size_t n;
+};
+
+// What is told already counts once: parts that overlap become one.
 void stt_told_add(struct told *told, double from_s, double to_s);
 // Returns: 1 when more than half of it was told; of a moment: when that was.
 int stt_told_holds(const struct told *told, double from_s, double to_s);

@@ -307,6 +307,23 @@ static void test_told_by_more_than_half(void **state)
   assert_true(stt_told_end(&told, 0.5) == 0.5);
 }
 
+// A service sends a final again when a connection breaks behind it.
+static void test_told_twice_counts_once(void **state)
+{
+  struct told told = {0};
+  stt_told_add(&told, 0, 2);
+  stt_told_add(&told, 0, 2);
+  assert_int_equal(told.n, 1);
+  assert_false(stt_told_holds(&told, 1.5, 3));
+  stt_told_add(&told, 4, 5);
+  stt_told_add(&told, 1.5, 2.2);
+  assert_false(stt_told_holds(&told, 1.5, 3));
+  assert_true(stt_told_end(&told, 0.5) == 2.2);
+  stt_told_add(&told, 2, 4.5); // between two
+  assert_int_equal(told.n, 1);
+  assert_true(stt_told_end(&told, 0.5) == 5);
+}
+
 static void test_told_is_bounded(void **state)
 {
   struct told told = {0};
@@ -334,6 +351,7 @@ int main(void)
       cmocka_unit_test(test_trail_is_bounded),
       cmocka_unit_test(test_earliest_that_is_not_acknowledged),
       cmocka_unit_test(test_told_by_more_than_half),
+      cmocka_unit_test(test_told_twice_counts_once),
       cmocka_unit_test(test_told_is_bounded),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
