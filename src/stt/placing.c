@@ -84,13 +84,21 @@ static size_t place_words(const struct session *session, const struct vc_utteran
   return n;
 }
 
+static int has_seam(const struct session *session, const struct vc_utterance *utterance)
+{
+  size_t i = 0;
+  while (i < utterance->n_words && !is_again(session, utterance->words[i].start_s)) {
+    i++;
+  }
+  return i < utterance->n_words;
+}
+
 // Behind a seam the words go back in time. Returns: 1 when they were put in order.
 static int sort_words(const struct session *session, const struct vc_utterance *utterance,
                       struct vc_word *words, size_t n)
 {
   int has_moved = 0;
-  if (utterance->n_words == 0 ||
-      !is_again(session, utterance->words[utterance->n_words - 1].start_s)) {
+  if (!has_seam(session, utterance)) {
     return 0;
   }
   for (size_t i = 1; i < n; i++) {
