@@ -282,18 +282,20 @@ static void run_engine(struct decoder *decoder, struct stream *stream,
 }
 
 // A decoder that goes round in circles finds its way from another begin. A partial is not worth it.
-static void hear_from(struct decoder *decoder, struct stream *stream, const struct segment *segment,
-                      uint64_t begin, enum look look)
+// Returns: 0, or 1 it went round to the last: up to `end` it may have been said so.
+static int hear_from(struct decoder *decoder, struct stream *stream, const struct segment *segment,
+                     uint64_t begin, enum look look, size_t *end)
 {
   int n_tries = look == LOOK_FINAL ? CIRCLE_TRIES : 1;
+  assert(begin < segment->end);
   for (int i = 0; i < n_tries && begin < segment->end; i++, begin += CIRCLE_STEP) {
     run_engine(decoder, stream, segment, begin, look);
-    if (!has_words(&decoder->words) || !wording_is_circular(decoder->words.text.at)) {
-      return;
+    if (!has_words(&decoder->words) || !wording_is_circular(decoder->words.text.at, end)) {
+      return 0;
     }
     vc_metric_add(decoder->slots, CIRCLES, 1);
   }
-  clear_words(&decoder->words);
+  return 1;
 }
 
 // Hears the segment with the one that it was cut off from, and keeps what that one did not tell.
@@ -302,8 +304,9 @@ static int hear_after(struct decoder *decoder, struct stream *stream, const stru
 {
   struct vc_text *text = &decoder->words.text;
   size_t offset;
-  hear_from(decoder, stream, segment, segment->context, LOOK_FINAL);
-  if (!has_words(&decoder->words) || wording_after(stream->told, text->at, &offset) != 0) {
+  int is_circular = hear_from(decoder, stream, segment, segment->context, LOOK_FINAL, &offset);
+  if (is_circular || !has_words(&decoder->words) ||
+      wording_after(stream->told, text->at, &offset) != 0) {
     vc_metric_add(decoder->slots, CONTEXTS_LOST, 1);
     return 1;
   }
@@ -313,12 +316,36 @@ static int hear_after(struct decoder *decoder, struct stream *stream, const stru
   return 0;
 }
 
+static void cut_words(struct engine_words *words, size_t end)
+{
+  words->text.size = end;
+  words->text.at[end] = '\0';
+  while (words->n_words > 0 && words->words[words->n_words - 1].at >= end) {
+    words->n_words--;
+  }
+}
+
+// Somebody may say one thing eight times: then every try goes round, and that much is told.
+static void hear_alone(struct decoder *decoder, struct stream *stream,
+                       const struct segment *segment, enum look look)
+{
+  size_t end;
+  if (hear_from(decoder, stream, segment, segment->begin, look, &end) == 0) {
+    return;
+  }
+  if (look == LOOK_FINAL) {
+    cut_words(&decoder->words, end);
+  } else {
+    clear_words(&decoder->words);
+  }
+}
+
 static void hear(struct decoder *decoder, struct stream *stream, const struct segment *segment,
                  enum look look)
 {
   int has_context = look == LOOK_FINAL && segment->context < segment->begin && stream->told != NULL;
   if (!has_context || hear_after(decoder, stream, segment) != 0) {
-    hear_from(decoder, stream, segment, segment->begin, look);
+    hear_alone(decoder, stream, segment, look);
   }
 }
 

@@ -15,7 +15,7 @@
 #define ALIKE(n_words) ((n_words)*SKIP * 2 / 5 + SKIP / 2)
 
 struct letters {
-  size_t at; // in the text
+  size_t at, end; // in the text
   size_t size;
   char letter[LETTERS_MAX];
 };
@@ -44,6 +44,7 @@ static size_t split(const char *text, struct letters words[WORDING_WORDS_MAX])
         word->letter[word->size++] = (char)tolower((unsigned char)text[at]);
       }
     }
+    word->end = at;
   }
 }
 
@@ -124,26 +125,29 @@ int wording_after(const char *told, const char *heard, size_t *offset)
   return 0;
 }
 
-static int goes_round(const struct letters *words, size_t n, size_t phrase)
+// Returns: the word that makes it a circle, or n.
+static size_t find_round(const struct letters *words, size_t n, size_t phrase)
 {
   size_t wanted = phrase * TIMES > CIRCLE_WORDS ? phrase * TIMES : CIRCLE_WORDS;
   size_t run = phrase; // words in a row that a phrase earlier were the same, and the first phrase
   for (size_t i = phrase; i < n; i++) {
     run = is_same(&words[i], &words[i - phrase]) ? run + 1 : phrase;
     if (run >= wanted) {
-      return 1;
+      return i;
     }
   }
-  return 0;
+  return n;
 }
 
-int wording_is_circular(const char *text)
+int wording_is_circular(const char *text, size_t *end)
 {
   struct letters words[WORDING_WORDS_MAX];
   size_t n = split(text, words);
   n = n < WORDING_WORDS_MAX ? n : WORDING_WORDS_MAX;
   for (size_t phrase = 1; phrase <= PHRASE_MAX; phrase++) {
-    if (goes_round(words, n, phrase)) {
+    size_t at = find_round(words, n, phrase);
+    if (at < n) {
+      *end = words[at].end;
       return 1;
     }
   }

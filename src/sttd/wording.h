@@ -11,5 +11,6 @@
 int wording_after(const char *told, const char *heard, size_t *offset);
 
 // A decoder that lost its way says a phrase again and again, until it may say no more. Returns: 1
-// a phrase is there four times in a row and makes eight words or more.
-int wording_is_circular(const char *text);
+// a phrase is there four times in a row and makes eight words or more; up to `end` it does no more
+// than that.
+int wording_is_circular(const char *text, size_t *end);

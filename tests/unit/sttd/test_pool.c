@@ -253,6 +253,13 @@ static void test_circles_are_left(void **state)
   end(&rig);
 }
 
+static void test_what_is_said_again_and_again_is_told(void **state)
+{
+  struct rig rig = begin(1);
+  hear_a_second(&rig, 3, "round and round and round and round and");
+  end(&rig);
+}
+
 static void test_partials_give_way(void **state)
 {
   struct rig rig = begin(1);
@@ -459,6 +466,7 @@ int main(void)
       cmocka_unit_test(test_what_was_cut_off_is_heard_after_what_it_was_cut_from),
       cmocka_unit_test(test_what_is_heard_otherwise_is_heard_alone),
       cmocka_unit_test(test_circles_are_left),
+      cmocka_unit_test(test_what_is_said_again_and_again_is_told),
       cmocka_unit_test(test_partials_give_way),
       cmocka_unit_test(test_who_wants_no_partials_costs_none),
       cmocka_unit_test(test_sound_waits_for_room),

@@ -65,18 +65,30 @@ static void test_long_texts(void **state)
   expect_after(word, word, "");
 }
 
+static void expect_circle(const char *text, const char *to)
+{
+  size_t end = 0;
+  assert_true(wording_is_circular(text, &end));
+  assert_int_equal(end, strlen(to));
+  assert_memory_equal(text, to, end);
+}
+
 static void test_circles(void **state)
 {
-  assert_true(wording_is_circular("to be able to be able to be able, to be able to go"));
-  assert_true(wording_is_circular("No no no no NO no no no"));
-  assert_true(wording_is_circular("and one two three one two three one two three one two three"));
-  assert_false(wording_is_circular("no no no no no no no"));
-  assert_false(wording_is_circular("one two one two one two and one two"));
-  assert_false(wording_is_circular("press one to speak press two to speak press three to speak"));
-  assert_false(wording_is_circular(""));
+  size_t end;
+  expect_circle("to be able to be able to be able, to be able to go",
+                "to be able to be able to be able, to be able");
+  expect_circle("No no no no NO no no no.", "No no no no NO no no no");
+  expect_circle("and one two three one two three one two three one two three",
+                "and one two three one two three one two three one two three");
+  assert_false(wording_is_circular("no no no no no no no", &end));
+  assert_false(wording_is_circular("one two one two one two and one two", &end));
+  assert_false(
+      wording_is_circular("press one to speak press two to speak press three to speak", &end));
+  assert_false(wording_is_circular("", &end));
   static char text[8192];
   make_words(text, WORDING_WORDS_MAX + 20);
-  assert_false(wording_is_circular(text));
+  assert_false(wording_is_circular(text, &end));
 }
 
 int main(void)
