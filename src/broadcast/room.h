@@ -67,7 +67,7 @@ struct session {
   uint64_t n_partials;        // that ever came
   struct vc_position evicted; // the newest that left the ring unread by somebody
   uint64_t measured;          // up to here lags were recorded
-  int64_t on_epoch;           // the session is on since, 0: it is not
+  int64_t began_ms;           // of the session that is on, Unix time, 0: none is on
   struct vc_lag lag;
   int is_dirty;
   struct session *next_dirty;

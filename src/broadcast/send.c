@@ -326,7 +326,7 @@ void viewer_answer(struct vc_worker *worker, struct vc_answer *answer)
     viewer_close(worker, viewer, 1013, "too many sessions");
     return;
   }
-  viewer->session->on_epoch = answer->on_epoch;
+  viewer->session->began_ms = answer->began_ms;
   viewer->stage = TAKING;
   viewer->answer = answer;
   viewer->answer_at = 0;

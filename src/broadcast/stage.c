@@ -104,7 +104,7 @@ static void handle_live(struct vc_worker *worker, struct vc_live *live)
   if (session == NULL) {
     return; // its last viewer here has just left
   }
-  session->on_epoch = live->message->kind == VC_MESSAGE_END ? 0 : live->message->epoch;
+  session->began_ms = live->message->kind == VC_MESSAGE_END ? 0 : live->began_ms;
   ring_add(worker, session, live);
   if (!session->is_dirty) {
     session->is_dirty = 1;

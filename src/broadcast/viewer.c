@@ -510,13 +510,16 @@ static void give_up_closing(struct vc_worker *worker)
   }
 }
 
-// A token that was valid when the session began is good until its end.
+// A token that was valid when the session began is good until its end, and for what is still to be
+// sent then; never for a session that begins later.
 static int has_expired(const struct viewer *viewer, int64_t now_ms)
 {
-  int64_t began_ms = viewer->session->on_epoch; // epochs are numbered by the time they begin
-  return viewer->expires_ms != 0 && now_ms >= viewer->expires_ms &&
-         (began_ms == 0 || began_ms >= viewer->expires_ms) && viewer->stage == LIVE &&
-         !viewer_has_unsent(viewer);
+  int64_t began_ms = viewer->session->began_ms;
+  if (viewer->expires_ms == 0 || now_ms < viewer->expires_ms || viewer->stage >= CLOSING) {
+    return 0;
+  }
+  return began_ms != 0 ? began_ms >= viewer->expires_ms
+                       : viewer->stage == LIVE && !viewer_has_unsent(viewer);
 }
 
 void viewer_tick(struct vc_worker *worker)

@@ -261,7 +261,7 @@ static int answer_catch_up(struct ledger *ledger, struct session *session, struc
 int answer_fill(struct ledger *ledger, struct session *session, const struct vc_item *item,
                 struct vc_answer *answer)
 {
-  answer->on_epoch = session->live != NULL ? session_newest(session)->number : 0;
+  answer->began_ms = session_began_ms(session);
   if (item->kind == VC_ITEM_JOIN) {
     const struct vc_join *join = (const struct vc_join *)item;
     answer->viewer_id = join->viewer_id;

@@ -182,6 +182,8 @@ struct session *session_find(struct ledger *ledger, const char *slug);
 struct session *session_get_for_viewer(struct ledger *ledger, const char *slug, int *is_full);
 // For a publisher: NULL without memory.
 struct session *session_get_for_publisher(struct ledger *ledger, const char *slug);
+// Returns: Unix ms, 0: nobody publishes.
+int64_t session_began_ms(const struct session *session);
 struct epoch *session_newest(const struct session *session);
 struct epoch *session_find_epoch(const struct session *session, int64_t number);
 struct epoch *session_add_epoch(struct ledger *ledger, struct session *session, int64_t number);

@@ -13,6 +13,7 @@ static int put(struct ledger *ledger, struct session *session, uint32_t worker)
     return -1;
   }
   live->is_after_loss = session->audience[worker].is_behind;
+  live->began_ms = session_began_ms(session);
   live->queued_ns = vc_clock_now_ns(vc_worker_clock(ledger->worker));
   if (vc_putter_put(ledger->broadcast, worker, &live->item) != 0) {
     vc_item_destroy(&live->item);

@@ -45,8 +45,7 @@ static void answer_began(struct ledger *ledger, struct vc_query *query)
     vc_query_answer(query, 404, NULL);
     return;
   }
-  int64_t began_ms = session->live != NULL ? session_newest(session)->started_unix_ms : 0;
-  int n = snprintf(text, sizeof text, "[%" PRId64 "]", began_ms);
+  int n = snprintf(text, sizeof text, "[%" PRId64 "]", session_began_ms(session));
   struct vc_buffer *reply = vc_buffer_copy(text, (size_t)n);
   vc_query_answer(query, reply != NULL ? 200 : 503, reply);
 }

@@ -264,6 +264,11 @@ static void session_destroy(struct ledger *ledger, struct session *session)
 
 // --- its life
 
+int64_t session_began_ms(const struct session *session)
+{
+  return session->live != NULL ? session->live->session->started_unix_ms : 0;
+}
+
 void session_end(struct ledger *ledger, struct session *session)
 {
   publishing_destroy(&session->live);

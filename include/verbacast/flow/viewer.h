@@ -45,6 +45,7 @@ struct vc_live {
   struct vc_item item;
   struct vc_message *message; // one reference
   int is_after_loss;
+  int64_t began_ms;   // as in an answer, which an END makes 0
   uint64_t queued_ns; // when the ledger put it: ws.session_broadcast_lag_ms
 };
 
@@ -77,7 +78,7 @@ struct vc_answer {
   uint64_t viewer_id;
   int is_last;
   int is_refused;               // no room for another session: close 1013
-  int64_t on_epoch;             // the session's epoch while it is on, 0: it is not
+  int64_t began_ms;             // Unix time at which the session that is on began, 0: none is on
   struct vc_position live_from; // is_last: the first (epoch, seq) that comes live after this
   size_t n_messages;
   struct vc_message *messages[VC_ANSWER_MAX]; // in the order to be sent; a reference each

@@ -360,6 +360,7 @@ static void live(struct rig *rig, struct vc_message *message, int is_after_loss)
     struct vc_live *live = vc_live_create(message);
     assert_non_null(live);
     live->is_after_loss = is_after_loss;
+    live->began_ms = rig->began_ms != 0 ? rig->began_ms : message->epoch;
     live->queued_ns = rig->now_ns;
     assert_int_equal(vc_putter_put(rig->putter, i, &live->item), 0);
   }

@@ -326,7 +326,7 @@ static struct peer *watch_with_token(struct rig *rig, int64_t on_epoch)
   struct peer *peer = rig_come(rig, "demo", (struct vc_position){0});
   struct vc_answer *answer = rig_answer(peer, "demo");
   rig_answer_add(answer, rig_message(VC_MESSAGE_HELLO, "demo", on_epoch, 0, 0, 0));
-  answer->on_epoch = on_epoch;
+  answer->began_ms = rig->began_ms != 0 ? rig->began_ms : on_epoch;
   rig_answer_last(rig, peer, answer, (struct vc_position){on_epoch, 1});
   rig_turn(rig);
   rig->expires_ms = 0;
@@ -367,6 +367,36 @@ static void test_a_token_is_not_good_for_a_session_that_begins_later(void **stat
   rig_live(rig, rig_message(VC_MESSAGE_HELLO, "demo", later, 0, 0, 0));
   rig_pass_ms(rig, 10300);
   assert_non_null(strstr(peer_read(peer), "close:4001"));
+}
+
+// The clock was set back: what it shows is behind the epochs.
+static void test_a_token_is_measured_by_the_clock(void **state)
+{
+  struct rig *rig = *state;
+  rig->began_ms = (int64_t)(rig->now_ns / VC_NS_PER_MS);
+  int64_t epoch = rig->began_ms + 1000000;
+  struct peer *peer = watch_with_token(rig, epoch);
+  rig_live(rig, rig_message(VC_MESSAGE_FINAL, "demo", epoch, 1, 0, 0));
+  rig_pass_ms(rig, 12000);
+  peer_expect(peer, "F1100000.1");
+}
+
+// It takes a little now and then, so that there is always something left for it.
+static void test_who_is_behind_is_given_no_later_session(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *slow = watch_with_token(rig, 1);
+  rig_stall(slow, 3);
+  say_finals(rig, 1, 2);
+  rig_say(rig, VC_MESSAGE_END, 3, 0);
+  rig_pass_ms(rig, 12000);
+  assert_int_equal(rig_counter(rig, "ws.expired_closed_total"), 0);
+  int64_t later = (int64_t)(rig->now_ns / VC_NS_PER_MS);
+  rig_live(rig, rig_message(VC_MESSAGE_HELLO, "demo", later, 0, 0, 0));
+  rig_pass_ms(rig, 300);
+  assert_int_equal(rig_counter(rig, "ws.expired_closed_total"), 1);
+  rig_take(rig, slow, SIZE_MAX);
+  peer_expect(slow, "F1.1 close:4001 eof");
 }
 
 static void test_one_that_takes_nothing_even_then_is_given_up(void **state)
@@ -441,6 +471,8 @@ int main(void)
       CASE(test_a_token_expires_while_nothing_is_on),
       CASE(test_a_token_is_good_until_its_session_ends),
       CASE(test_a_token_is_not_good_for_a_session_that_begins_later),
+      CASE(test_a_token_is_measured_by_the_clock),
+      CASE(test_who_is_behind_is_given_no_later_session),
       CASE(test_one_that_takes_nothing_even_then_is_given_up),
       CASE(test_a_dead_socket_is_counted),
       CASE(test_lag_and_fan_out_are_measured),

@@ -314,18 +314,23 @@ static void add_answer(struct lines *lines, const struct vc_answer *answer)
   }
 }
 
-static void add_item(struct lines *lines, struct vc_item *item)
+// Returns: when the session began, as it says.
+static int64_t add_item(struct lines *lines, struct vc_item *item)
 {
   char line[LINE];
+  int64_t began_ms;
   if (item->kind == VC_ITEM_LIVE) {
     const struct vc_live *live = (const struct vc_live *)item;
+    began_ms = live->began_ms;
     rig_describe(live->message, line);
     add_line(lines, "live%s %.*s", live->is_after_loss ? "!" : "", LINE - 8, line);
   } else {
     assert_int_equal(item->kind, VC_ITEM_ANSWER);
+    began_ms = ((const struct vc_answer *)item)->began_ms;
     add_answer(lines, (const struct vc_answer *)item);
   }
   vc_item_destroy(item);
+  return began_ms;
 }
 
 static void compare(struct lines *lines, va_list expected)
@@ -350,7 +355,7 @@ void rig_expect(struct rig *rig, uint32_t worker, ...)
   struct lines lines = {0};
   struct vc_item *item;
   while ((item = hand_take(rig->broadcast, worker)) != NULL) {
-    add_item(&lines, item);
+    rig->began_ms = add_item(&lines, item);
   }
   va_list expected;
   va_start(expected, worker);

@@ -29,6 +29,7 @@ struct rig {
   struct vc_stage *broadcast, *journal, *ledger;
   struct vc_putter *putter; // into the ledger
   uint64_t next_session, next_viewer;
+  int64_t began_ms; // as the last that rig_expect saw says
 };
 
 // `change` may be NULL; it is called before the ledger is made.

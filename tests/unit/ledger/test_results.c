@@ -378,7 +378,15 @@ static void test_epochs_are_larger_than_what_others_know(void **state)
   rig_join(rig, "demo");
   struct vc_session *session = rig_open(rig, "demo");
   rig_expect(rig, 0, "answer 1 last e-#1", "- hello e-#0 idle", "live hello e78#0 live", NULL);
-  vc_session_unref(session);
+  assert_int_equal(rig->began_ms, RIG_UNIX_MS); // not when the epoch says
+  rig_join(rig, "demo");
+  rig_expect(rig, 0, "answer 2 last e78#1", "- hello e78#0 live", NULL);
+  assert_int_equal(rig->began_ms, RIG_UNIX_MS);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_skip(rig, 0);
+  rig_catch_up(rig, "demo", 1, RIG_UNIX_MS + 78, 0);
+  rig_expect(rig, 0, "answer 1 last e78#2", "- end e78#1  publisher_left", NULL);
+  assert_int_equal(rig->began_ms, 0);
   rig_destroy(rig);
 }
 
