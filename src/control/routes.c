@@ -229,7 +229,7 @@ static int parse_since(struct call *call, struct vc_position *since)
   return found == 1 ? vc_viewer_parse_since(text, &since->epoch, &since->seq) : -1;
 }
 
-// Deep. Answers where another session does not fit and this is one.
+// Answers where another session does not fit and this is one.
 static void check_room_for_session(struct call *call)
 {
   struct vc_query *query = ask_worker(call->control->ledger, call->control->settings.ledger,
