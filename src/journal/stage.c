@@ -319,8 +319,7 @@ static void answer_with(struct vc_query *query, struct list *list)
     return;
   }
   vc_text_add(&list->text, list->text.size > 0 ? "]" : "[]");
-  struct vc_buffer *reply =
-      list->text.has_failed ? NULL : vc_buffer_copy(list->text.at, list->text.size);
+  struct vc_buffer *reply = vc_text_take(&list->text);
   vc_query_answer(query, reply != NULL ? 200 : 503, reply);
 }
 
