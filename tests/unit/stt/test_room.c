@@ -626,13 +626,14 @@ static void test_slow_ledger(void **state)
   rig_begin(&rig, "demo");
   rig_await(&rig, &rig.n_open, 1);
   rig_block(&rig, 1);
-  rig_speak(&rig, 300);
+  rig_speak(&rig, 150);
+  rig_await_counter(&rig, "stt.results_waiting_total", 1);
+  rig_speak(&rig, 150);
   service_await_heard(&service, 300 * WORD_SAMPLES); // audio goes on
   rig_block(&rig, 0);
   rig_say(&rig, VC_TURN_CLOSE);
   rig_await(&rig, &rig.n_closed, 1);
   rig_check_told(&rig);
-  assert_in_range(rig_counter(&rig, "stt.results_waiting_total"), 1, 10000);
   assert_int_equal(rig_counter(&rig, "stt.results_dropped_total"), 0);
   rig_stop(&rig);
   service_stop(&service);
