@@ -278,14 +278,6 @@ static void answer_handshake(struct connection *connection)
   vc_text_fini(&text);
 }
 
-static void tell_held(struct session *session)
-{
-  if (session->held.size > 0) {
-    connection_write(session->connection, session->held.at, session->held.size);
-  }
-  vc_text_fini(&session->held);
-}
-
 static void greet(struct session *session)
 {
   switch (session->state) {
@@ -319,7 +311,9 @@ void live_attach(struct connection *connection, struct session *session)
     session->deadline_ns = UINT64_MAX;
   }
   answer_handshake(connection);
-  tell_held(session);
+  if (session->connection != NULL) {
+    session_tell_held(session);
+  }
   if (session->connection != NULL) {
     greet(session);
   }

@@ -211,6 +211,9 @@ enum session_urgency {
 // Sends a printed message, if the client asked for its kind (that is the caller's to know).
 void session_say(struct session *session, const struct vc_text *text, enum session_urgency urgency);
 void session_say_lifecycle(struct session *session, const char *type, enum session_urgency urgency);
+// What was held goes to the connection, and is held again should that break soon. It may be gone
+// then.
+void session_tell_held(struct session *session);
 // The connection has gone; the session waits for another.
 void session_detached(struct session *session);
 // No more sound: what is open is decoded, then the session ends.

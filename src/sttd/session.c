@@ -277,6 +277,20 @@ static void remember(struct session *session, struct vc_buffer *frame)
   session->recent[at].sent_ns = room_now_ns(session->room);
 }
 
+void session_tell_held(struct session *session)
+{
+  struct vc_text *held = &session->held;
+  struct vc_buffer *frames = held->size > 0 ? vc_buffer_copy(held->at, held->size) : NULL;
+  if (frames != NULL) {
+    vc_text_fini(held);
+    remember(session, frames);
+    connection_write(session->connection, frames->data, frames->size);
+    vc_buffer_unref(frames);
+  } else if (held->size > 0) {
+    connection_kill(session->connection); // no memory: they wait for the next one
+  }
+}
+
 static void say_kept(struct session *session, const struct vc_text *text)
 {
   struct vc_buffer *frame = vc_ws_frame_create(VC_WS_TEXT, text->at, text->size, NULL);

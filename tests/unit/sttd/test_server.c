@@ -648,6 +648,8 @@ static void test_finals_wait_for_who_is_away(void **state)
   fake_engine_release(rig.engine);
   wait_counter(&rig, "sttd.finals_total", 1);
   assert_int_equal(client_open(&client, &rig.address, token), 101);
+  client_close(&client); // before it has read them
+  assert_int_equal(client_open(&client, &rig.address, token), 101);
   char *text = hear_final(&client);
   assert_string_equal(text, "one two three");
   free(text);
