@@ -22,10 +22,10 @@ def test_usage_errors_name_option_value_and_range():
                              (["--node-id", 'a"b'], ["NODE_ID", 'a"b', "printable"]),
                              (["--node-id", "n" * 91], ["NODE_ID", "too long"]),
                              (["--stt-max-utterance-s", "0x10"], ["STT_MAX_UTTERANCE_S", "0x10", "5 to 60 s"]),
-                           (["--journal-path="], ["JOURNAL_PATH", "outlives"]),
-                           (["--journal-path", ":memory:"], ["JOURNAL_PATH", ":memory:"]),
-                           (["--database-url", "sqlite::memory:"], ["DATABASE_URL", "sqlite::memory:"]),
-                           (["--stt-url", "ftp://x"], ["STT_URL", "ftp://x"])):
+                             (["--journal-path="], ["JOURNAL_PATH", "outlives"]),
+                             (["--journal-path", ":memory:"], ["JOURNAL_PATH", ":memory:"]),
+                             (["--database-url", "sqlite::memory:"], ["DATABASE_URL", "sqlite::memory:"]),
+                             (["--stt-url", "ftp://x"], ["STT_URL", "ftp://x"])):
         status, _, log = run(*arguments)
         assert status == 2, (arguments, status)
         for word in words:
