@@ -12,7 +12,6 @@ struct vc_query {
   /* set before it is put, then read-only */
   enum vc_query_kind kind;
   char slug[VC_SLUG_MAX + 1];
-  int64_t number;
   /* any thread, atomic */
   _Atomic uint32_t n_refs;
   /* guarded by the mutex until is_answered, then read-only */
@@ -21,7 +20,8 @@ struct vc_query {
   int is_answered;
   int status;
   struct vc_buffer *reply;
-  /* the stage's until it answers, then read-only */
+  /* the asker's until it is put, then the stage's until it answers, then read-only */
+  int64_t number;
   int is_incomplete;
 };
 
