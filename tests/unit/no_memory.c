@@ -13,18 +13,18 @@ void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *old, size_t size);
 char *__wrap_strndup(const char *text, size_t most);
 
-int memory_has_failed;
+atomic_int memory_has_failed;
 static const int *counting;
-static size_t n_allocations, fail_after, n_failing;
+static atomic_size_t n_allocations, fail_after, n_failing;
 
 static int must_fail(void)
 {
   if (counting != NULL && !*counting) {
     return 0;
   }
-  size_t at = n_allocations++;
+  size_t at = atomic_fetch_add(&n_allocations, 1);
   int fails = at >= fail_after && at - fail_after < n_failing;
-  memory_has_failed |= fails;
+  atomic_fetch_or(&memory_has_failed, fails);
   return fails;
 }
 
