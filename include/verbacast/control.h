@@ -51,7 +51,8 @@ struct vc_control_settings {
   const struct vc_clock *clock;
   struct vc_metrics *metrics;
   struct vc_health *health;
-  long stored_max; // finals from the store in one answer, 0: 200000
+  long stored_max;         // finals from the store in one answer, 0: 200000
+  uint32_t making_wait_ms; // of who asks for a transcript while others are made, 0: 2000
   // Thread: a front's. Returns: a thread that is no stage's worker and has been silent for longer
   // than silent_ms, NULL: none.
   const char *(*stuck)(void *context, uint32_t silent_ms);

@@ -126,6 +126,16 @@ static void close_door(struct vc_control *control, struct vc_front **door)
   vc_front_stop(&front);
 }
 
+static void make_locks(struct vc_control *control)
+{
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_mutex_init(&control->mutex, NULL);
+  pthread_cond_init(&control->made, &attributes);
+  pthread_condattr_destroy(&attributes);
+}
+
 int vc_control_start(struct vc_control **control_out, struct vc_address *http,
                      struct vc_address *admin, const struct vc_control_settings *settings,
                      struct vc_error *error)
@@ -134,10 +144,13 @@ int vc_control_start(struct vc_control **control_out, struct vc_address *http,
   if (control == NULL) {
     return vc_error_set(error, "control: no memory");
   }
-  pthread_mutex_init(&control->mutex, NULL);
+  make_locks(control);
   control->settings = *settings;
   if (control->settings.stored_max == 0) {
     control->settings.stored_max = STORED_MAX;
+  }
+  if (control->settings.making_wait_ms == 0) {
+    control->settings.making_wait_ms = MAKING_WAIT_MS;
   }
   control->started_ms = vc_clock_unix_ms(settings->clock);
   const struct vc_front_settings viewers = {.listen = settings->options->http_listen,
@@ -184,6 +197,7 @@ void vc_control_stop(struct vc_control **control)
     vc_shared_putter_destroy(&(*control)->broadcast);
     vc_shared_putter_destroy(&(*control)->journal);
     pthread_mutex_destroy(&(*control)->mutex);
+    pthread_cond_destroy(&(*control)->made);
     free(*control);
     *control = NULL;
   }

@@ -12,12 +12,13 @@
 
 #define SESSIONS_MAX 1000
 
-enum metric { LOST_SOCKETS, BAD_REQUESTS, LOG_DROPPED };
 const struct vc_metric vc_control_metrics[] = {
     [LOST_SOCKETS] = {"http.lost_sockets_total", VC_METRIC_COUNTER, "connections",
                       "WebSockets whose connection could not be taken over from the front."},
     [BAD_REQUESTS] = {"http.bad_requests_total", VC_METRIC_COUNTER, "requests",
                       "Requests with a malformed or too large head."},
+    [TRANSCRIPTS_REFUSED] = {"http.transcripts_refused_total", VC_METRIC_COUNTER, "requests",
+                             "Transcripts not given because too many were asked for at once."},
     [LOG_DROPPED] = {"log.dropped_total", VC_METRIC_COUNTER, "lines",
                      "Log lines that nobody took in time."},
     VC_METRIC_ROWS_END,

@@ -11,6 +11,7 @@
 
 #define QUERY_TIMEOUT_MS 2000
 #define STORED_MAX 200000 // finals from the store in one answer
+#define MAKING_WAIT_MS 2000
 #define TOKEN_MAX 4096
 
 enum door { VIEWERS_DOOR, ADMIN_DOOR };
@@ -24,6 +25,8 @@ struct vc_control {
   /* any thread, under the mutex: one door answers while the other opens or closes */
   pthread_mutex_t mutex;
   struct vc_front *viewers, *admin; // NULL: closed
+  unsigned n_making;                // transcripts
+  pthread_cond_t made;              // one of them is
   /* any thread, atomic */
   _Atomic int is_draining;
   _Atomic int refuses_viewers;
@@ -73,6 +76,9 @@ struct vc_query *ask_one(struct vc_shared_putter *putter, uint32_t worker, enum 
                          const char *slug);
 // Merges the workers' JSON objects: each key's values in a list. Returns: a new reference, or NULL.
 json_t *ask_all(struct vc_shared_putter *putter, struct vc_stage *stage, enum vc_query_kind kind);
+
+// --- metrics_page.c
+enum control_metric { LOST_SOCKETS, BAD_REQUESTS, TRANSCRIPTS_REFUSED, LOG_DROPPED };
 
 // --- metrics_page.c, sessions_page.c, transcript_page.c, pages.c: handlers
 void metrics_page(struct call *call);

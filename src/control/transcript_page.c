@@ -11,6 +11,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define MAKING_MAX 4 // transcripts at once
 
 // Records in the order of their places, of which one is looked at.
 struct source {
@@ -129,26 +132,83 @@ static int fill(struct call *call, struct document *document, int is_held_comple
   return is_complete;
 }
 
+struct answer {
+  int status;
+  const char *why; // it is not 200
+  struct vc_text text;
+  int is_complete;
+};
+
 static void print(struct call *call, json_t *held, int is_held_complete,
-                  enum vc_transcript_format format)
+                  enum vc_transcript_format format, struct answer *answer)
 {
-  struct vc_text text = {0};
   struct document document = {.held.list = held};
-  vc_transcript_begin(&document.printer, &text, format, call->slug);
-  int is_complete = fill(call, &document, is_held_complete || held == NULL);
+  vc_transcript_begin(&document.printer, &answer->text, format, call->slug);
+  answer->is_complete = fill(call, &document, is_held_complete || held == NULL);
   vc_transcript_end(&document.printer);
   if (held == NULL && document.printer.n == 0) {
-    vc_respond_error(call->request, is_complete ? 404 : 503,
-                     is_complete ? "nothing is known of it"
-                                 : "the database or the journal cannot be read");
-  } else if (text.has_failed) {
-    vc_respond_error(call->request, 503, "no memory");
+    answer->status = answer->is_complete ? 404 : 503;
+    answer->why = answer->is_complete ? "nothing is known of it"
+                                      : "the database or the journal cannot be read";
+  } else if (answer->text.has_failed) {
+    answer->why = "no memory";
   } else {
-    vc_respond(call->request, 200, vc_transcript_content_type(format),
-               is_complete ? "X-Verbacast-Complete: true\r\n" : "X-Verbacast-Complete: false\r\n",
-               text.at != NULL ? text.at : "", text.size);
+    answer->status = 200;
   }
-  vc_text_fini(&text);
+}
+
+static void make(struct call *call, enum vc_transcript_format format, struct answer *answer)
+{
+  struct vc_control *control = call->control;
+  struct vc_query *query =
+      ask_worker(control->ledger, control->settings.ledger, VC_QUERY_TRANSCRIPT, call->slug, 0);
+  if (query == NULL || vc_query_status(query) == 503) {
+    vc_query_unref(query);
+    answer->why = "the node is too busy to be asked";
+    return;
+  }
+  struct vc_buffer *reply = vc_query_status(query) == 200 ? vc_query_reply(query) : NULL;
+  json_t *held = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
+  int is_lost = held == NULL && vc_query_status(query) == 200;
+  int is_complete = held != NULL && vc_query_is_complete(query);
+  vc_query_unref(query);
+  if (is_lost) {
+    answer->why = "no memory";
+  } else {
+    print(call, held, is_complete, format, answer);
+  }
+  json_decref(held);
+}
+
+// While one is made it takes a core, the ledger's time and many times its own size of memory: more
+// at once would be ready no sooner. Returns: 0, or -1: there was no place in time.
+static int begin_making(struct vc_control *control)
+{
+  struct timespec limit;
+  int status = 0;
+  clock_gettime(CLOCK_MONOTONIC, &limit);
+  limit.tv_sec += control->settings.making_wait_ms / 1000;
+  limit.tv_nsec += (long)(control->settings.making_wait_ms % 1000) * 1000000;
+  if (limit.tv_nsec >= 1000000000) {
+    limit.tv_sec++;
+    limit.tv_nsec -= 1000000000;
+  }
+  pthread_mutex_lock(&control->mutex);
+  while (control->n_making == MAKING_MAX && status == 0) {
+    status = pthread_cond_timedwait(&control->made, &control->mutex, &limit);
+  }
+  int has_place = control->n_making < MAKING_MAX;
+  control->n_making += has_place;
+  pthread_mutex_unlock(&control->mutex);
+  return has_place ? 0 : -1;
+}
+
+static void end_making(struct vc_control *control)
+{
+  pthread_mutex_lock(&control->mutex);
+  control->n_making--;
+  pthread_cond_signal(&control->made);
+  pthread_mutex_unlock(&control->mutex);
 }
 
 void transcript_page(struct call *call)
@@ -160,22 +220,20 @@ void transcript_page(struct call *call)
     vc_respond_error(call->request, 404, "the formats are json, txt, srt and vtt");
     return;
   }
-  struct vc_query *query =
-      ask_worker(control->ledger, control->settings.ledger, VC_QUERY_TRANSCRIPT, call->slug, 0);
-  if (query == NULL || vc_query_status(query) == 503) {
-    vc_query_unref(query);
-    vc_respond_error(call->request, 503, "the node is too busy to be asked");
-    return;
-  }
-  struct vc_buffer *reply = vc_query_status(query) == 200 ? vc_query_reply(query) : NULL;
-  json_t *held = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
-  int is_lost = held == NULL && vc_query_status(query) == 200;
-  int is_complete = held != NULL && vc_query_is_complete(query);
-  vc_query_unref(query);
-  if (is_lost) {
-    vc_respond_error(call->request, 503, "no memory");
+  struct answer answer = {.status = 503, .why = "too many transcripts are asked for"};
+  if (begin_making(control) == 0) {
+    make(call, format, &answer);
+    end_making(control);
   } else {
-    print(call, held, is_complete, format);
+    vc_metric_add(control->slots, TRANSCRIPTS_REFUSED, 1);
   }
-  json_decref(held);
+  if (answer.status == 200) {
+    vc_respond(call->request, 200, vc_transcript_content_type(format),
+               answer.is_complete ? "X-Verbacast-Complete: true\r\n"
+                                  : "X-Verbacast-Complete: false\r\n",
+               answer.text.at != NULL ? answer.text.at : "", answer.text.size);
+  } else {
+    vc_respond_error(call->request, answer.status, answer.why);
+  }
+  vc_text_fini(&answer.text);
 }

@@ -37,7 +37,15 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
   struct rig_reply reply = rig->replies[kind];
   rig->n_asked[kind]++;
   snprintf(rig->asked, sizeof rig->asked, "%s", vc_query_slug(query));
+  int is_held = reply.is_held && rig->n_held < RIG_HELD_MAX;
+  if (is_held) {
+    rig->held[rig->n_held++] = query;
+    pthread_cond_broadcast(&rig->changed);
+  }
   pthread_mutex_unlock(&rig->mutex);
+  if (is_held) {
+    return;
+  }
   if (reply.is_incomplete) {
     vc_query_mark_incomplete(query);
   }
@@ -81,6 +89,24 @@ void rig_reply(struct rig *rig, enum vc_query_kind kind, struct rig_reply reply)
   pthread_mutex_lock(&rig->mutex);
   rig->replies[kind] = reply;
   rig->n_asked[kind] = 0;
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+void rig_await_held(struct rig *rig, int n)
+{
+  pthread_mutex_lock(&rig->mutex);
+  while (rig->n_held < n) {
+    pthread_cond_wait(&rig->changed, &rig->mutex);
+  }
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+void rig_release(struct rig *rig, int status)
+{
+  pthread_mutex_lock(&rig->mutex);
+  while (rig->n_held > 0) {
+    vc_query_answer(rig->held[--rig->n_held], status, NULL);
+  }
   pthread_mutex_unlock(&rig->mutex);
 }
 
@@ -186,6 +212,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
                                                .health = rig->health,
                                                .stuck = stuck,
                                                .stored_max = RIG_STORED_MAX,
+                                               .making_wait_ms = 1,
                                                .has_room = has_room,
                                                .has_room_for_session = has_room_for_session,
                                                .adopt = adopt,

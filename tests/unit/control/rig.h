@@ -11,6 +11,7 @@
 #define RIG_STAGES 6
 #define RIG_ENVIRONMENT_MAX 8
 #define RIG_STORED_MAX 50 // finals from the store in one answer
+#define RIG_HELD_MAX 8
 
 enum rig_door { HTTP_DOOR, ADMIN_DOOR };
 
@@ -19,6 +20,7 @@ struct rig_reply {
   int status;
   const char *text; // NULL: none
   int is_incomplete;
+  int is_held; // none before rig_release
 };
 
 struct rig {
@@ -40,6 +42,8 @@ struct rig {
   pthread_cond_t changed;
   struct rig_reply replies[RIG_QUERIES];
   int n_asked[RIG_QUERIES];
+  struct vc_query *held[RIG_HELD_MAX];
+  int n_held;
   char asked[VC_SLUG_MAX + 1]; // the slug of the last query
   int is_full;                 // no room for a viewer
   const char *stuck;           // a thread that is no stage's worker
@@ -53,6 +57,9 @@ struct rig {
 struct rig *rig_create(const char *const *environment, const char *proxies);
 void rig_destroy(struct rig *rig);
 void rig_reply(struct rig *rig, enum vc_query_kind kind, struct rig_reply reply);
+void rig_await_held(struct rig *rig, int n);
+// Answers all that is held with a status and nothing else.
+void rig_release(struct rig *rig, int status);
 
 // Sends a request and reads the answer. `headers`: further lines, each ended by CRLF, or ""; a Host
 // of its own door stands there unless they have one. Returns: the status, 0: the connection ended

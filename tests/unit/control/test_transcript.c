@@ -256,6 +256,33 @@ static void test_a_ledger_that_is_busy(void **state)
   expect_of(rig, "txt", 503, "");
 }
 
+static void *ask_and_forget(void *context)
+{
+  struct rig client = {.doors = {rig->doors[HTTP_DOOR]}};
+  rig_get(&client, HTTP_DOOR, "/sessions/demo/transcript.txt");
+  free(client.head);
+  return NULL;
+}
+
+static void test_few_are_made_at_once(void **state)
+{
+  enum { AT_ONCE = 4 };
+  pthread_t threads[AT_ONCE];
+  rig_reply(rig, VC_QUERY_TRANSCRIPT, (struct rig_reply){.is_held = 1});
+  for (int i = 0; i < AT_ONCE; i++) {
+    assert_int_equal(pthread_create(&threads[i], NULL, ask_and_forget, NULL), 0);
+  }
+  rig_await_held(rig, AT_ONCE);
+  expect_of(rig, "txt", 503, "");
+  assert_non_null(strstr(rig->body, "too many transcripts"));
+  rig_release(rig, 404);
+  for (int i = 0; i < AT_ONCE; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  hold_nothing();
+  expect_txt("");
+}
+
 static void test_holes_are_said(void **state)
 {
   hold_nothing();
@@ -434,6 +461,7 @@ int main(void)
       cmocka_unit_test(test_a_json_string_stays_what_it_is),
       cmocka_unit_test(test_an_unknown_session),
       cmocka_unit_test(test_a_ledger_that_is_busy),
+      cmocka_unit_test(test_few_are_made_at_once),
       cmocka_unit_test(test_holes_are_said),
       cmocka_unit_test(test_the_store_gives_what_the_ledger_does_not_hold),
       cmocka_unit_test(test_spread_words_say_so),
