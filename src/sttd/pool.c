@@ -316,13 +316,18 @@ static int hear_after(struct decoder *decoder, struct stream *stream, const stru
   return 0;
 }
 
+// Of a word whose place is known all is kept, its full stop too.
 static void cut_words(struct engine_words *words, size_t end)
 {
-  words->text.size = end;
-  words->text.at[end] = '\0';
   while (words->n_words > 0 && words->words[words->n_words - 1].at >= end) {
     words->n_words--;
   }
+  if (words->n_words > 0) {
+    const struct engine_word *last = &words->words[words->n_words - 1];
+    end = last->at + last->size;
+  }
+  words->text.size = end;
+  words->text.at[end] = '\0';
 }
 
 // Somebody may say one thing eight times: then every try goes round, and that much is told.

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define WORD_SAMPLES (ENGINE_RATE_HZ / 2)
@@ -80,7 +81,7 @@ static int fake_ear_hear(struct ear *ear, const float samples[ENGINE_WINDOW])
   return 0;
 }
 
-static void add_word(struct fake *fake, size_t i, struct engine_words *words)
+static void add_word(struct fake *fake, size_t i, const char *word, struct engine_words *words)
 {
   if (i > 0) {
     vc_text_add(&words->text, " ");
@@ -88,13 +89,21 @@ static void add_word(struct fake *fake, size_t i, struct engine_words *words)
   if (fake->knows_times) {
     words->words[words->n_words++] = (struct engine_word){
         .at = (uint32_t)words->text.size,
-        .size = (uint32_t)snprintf(NULL, 0, "%s", words_of_time[i % 10]),
+        .size = (uint32_t)strlen(word),
         .start_s = (float)i / 2,
         .end_s = (float)(i + 1) / 2,
         .confidence = 0.5f,
     };
   }
-  vc_text_add(&words->text, words_of_time[i % 10]);
+  vc_text_add(&words->text, word);
+}
+
+static void go_round(struct fake *fake, struct engine_words *words)
+{
+  static const char *const phrase[] = {"round", "and"}, *const titles[] = {"Mr.", "Mrs."};
+  for (size_t i = 0; i < 10; i++) {
+    add_word(fake, i, fake->knows_times ? titles[i % 2] : phrase[i % 2], words);
+  }
 }
 
 static int fake_ear_decode(struct ear *ear, const struct engine_segment *segment,
@@ -113,14 +122,14 @@ static int fake_ear_decode(struct ear *ear, const struct engine_segment *segment
   if (segment->is_last && fake->n_circles > 0) {
     fake->n_circles--;
     is_mute = 1;
-    vc_text_add(&words->text, "round and round and round and round and");
+    go_round(fake, words);
   }
   if (fake->is_confused && segment->n_samples > (size_t)5 * ENGINE_RATE_HZ) {
     is_mute = 1;
     vc_text_add(&words->text, "something else entirely");
   }
   for (size_t i = 0; !fails && !is_mute && i <= (segment->n_samples - 1) / WORD_SAMPLES; i++) {
-    add_word(fake, i, words);
+    add_word(fake, i, words_of_time[i % 10], words);
   }
   pthread_mutex_unlock(&fake->mutex);
   return fails ? -1 : 0;
