@@ -13,6 +13,11 @@ import harness
 PREFIX = "usr/local"
 PROGRAMS = ("verbacast", "verbacast-stt")
 UNITS = f"{PREFIX}/lib/systemd/system"
+HARDENED = {"DynamicUser=yes", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes",
+            "PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
+            "ProtectControlGroups=yes", "RestrictNamespaces=yes", "RestrictSUIDSGID=yes", "LockPersonality=yes",
+            "MemoryDenyWriteExecute=yes", "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX", "CapabilityBoundingSet=",
+            "SystemCallFilter=@system-service", "SystemCallFilter=~@privileged", "UMask=0077"}
 
 
 class Installed:
@@ -98,6 +103,14 @@ def test_the_installed_stt_finds_its_libraries_and_model():
                     "STT_MODEL": installed.path(PREFIX, "share/verbacast/stt")}
         with harness.Process("verbacast-stt", settings, path=installed.program("verbacast-stt")) as stt:
             assert harness.http(stt.url("stt", "/readyz"))[0] == 200
+
+
+def test_the_units_keep_what_they_need_and_nothing_else():
+    with Installed() as installed:
+        for name in PROGRAMS:
+            with open(installed.path(UNITS, f"{name}.service"), encoding="utf-8") as file:
+                missing = HARDENED - set(file.read().splitlines())
+            assert not missing, (name, missing)
 
 
 def test_systemd_has_no_complaint_about_the_units():
