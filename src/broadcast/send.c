@@ -315,13 +315,15 @@ void viewer_answer(struct vc_worker *worker, struct vc_answer *answer)
   struct worker_state *state = vc_worker_state(worker);
   struct viewer *viewer;
   HASH_FIND(hh, state->viewers, &answer->viewer_id, sizeof answer->viewer_id, viewer);
+  if (viewer != NULL && answer->is_refused) {
+    viewer->has_joined = 0;
+  }
   if (viewer == NULL || viewer->stage != WAITING) {
     vc_item_destroy(&answer->item);
     return;
   }
   if (answer->is_refused) {
     vc_item_destroy(&answer->item);
-    viewer->has_joined = 0;
     vc_metric_add(vc_worker_slots(worker), REFUSED, 1);
     viewer_close(worker, viewer, 1013, "too many sessions");
     return;

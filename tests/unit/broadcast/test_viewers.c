@@ -322,6 +322,25 @@ static void test_too_many_sessions(void **state)
   assert_int_equal(rig_counter(rig, "ws.refused_total"), 1);
 }
 
+// A leave of it would be counted as that of another viewer of the name.
+static void test_too_many_sessions_for_one_that_is_closed_meanwhile(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *peer = rig_come(rig, "demo", nowhere);
+  rig_expect_requests(rig, "join demo 1 0.0");
+  peer_send(peer, VC_WS_BINARY, "x", 1);
+  rig_turn(rig);
+  peer_expect(peer, "close:1003 eof");
+  struct vc_answer *answer = rig_answer(peer, "demo");
+  answer->is_refused = 1;
+  rig_answer_last(rig, peer, answer, nowhere);
+  rig_turn(rig);
+  peer_hang_up(peer);
+  rig_turn(rig);
+  rig_expect_requests(rig, "");
+  assert_int_equal(rig_counter(rig, "ws.viewers"), 0);
+}
+
 static void test_too_many_viewers(void **state)
 {
   struct rig *rig = *state;
@@ -420,6 +439,7 @@ int main(void)
       CASE(test_kicked),
       CASE(test_a_full_lane_to_the_ledger),
       CASE(test_too_many_sessions),
+      CASE(test_too_many_sessions_for_one_that_is_closed_meanwhile),
       cmocka_unit_test_setup_teardown(test_too_many_viewers, set_up_few, tear_down),
       CASE(test_an_idle_viewer_is_small),
       CASE(test_a_drain_spreads_the_closes),
