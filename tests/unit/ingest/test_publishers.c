@@ -47,6 +47,54 @@ static void test_a_session_from_open_to_close(void **state)
   rig_stop(&rig);
 }
 
+static const struct order {
+  const char *slug;
+  const char *commands[5];
+  int n_answers; // that of connect too
+} orders[] = {
+    {"bare", {"createStream"}, 2},
+    {"announced", {"releaseStream", "FCPublish", "createStream"}, 4},
+    {"late", {"createStream", "releaseStream", "FCPublish"}, 4},
+    {"curious", {"releaseStream", "FCPublish", "createStream", "_checkbw"}, 5},
+    {"unknown", {"setPeerInfo", "createStream", "FCSubscribe"}, 2},
+};
+
+static void say_in_order(struct publisher *publisher, const struct order *order)
+{
+  publisher_open(publisher, &rig, "a");
+  publisher_shake_hands(publisher);
+  publisher_connect(publisher, "live");
+  for (size_t i = 0; order->commands[i] != NULL; i++) {
+    publisher_say(publisher, order->commands[i]);
+  }
+  AWAIT(&rig, publisher->n_answers == order->n_answers || publisher->is_closed);
+  publisher->code[0] = 0;
+  publisher_publish(publisher, order->slug);
+}
+
+static void test_commands_in_any_usual_order(void **state)
+{
+  struct publisher publisher;
+  rig_init(&rig);
+  rig_start(&rig);
+  for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
+    say_in_order(&publisher, &orders[i]);
+    AWAIT_CODE(&publisher, "NetStream.Publish.Start");
+    assert_int_equal(publisher.n_answers, orders[i].n_answers);
+    publisher_send_frame(&publisher, 0);
+    publisher_say(&publisher, "FCUnpublish");
+    publisher_say(&publisher, "closeStream");
+    publisher_say(&publisher, "deleteStream");
+    assert_string_equal(rig_taken(&rig, 3 * i, VC_TURN_OPEN)->slug, orders[i].slug);
+    rig_taken(&rig, 3 * i + 1, VC_TURN_DATA);
+    rig_taken(&rig, 3 * i + 2, VC_TURN_CLOSE);
+    publisher_close(&publisher);
+    AWAIT_COUNTER(&rig, "ingest.connections", 0);
+  }
+  rig_stop(&rig);
+  assert_int_equal(rig.n_taken, 3 * sizeof orders / sizeof *orders);
+}
+
 // One that closes with acknowledgements unread resets the connection: nothing can be sent to it any
 // more, and what it said before is still to be read.
 static void test_an_end_that_is_read_behind_a_reset(void **state)
@@ -261,6 +309,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_session_from_open_to_close),
+      cmocka_unit_test(test_commands_in_any_usual_order),
       cmocka_unit_test(test_an_end_that_is_read_behind_a_reset),
       cmocka_unit_test(test_acknowledgements_are_far_apart),
       cmocka_unit_test(test_frames_do_not_wait_for_an_ack),
