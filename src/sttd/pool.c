@@ -282,15 +282,15 @@ static void run_engine(struct decoder *decoder, struct stream *stream,
 }
 
 // A decoder that goes round in circles finds its way from another begin. A partial is not worth it.
-// Returns: 0, or 1 it went round to the last: up to `end` it may have been said so.
+// Returns: 0, or 1 it went round to the last.
 static int hear_from(struct decoder *decoder, struct stream *stream, const struct segment *segment,
-                     uint64_t begin, enum look look, size_t *end)
+                     uint64_t begin, enum look look, struct wording_circle *circle)
 {
   int n_tries = look == LOOK_FINAL ? CIRCLE_TRIES : 1;
   assert(begin < segment->end);
   for (int i = 0; i < n_tries && begin < segment->end; i++, begin += CIRCLE_STEP) {
     run_engine(decoder, stream, segment, begin, look);
-    if (!has_words(&decoder->words) || !wording_is_circular(decoder->words.text.at, end)) {
+    if (!has_words(&decoder->words) || !wording_is_circular(decoder->words.text.at, circle)) {
       return 0;
     }
     vc_metric_add(decoder->slots, CIRCLES, 1);
@@ -304,7 +304,8 @@ static int hear_after(struct decoder *decoder, struct stream *stream, const stru
 {
   struct vc_text *text = &decoder->words.text;
   size_t offset;
-  int is_circular = hear_from(decoder, stream, segment, segment->context, LOOK_FINAL, &offset);
+  struct wording_circle circle;
+  int is_circular = hear_from(decoder, stream, segment, segment->context, LOOK_FINAL, &circle);
   if (is_circular || !has_words(&decoder->words) ||
       wording_after(stream->told, text->at, &offset) != 0) {
     vc_metric_add(decoder->slots, CONTEXTS_LOST, 1);
@@ -316,30 +317,37 @@ static int hear_after(struct decoder *decoder, struct stream *stream, const stru
   return 0;
 }
 
-// Of a word whose place is known all is kept, its full stop too.
-static void cut_words(struct engine_words *words, size_t end)
+// Takes out what the circle is longer than it need be.
+static void shorten(struct engine_words *words, const struct wording_circle *circle)
 {
-  while (words->n_words > 0 && words->words[words->n_words - 1].at >= end) {
-    words->n_words--;
+  struct vc_text *text = &words->text;
+  size_t n = 0, taken = circle->left - circle->end;
+  for (size_t i = 0; i < words->n_words; i++) {
+    struct engine_word word = words->words[i];
+    if (word.at < circle->end) {
+      size_t most = circle->end - word.at;
+      word.size = word.size < most ? word.size : (uint32_t)most;
+      words->words[n++] = word;
+    } else if (word.at >= circle->left) {
+      word.at -= (uint32_t)taken;
+      words->words[n++] = word;
+    }
   }
-  if (words->n_words > 0) {
-    const struct engine_word *last = &words->words[words->n_words - 1];
-    end = last->at + last->size;
-  }
-  words->text.size = end;
-  words->text.at[end] = '\0';
+  words->n_words = n;
+  memmove(text->at + circle->end, text->at + circle->left, text->size - circle->left + 1);
+  text->size -= taken;
 }
 
 // Somebody may say one thing eight times: then every try goes round, and that much is told.
 static void hear_alone(struct decoder *decoder, struct stream *stream,
                        const struct segment *segment, enum look look)
 {
-  size_t end;
-  if (hear_from(decoder, stream, segment, segment->begin, look, &end) == 0) {
+  struct wording_circle circle;
+  if (hear_from(decoder, stream, segment, segment->begin, look, &circle) == 0) {
     return;
   }
   if (look == LOOK_FINAL) {
-    cut_words(&decoder->words, end);
+    shorten(&decoder->words, &circle);
   } else {
     clear_words(&decoder->words);
   }

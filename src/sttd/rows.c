@@ -77,8 +77,8 @@ const struct vc_metric vc_sttd_pool_metrics[] = {
     [EMPTY] = {"sttd.empty_total", VC_METRIC_COUNTER, "decodes",
                "Decodes of a voice in which no words were found."},
     [CIRCLES] = {"sttd.circles_total", VC_METRIC_COUNTER, "decodes",
-                 "Decodes in which the model said one phrase again and again: others took "
-                 "their place, or a final was cut off there."},
+                 "Decodes in which the model said one phrase again and again: another took "
+                 "its place, or the final tells it four times."},
     [CONTEXTS_LOST] = {"sttd.contexts_lost_total", VC_METRIC_COUNTER, "decodes",
                        "Finals after a cut that were heard without what was said before the cut, "
                        "because with it that was heard otherwise than it had been told."},

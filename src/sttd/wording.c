@@ -125,29 +125,30 @@ int wording_after(const char *told, const char *heard, size_t *offset)
   return 0;
 }
 
-// Returns: the word that makes it a circle, or n.
-static size_t find_round(const struct letters *words, size_t n, size_t phrase)
+static int goes_round(const struct letters *words, size_t n, size_t phrase,
+                      struct wording_circle *circle)
 {
   size_t wanted = phrase * TIMES > CIRCLE_WORDS ? phrase * TIMES : CIRCLE_WORDS;
   size_t run = phrase; // words in a row that a phrase earlier were the same, and the first phrase
-  for (size_t i = phrase; i < n; i++) {
+  int is_found = 0;
+  for (size_t i = phrase; i < n && (!is_found || run >= wanted); i++) {
     run = is_same(&words[i], &words[i - phrase]) ? run + 1 : phrase;
     if (run >= wanted) {
-      return i;
+      circle->end = is_found ? circle->end : words[i].end;
+      circle->left = words[i].end;
+      is_found = 1;
     }
   }
-  return n;
+  return is_found;
 }
 
-int wording_is_circular(const char *text, size_t *end)
+int wording_is_circular(const char *text, struct wording_circle *circle)
 {
   struct letters words[WORDING_WORDS_MAX];
   size_t n = split(text, words);
   n = n < WORDING_WORDS_MAX ? n : WORDING_WORDS_MAX;
   for (size_t phrase = 1; phrase <= PHRASE_MAX; phrase++) {
-    size_t at = find_round(words, n, phrase);
-    if (at < n) {
-      *end = words[at].end;
+    if (goes_round(words, n, phrase, circle)) {
       return 1;
     }
   }

@@ -10,7 +10,12 @@
 // there are none); 1 the two do not begin alike.
 int wording_after(const char *told, const char *heard, size_t *offset);
 
+// A phrase that is there four times in a row and makes eight words or more.
+struct wording_circle {
+  size_t end;  // of what makes it one
+  size_t left; // where the text goes on to something else
+};
+
 // A decoder that lost its way says a phrase again and again, until it may say no more. Returns: 1
-// a phrase is there four times in a row and makes eight words or more; up to `end` it does no more
-// than that.
-int wording_is_circular(const char *text, size_t *end);
+// the text does so.
+int wording_is_circular(const char *text, struct wording_circle *circle);

@@ -104,6 +104,7 @@ static void go_round(struct fake *fake, struct engine_words *words)
   for (size_t i = 0; i < 10; i++) {
     add_word(fake, i, fake->knows_times ? titles[i % 2] : phrase[i % 2], words);
   }
+  add_word(fake, 10, "out", words);
 }
 
 static int fake_ear_decode(struct ear *ear, const struct engine_segment *segment,

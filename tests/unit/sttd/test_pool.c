@@ -256,9 +256,9 @@ static void test_circles_are_left(void **state)
 static void test_what_is_said_again_and_again_is_told(void **state)
 {
   struct rig rig = begin(1);
-  hear_a_second(&rig, 3, "round and round and round and round and");
+  hear_a_second(&rig, 3, "round and round and round and round and out");
   fake_engine_know_times(rig.engine);
-  hear_a_second(&rig, 3, "Mr. Mrs. Mr. Mrs. Mr. Mrs. Mr. Mrs.");
+  hear_a_second(&rig, 3, "Mr. Mrs. Mr. Mrs. Mr. Mrs. Mr. Mrs. out");
   end(&rig);
 }
 

@@ -65,30 +65,32 @@ static void test_long_texts(void **state)
   expect_after(word, word, "");
 }
 
-static void expect_circle(const char *text, const char *to)
+static void expect_circle(const char *text, const char *to, const char *left)
 {
-  size_t end = 0;
-  assert_true(wording_is_circular(text, &end));
-  assert_int_equal(end, strlen(to));
-  assert_memory_equal(text, to, end);
+  struct wording_circle circle = {0};
+  assert_true(wording_is_circular(text, &circle));
+  assert_int_equal(circle.end, strlen(to));
+  assert_memory_equal(text, to, circle.end);
+  assert_string_equal(text + circle.left, left);
 }
 
 static void test_circles(void **state)
 {
-  size_t end;
+  struct wording_circle circle;
   expect_circle("to be able to be able to be able, to be able to go",
-                "to be able to be able to be able, to be able");
-  expect_circle("No no no no NO no no no.", "No no no no NO no no no");
+                "to be able to be able to be able, to be able", " go");
+  expect_circle("No no no no NO no no no.", "No no no no NO no no no", ".");
+  expect_circle("no no no no no no no no no no, stop it", "no no no no no no no no", ", stop it");
   expect_circle("and one two three one two three one two three one two three",
-                "and one two three one two three one two three one two three");
-  assert_false(wording_is_circular("no no no no no no no", &end));
-  assert_false(wording_is_circular("one two one two one two and one two", &end));
+                "and one two three one two three one two three one two three", "");
+  assert_false(wording_is_circular("no no no no no no no", &circle));
+  assert_false(wording_is_circular("one two one two one two and one two", &circle));
   assert_false(
-      wording_is_circular("press one to speak press two to speak press three to speak", &end));
-  assert_false(wording_is_circular("", &end));
+      wording_is_circular("press one to speak press two to speak press three to speak", &circle));
+  assert_false(wording_is_circular("", &circle));
   static char text[8192];
   make_words(text, WORDING_WORDS_MAX + 20);
-  assert_false(wording_is_circular(text, &end));
+  assert_false(wording_is_circular(text, &circle));
 }
 
 int main(void)
