@@ -3,9 +3,9 @@
 #include <verbacast/sttd.h>
 
 #include "heard.h"
+#include "hearing.h"
 #include "rows.h"
 #include "segmenter.h"
-#include "wording.h"
 
 #include <verbacast/base/log.h>
 
@@ -24,9 +24,7 @@
 #define BEHIND (ENGINE_RATE_HZ / 2)     // partials become rare
 #define FAR_BEHIND (ENGINE_RATE_HZ * 2) // no partials at all
 #define MARKS 128
-#define CIRCLE_TRIES 3
-#define CIRCLE_STEP (ENGINE_RATE_HZ * 3 / 100) // so much later begins the next try
-#define STACK_BYTES (8 * 1024 * 1024)          // models run on it
+#define STACK_BYTES (8 * 1024 * 1024) // models run on it
 
 struct outcome_node {
   struct outcome outcome;
@@ -76,9 +74,7 @@ struct decoder {
   /* guarded by the pool's mutex */
   uint64_t turn_began_ns; // 0: waits
   /* its thread only */
-  float *samples; // of the segment that is decoded
-  size_t samples_size;
-  struct engine_words words;
+  struct hearing hearing;
 };
 
 struct pool {
@@ -178,24 +174,6 @@ static uint64_t now_ns(const struct pool *pool)
   return vc_clock_now_ns(pool->settings.clock);
 }
 
-static int copy_samples(struct decoder *decoder, const struct stream *stream, uint64_t begin,
-                        uint64_t end)
-{
-  size_t n = (size_t)(end - begin);
-  if (n > decoder->samples_size) {
-    float *samples = realloc(decoder->samples, n * sizeof *samples);
-    if (samples == NULL) {
-      return -1;
-    }
-    decoder->samples = samples;
-    decoder->samples_size = n;
-  }
-  for (size_t i = 0; i < n; i++) {
-    decoder->samples[i] = (float)stream->ring[(begin + i) & (stream->ring_size - 1)] / 32768.0f;
-  }
-  return 0;
-}
-
 // When the sample before `position` came in.
 static uint64_t arrival_ns(struct stream *stream, uint64_t position)
 {
@@ -233,9 +211,9 @@ static void measure(struct decoder *decoder, struct stream *stream, const struct
 static void use_shown(struct decoder *decoder, struct stream *stream, const struct segment *segment)
 {
   if (stream->shown != NULL && stream->shown_id == segment->id) {
-    decoder->words.text.size = 0;
-    decoder->words.n_words = 0;
-    vc_text_add(&decoder->words.text, stream->shown);
+    decoder->hearing.words.text.size = 0;
+    decoder->hearing.words.n_words = 0;
+    vc_text_add(&decoder->hearing.words.text, stream->shown);
   }
 }
 
@@ -244,122 +222,6 @@ static void remember_shown(struct stream *stream, const struct segment *segment,
   free(stream->shown);
   stream->shown = text != NULL ? strdup(text) : NULL;
   stream->shown_id = segment->id;
-}
-
-static void clear_words(struct engine_words *words)
-{
-  if (words->text.has_failed) {
-    vc_text_fini(&words->text);
-  }
-  words->text.size = 0;
-  words->n_words = 0;
-}
-
-static int has_words(const struct engine_words *words)
-{
-  return words->text.size > 0 && words->text.at[strspn(words->text.at, " \t\r\n")] != '\0';
-}
-
-static void run_engine(struct decoder *decoder, struct stream *stream,
-                       const struct segment *segment, uint64_t begin, enum look look)
-{
-  struct engine_words *words = &decoder->words;
-  clear_words(words);
-  int status = copy_samples(decoder, stream, begin, segment->end);
-  if (status == 0) {
-    const struct engine_segment sound = {
-        .id = segment->id,
-        .samples = decoder->samples,
-        .n_samples = (size_t)(segment->end - begin),
-        .is_last = look == LOOK_FINAL,
-    };
-    status = stream->ear->engine->ops->ear_decode(stream->ear, &sound, words);
-  }
-  if (status != 0) {
-    vc_metric_add(decoder->slots, FAILURES, 1);
-    clear_words(words);
-  }
-}
-
-// A decoder that goes round in circles finds its way from another begin. A partial is not worth it.
-// Returns: 0, or 1 it went round to the last.
-static int hear_from(struct decoder *decoder, struct stream *stream, const struct segment *segment,
-                     uint64_t begin, enum look look, struct wording_circle *circle)
-{
-  int n_tries = look == LOOK_FINAL ? CIRCLE_TRIES : 1;
-  assert(begin < segment->end);
-  for (int i = 0; i < n_tries && begin < segment->end; i++, begin += CIRCLE_STEP) {
-    run_engine(decoder, stream, segment, begin, look);
-    if (!has_words(&decoder->words) || !wording_is_circular(decoder->words.text.at, circle)) {
-      return 0;
-    }
-    vc_metric_add(decoder->slots, CIRCLES, 1);
-  }
-  return 1;
-}
-
-// Hears the segment with the one that it was cut off from, and keeps what that one did not tell.
-// Returns: 0, or 1 what is heard now begins otherwise.
-static int hear_after(struct decoder *decoder, struct stream *stream, const struct segment *segment)
-{
-  struct vc_text *text = &decoder->words.text;
-  size_t offset;
-  struct wording_circle circle;
-  int is_circular = hear_from(decoder, stream, segment, segment->context, LOOK_FINAL, &circle);
-  if (is_circular || !has_words(&decoder->words) ||
-      wording_after(stream->told, text->at, &offset) != 0) {
-    vc_metric_add(decoder->slots, CONTEXTS_LOST, 1);
-    return 1;
-  }
-  memmove(text->at, text->at + offset, text->size - offset + 1);
-  text->size -= offset;
-  decoder->words.n_words = 0;
-  return 0;
-}
-
-// Takes out what the circle is longer than it need be.
-static void shorten(struct engine_words *words, const struct wording_circle *circle)
-{
-  struct vc_text *text = &words->text;
-  size_t n = 0, taken = circle->left - circle->end;
-  for (size_t i = 0; i < words->n_words; i++) {
-    struct engine_word word = words->words[i];
-    if (word.at < circle->end) {
-      size_t most = circle->end - word.at;
-      word.size = word.size < most ? word.size : (uint32_t)most;
-      words->words[n++] = word;
-    } else if (word.at >= circle->left) {
-      word.at -= (uint32_t)taken;
-      words->words[n++] = word;
-    }
-  }
-  words->n_words = n;
-  memmove(text->at + circle->end, text->at + circle->left, text->size - circle->left + 1);
-  text->size -= taken;
-}
-
-// Somebody may say one thing eight times: then every try goes round, and that much is told.
-static void hear_alone(struct decoder *decoder, struct stream *stream,
-                       const struct segment *segment, enum look look)
-{
-  struct wording_circle circle;
-  if (hear_from(decoder, stream, segment, segment->begin, look, &circle) == 0) {
-    return;
-  }
-  if (look == LOOK_FINAL) {
-    shorten(&decoder->words, &circle);
-  } else {
-    clear_words(&decoder->words);
-  }
-}
-
-static void hear(struct decoder *decoder, struct stream *stream, const struct segment *segment,
-                 enum look look)
-{
-  int has_context = look == LOOK_FINAL && segment->context < segment->begin && stream->told != NULL;
-  if (!has_context || hear_after(decoder, stream, segment) != 0) {
-    hear_alone(decoder, stream, segment, look);
-  }
 }
 
 // What is cut off from this final is heard with it.
@@ -373,9 +235,17 @@ static void decode(struct decoder *decoder, struct stream *stream, const struct 
                    enum look look)
 {
   uint64_t began_ns = now_ns(decoder->pool);
-  hear(decoder, stream, segment, look);
+  const struct hearing_sound sound = {
+      .ear = stream->ear,
+      .ring = stream->ring,
+      .ring_size = stream->ring_size,
+      .segment = segment,
+      .told = stream->told,
+      .is_final = look == LOOK_FINAL,
+  };
+  hearing_hear(&decoder->hearing, &sound);
   measure(decoder, stream, segment, look, began_ns);
-  if (!has_words(&decoder->words)) {
+  if (!hearing_has_words(&decoder->hearing)) {
     vc_metric_add(decoder->slots, EMPTY, 1);
     if (look == LOOK_FINAL) {
       use_shown(decoder, stream, segment);
@@ -384,7 +254,7 @@ static void decode(struct decoder *decoder, struct stream *stream, const struct 
   const struct heard heard = {&stream->segmenter, segment, stream->ear->engine->languages[0],
                               look == LOOK_FINAL};
   struct outcome outcome = {.kind = OUTCOME_TRANSCRIPT};
-  if (heard_utterance(&heard, &decoder->words, &outcome.utterance) == 0) {
+  if (heard_utterance(&heard, &decoder->hearing.words, &outcome.utterance) == 0) {
     remember_shown(stream, segment, look == LOOK_FINAL ? NULL : outcome.utterance->text);
     if (look == LOOK_FINAL) {
       remember_told(stream, outcome.utterance->text);
@@ -853,6 +723,7 @@ int pool_create(struct pool **pool_out, const struct pool_settings *settings,
     decoder->slots = settings->metrics != NULL
                          ? vc_metrics_slots_create(settings->metrics, vc_sttd_pool_metrics)
                          : NULL;
+    decoder->hearing.slots = decoder->slots;
     status = start_decoder(decoder, i);
     pool->n_decoders += status == 0;
   }
@@ -877,8 +748,7 @@ void pool_destroy(struct pool **pool_in)
   pthread_mutex_unlock(&pool->mutex);
   for (uint32_t i = 0; i < pool->n_decoders; i++) {
     pthread_join(pool->decoders[i].thread, NULL);
-    free(pool->decoders[i].samples);
-    vc_text_fini(&pool->decoders[i].words.text);
+    hearing_fini(&pool->decoders[i].hearing);
   }
   assert(pool->streams == NULL);
   while (pool->n_ears > 0) {
