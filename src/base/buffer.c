@@ -1,5 +1,7 @@
 #include <verbacast/base/buffer.h>
 
+#include <verbacast/base/pool.h>
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,8 @@ struct vc_buffer *vc_buffer_create(size_t capacity)
   if (buffer == NULL) {
     return NULL;
   }
+  buffer->pool = NULL;
+  buffer->next = NULL;
   atomic_init(&buffer->n_refs, 1);
   buffer->capacity = (uint32_t)capacity;
   buffer->size = 0;
@@ -50,7 +54,9 @@ void vc_buffer_unref(struct vc_buffer *buffer)
   // Pairs with itself: the last holder sees all that the others did before they let go.
   uint32_t before = atomic_fetch_sub_explicit(&buffer->n_refs, 1, memory_order_acq_rel);
   assert(before > 0);
-  if (before == 1) {
+  if (before == 1 && buffer->pool != NULL) {
+    vc_pool_give_back(buffer);
+  } else if (before == 1) {
     free(buffer);
   }
 }

@@ -1,6 +1,7 @@
 #include <verbacast/decode.h>
 
 #include <verbacast/base/log.h>
+#include <verbacast/base/pool.h>
 #include <verbacast/flow/chunk.h>
 #include <verbacast/flow/packet.h>
 #include <verbacast/flow/waiting.h>
@@ -18,6 +19,7 @@
 #define GAP_MIN_MS 100     // less is the jitter of the publisher's rounding
 #define AGREEMENT_MS 1000  // a new publisher's timestamps that go on agree with the clock
 #define LANE_CAPACITY 4096 // packets; a burst of a second of 100 sessions fits
+#define POOLED_CHUNKS 256  // unused ones that are kept: 400 KB
 #define SAMPLES_PER_MS (VC_SAMPLE_RATE_HZ / 1000)
 
 const struct vc_option vc_decode_option_rows[] = {
@@ -94,6 +96,7 @@ struct worker_state {
   struct session *growing;   // the least recently grown first
   struct pcm pcm;            // scratch
   struct vc_buffer *silence; // one chunk of it, shared
+  struct vc_pool *chunks;    // PCM of whole chunks
   size_t n_with_waiting;     // sessions
 };
 
@@ -226,7 +229,7 @@ static void add_samples(struct vc_worker *worker, struct session *session, const
   }
   while (n > 0) {
     if (session->remainder == NULL) {
-      session->remainder = vc_buffer_create(whole * 2);
+      session->remainder = vc_pool_take(state->chunks);
       if (session->remainder == NULL) {
         vc_metric_add(vc_worker_slots(worker), DROPPED_MS, n / SAMPLES_PER_MS);
         session->position += n;
@@ -550,8 +553,10 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
   state->n_stt = vc_stage_n_workers(settings->stt);
   state->stt = vc_putter_create(settings->stt);
   state->silence = vc_buffer_create(chunk_samples(state) * 2);
-  if (state->stt == NULL || state->silence == NULL) {
+  state->chunks = vc_pool_create(chunk_samples(state) * 2, POOLED_CHUNKS);
+  if (state->stt == NULL || state->silence == NULL || state->chunks == NULL) {
     vc_buffer_unref(state->silence);
+    vc_pool_destroy(&state->chunks);
     free(state);
     return vc_error_set(error, "no memory or no lane into the stt stage");
   }
@@ -570,6 +575,7 @@ static void leave(struct vc_worker *worker)
   }
   pcm_fini(&state->pcm);
   vc_buffer_unref(state->silence);
+  vc_pool_destroy(&state->chunks);
   free(state);
 }
 

@@ -6,7 +6,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct vc_pool;
+
 struct vc_buffer {
+  struct vc_pool *pool;   // where it goes back to (base/pool.h); NULL: to the allocator
+  struct vc_buffer *next; // the pool's, while nobody refers to it
   _Atomic uint32_t n_refs;
   uint32_t capacity;
   uint32_t size; // bytes in use, set by the maker before it shares the buffer
