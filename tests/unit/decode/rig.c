@@ -167,9 +167,11 @@ static void hear_samples(struct heard *heard, const struct vc_chunk *chunk)
   heard->n_jumps += chunk->first_sample > heard->position;
   heard->n_jumped += chunk->first_sample - heard->position;
   heard->position = chunk->first_sample + chunk->n_samples;
-  heard->samples =
-      realloc(heard->samples, (heard->n_samples + chunk->n_samples) * sizeof *heard->samples);
-  assert_non_null(heard->samples);
+  if (heard->n_samples + chunk->n_samples > heard->capacity) {
+    heard->capacity = 2 * heard->capacity + RIG_CHUNK;
+    heard->samples = realloc(heard->samples, heard->capacity * sizeof *heard->samples);
+    assert_non_null(heard->samples);
+  }
   memcpy(heard->samples + heard->n_samples, chunk->pcm->data, chunk->pcm->size);
   heard->n_samples += chunk->n_samples;
 }

@@ -23,7 +23,7 @@ struct heard {
   char story[RIG_STORY_MAX];
   size_t n_story;
   int16_t *samples; // without what was jumped over
-  size_t n_samples;
+  size_t n_samples, capacity;
   uint64_t position; // on the audio clock, where the last chunk ended
   uint64_t n_jumped; // samples missing between chunks
   int n_jumps;
