@@ -43,7 +43,7 @@ extern const struct vc_metric vc_stt_metrics[];
 struct vc_stt_settings {
   const struct vc_stt_options *options; // lives as long as the stage
   struct vc_stage *ledger;              // where results go, worker by the session's hash
-  uint32_t n_workers;                   // 0: as STT_THREADS says
+  uint32_t n_workers;
   const struct vc_clock *clock;
   struct vc_metrics *metrics; // may be NULL
   struct vc_health *health;   // "stt" stands while the service refuses or cannot be reached

@@ -1,6 +1,5 @@
 #include "room.h"
 
-#include <verbacast/base/cores.h>
 #include <verbacast/base/log.h>
 #include <verbacast/wire/http.h>
 
@@ -425,15 +424,6 @@ static int split_languages(struct shared *shared, const char *list)
   return 0;
 }
 
-static uint32_t count_workers(const struct vc_stt_settings *settings)
-{
-  int64_t n = settings->n_workers > 0 ? settings->n_workers : settings->options->stt_threads;
-  if (n <= 0) {
-    n = (vc_cores() + 3) / 4;
-  }
-  return n > 0 ? (uint32_t)n : 1;
-}
-
 int vc_stt_create(struct vc_stage **stage, const struct vc_stt_settings *settings,
                   struct vc_error *error)
 {
@@ -447,7 +437,7 @@ int vc_stt_create(struct vc_stage **stage, const struct vc_stt_settings *setting
   struct vc_stage_settings made = {.ops = &ops,
                                    .config = &shared,
                                    .config_size = sizeof shared,
-                                   .n_workers = count_workers(settings),
+                                   .n_workers = settings->n_workers,
                                    .tick_ms = TICK_MS,
                                    .lane_capacity = LANE_CAPACITY,
                                    .clock = settings->clock,
