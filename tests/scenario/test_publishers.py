@@ -100,6 +100,7 @@ def test_signalled_he_aac_without_sbr_in_its_frames():
     frames = adts_frames(22050)
     with ScriptedStt() as stt, harness.node(stt.url) as node, harness.viewer(node, "he") as viewer:
         stt.keeps_sound = True
+        viewer.wait_type("hello")  # it watches before the end, which comes within milliseconds
         with rtmp_peer.RtmpPeer(node) as peer:
             peer.publish("he")
             peer.message(rtmp_peer.AUDIO, b"\xaf\x00" + he_aac_config(7, 4, 1))
