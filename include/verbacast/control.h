@@ -27,7 +27,6 @@ struct vc_control_options {
   int metrics_per_session;
   const char *node_id; // "": host name and a random number
   const char *pages_dir;
-  const char *database_url;
 };
 extern const struct vc_option vc_control_option_rows[];
 extern const struct vc_metric vc_control_metrics[];
@@ -43,6 +42,7 @@ struct vc_control_newcomer {
 
 struct vc_control_settings {
   const struct vc_control_options *options; // lives as long as the control
+  const char *database_url;                 // of the store; "": none
   const char *node;                         // the resolved NODE_ID
   const char *version;
   const struct vc_networks *proxies;

@@ -15,6 +15,7 @@
 
 #include <verbacast/base/options.h>
 #include <verbacast/flow/health.h>
+#include <verbacast/flow/record.h>
 #include <verbacast/flow/stage.h>
 
 #define VC_JOURNAL_PENDING_MAX (64 * 1024 * 1024)
@@ -25,26 +26,27 @@ struct vc_journal_options {
   const char *journal_path;
   int64_t journal_commit_ms;
   int64_t journal_max_bytes;
-  int64_t batch_flush_interval_ms;
-  int64_t batch_max_size;
-  int64_t batch_max_queue;
 };
 extern const struct vc_option vc_journal_option_rows[];
 extern const struct vc_metric vc_journal_metrics[];
 
 struct vc_journal_row {
+  int64_t id; // the same whenever the row is given again
+  enum vc_record_kind kind;
   const char *key; // the session's slug
   int64_t epoch;
   const char *value; // a record's JSON
   size_t size;
+  const char *hopeless; // set by the sink, a constant: why it will never take this row; else NULL
 };
-// Where the relay's rows go. Thread: the relay's. Returns: 0 they are kept there (or told to be
-// hopeless), or -1: none is, try again later; the error says why. When `what` was degraded before
-// the start it is called without rows until it returns 0.
+// Where the relay's rows go. Thread: the relay's. Returns: 0 they are kept there, those that are
+// not hopeless, or -1: not all are yet, the same rows are given again later; the error says why.
+// When `what` was degraded before the start it is called without rows until it returns 0.
 struct vc_journal_sink {
-  int (*write)(void *context, const struct vc_journal_row *rows, size_t n_rows,
-               struct vc_error *error);
-  const char *what; // the health condition while it fails: "database"
+  int (*write)(void *context, struct vc_journal_row *rows, size_t n_rows, struct vc_error *error);
+  const char *what;   // the health condition while it fails: "database"
+  uint32_t gather_ms; // how long a batch gathers
+  uint32_t most;      // rows in a batch, 0: 100
   void *context;
 };
 

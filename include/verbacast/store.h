@@ -9,9 +9,18 @@
 #include <stdint.h>
 
 #include <verbacast/base/error.h>
+#include <verbacast/base/options.h>
 #include <verbacast/wire/record.h>
 
 #define VC_STORE_WAIT_MS 1000
+
+struct vc_store_options {
+  const char *database_url;
+  int64_t batch_flush_interval_ms;
+  int64_t batch_max_size;
+  int64_t batch_max_queue;
+};
+extern const struct vc_option vc_store_option_rows[];
 
 struct vc_store;
 
@@ -44,6 +53,45 @@ struct vc_store_row {
 // One transaction for all rows. Returns: 0, or -1: nothing was written, try again.
 int vc_store_write(struct vc_store *store, struct vc_store_row *rows, size_t n_rows,
                    struct vc_error *error);
+
+// Rows that come from Kafka: what was consumed and how far is one transaction.
+struct vc_store_position {
+  const char *topic;
+  int32_t partition;
+  int64_t from; // what the table has to say, -1: nothing yet
+  int64_t next; // what it says afterwards
+};
+struct vc_store_batch {
+  struct vc_store_row *rows;
+  size_t n_rows;
+  const char *cluster, *group;
+  const struct vc_store_position *positions;
+  size_t n_positions;
+  // Called in the transaction before its commit when rows are CONFLICT or POISONED, which then do
+  // not go into the table `dead`. Returns: 0, or -1 and the error: roll back, try again.
+  int (*bury)(void *context, const struct vc_store_row *rows, size_t n_rows,
+              struct vc_error *error);
+  void *context;
+};
+// Returns: 0; 1: a position is not what the table says, somebody else has moved it: nothing was
+// written; -1: nothing was written, or, where the connection broke, it cannot be known: the
+// positions tell.
+int vc_store_write_batch(struct vc_store *store, const struct vc_store_batch *batch,
+                         struct vc_error *error);
+// Gives: the position, -1 none. Returns: 0 or -1.
+int vc_store_find_position(struct vc_store *store, const char *cluster, const char *group,
+                           const char *topic, int32_t partition, int64_t *next,
+                           struct vc_error *error);
+// Returns: 1 and the name when the group has positions of another cluster and none of this, 0, -1.
+int vc_store_find_other_cluster(struct vc_store *store, const char *cluster, const char *group,
+                                char *other, size_t size, struct vc_error *error);
+// Forgets all positions of the group.
+int vc_store_reset_positions(struct vc_store *store, const char *group, struct vc_error *error);
+
+// Deletes sessions whose end, or, where no end is known, whose last final or begin lies before; at
+// most `most` at a time. Returns: sessions deleted, or -1.
+long vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
+                     struct vc_error *error);
 
 // Gives the finals of a slug, all epochs, in order, at most `most`. Returns: how many, or -1.
 long vc_store_read(struct vc_store *store, const char *slug, long most,

@@ -56,9 +56,6 @@ const struct vc_option vc_control_option_rows[] = {
      .help = "Names this node to viewers and in records; empty: host name and a random number."},
     {"PAGES_DIR", VC_OPTION_TEXT, FIELD(pages_dir), "", "a folder",
      .help = "Pages that are taken from here instead of those built in."},
-    {"DATABASE_URL", VC_OPTION_TEXT, FIELD(database_url), "sqlite:verbacast.db",
-     "sqlite:PATH, or empty for none", .check = vc_store_check_url,
-     .help = "The store that finals end up in and that past transcripts are read from."},
     VC_OPTION_ROWS_END,
 };
 

@@ -54,7 +54,7 @@ static const char *erase_store(struct vc_control *control, const char *slug, int
 {
   struct vc_store *store;
   struct vc_error error;
-  const char *url = control->settings.options->database_url;
+  const char *url = control->settings.database_url;
   if (url[0] == '\0') {
     return NULL;
   }

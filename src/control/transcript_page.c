@@ -86,7 +86,7 @@ static void add_stored(void *context, const struct vc_record_fields *fields)
 // Returns: 1 when all that the store has of the slug was added.
 static int add_from_store(struct vc_control *control, const char *slug, struct document *document)
 {
-  const char *url = control->settings.options->database_url;
+  const char *url = control->settings.database_url;
   struct vc_store *store;
   struct vc_error error;
   long n = -1;
@@ -122,7 +122,7 @@ static int fill(struct call *call, struct document *document, int is_held_comple
   struct vc_control *control = call->control;
   int is_complete = is_held_complete;
   advance(&document->held);
-  if (control->settings.options->database_url[0] != '\0') {
+  if (control->settings.database_url[0] != '\0') {
     // What the ledger let go, or never held, stands in one of the two.
     is_complete = find_waiting(control, call->slug, &document->waiting);
     is_complete &= add_from_store(control, call->slug, document);

@@ -11,6 +11,7 @@
 
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 5000
+#define MOST 100    // rows in a batch
 #define IDLE_MS 500 // looks anew even if no commit was told
 
 struct relay {
@@ -71,7 +72,8 @@ static int send_rows(struct relay *relay, int n, struct vc_error *error)
 {
   const struct vc_journal_sink *sink = &relay->journal->settings.sink;
   for (int i = 0; i < n; i++) {
-    relay->shown[i] = (struct vc_journal_row){.key = relay->rows[i].key,
+    relay->shown[i] = (struct vc_journal_row){.id = relay->rows[i].id,
+                                              .key = relay->rows[i].key,
                                               .epoch = relay->rows[i].epoch,
                                               .value = relay->rows[i].value,
                                               .size = relay->rows[i].size};
@@ -136,7 +138,7 @@ static int relay_batch(struct relay *relay)
 static void relay_until_stop(struct relay *relay)
 {
   struct vc_journal *journal = relay->journal;
-  uint64_t interval_ms = (uint64_t)journal->settings.options->batch_flush_interval_ms;
+  uint64_t interval_ms = journal->settings.sink.gather_ms;
   uint64_t backoff_ms = 0;
   for (;;) {
     pthread_mutex_lock(&journal->mutex);
@@ -188,7 +190,9 @@ static int is_degraded(struct vc_health *health, const char *what)
 void *relay_run(void *context)
 {
   struct vc_journal *journal = context;
-  struct relay relay = {.journal = journal, .most = (int)journal->settings.options->batch_max_size};
+  struct relay relay = {
+      .journal = journal,
+      .most = (int)(journal->settings.sink.most > 0 ? journal->settings.sink.most : MOST)};
   const struct vc_journal_sink *sink = &journal->settings.sink;
   relay.is_unproven = sink->write != NULL && is_degraded(journal->settings.health, sink->what);
   relay.rows = calloc((size_t)relay.most, sizeof *relay.rows);

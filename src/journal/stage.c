@@ -32,13 +32,6 @@ const struct vc_option vc_journal_option_rows[] = {
      .help = "Finals that come within this time are one commit to the disk."},
     {"JOURNAL_MAX_BYTES", VC_OPTION_BYTES, FIELD(journal_max_bytes), "1GiB", "bytes", 65536, 1e15,
      .help = "Rows not relayed yet; at this bound new sessions are refused."},
-    {"BATCH_FLUSH_INTERVAL_MS", VC_OPTION_INTEGER, FIELD(batch_flush_interval_ms), "300", "ms", 1,
-     60000, .help = "How long a batch for the database gathers."},
-    {"BATCH_MAX_SIZE", VC_OPTION_INTEGER, FIELD(batch_max_size), "100", "rows", 1, 10000,
-     .help = "Rows in one transaction of the database."},
-    {"BATCH_MAX_QUEUE", VC_OPTION_INTEGER, FIELD(batch_max_queue), "1000", "rows", 1, 1000000,
-     .help = "Rows held in memory for the database; the node holds at most one batch, the rest "
-             "lies in the journal."},
     VC_OPTION_ROWS_END,
 };
 

@@ -19,6 +19,7 @@ void node_option_groups(struct vc_option_group groups[NODE_GROUPS], struct node_
       {"Sessions and history", vc_ledger_option_rows, &options->ledger},
       {"Viewers", vc_broadcast_option_rows, &options->broadcast},
       {"What is kept", vc_journal_option_rows, &options->journal},
+      {"The database", vc_store_option_rows, &options->store},
       {"HTTP and who may ask", vc_control_option_rows, &options->control},
       {"Shutdown", node_drain_rows, options},
       {"Log", vc_program_options, program},

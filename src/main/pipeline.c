@@ -6,7 +6,6 @@
 
 #include <verbacast/base/cores.h>
 #include <verbacast/base/log.h>
-#include <verbacast/store.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -79,7 +78,7 @@ static void tell_outcome(const struct pipeline *pipeline, const struct vc_store_
 
 static int open_store(struct pipeline *pipeline, struct vc_error *error)
 {
-  if (vc_store_open(&pipeline->store, pipeline->options->control.database_url, error) != 0) {
+  if (vc_store_open(&pipeline->store, pipeline->options->store.database_url, error) != 0) {
     return -1;
   }
   if (atomic_load_explicit(&pipeline->stored_epoch, memory_order_relaxed) != 0) {
@@ -95,7 +94,7 @@ static int open_store(struct pipeline *pipeline, struct vc_error *error)
 }
 
 // Thread: the journal's relay.
-static int write_to_store(void *context, const struct vc_journal_row *rows, size_t n_rows,
+static int write_to_store(void *context, struct vc_journal_row *rows, size_t n_rows,
                           struct vc_error *error)
 {
   struct pipeline *pipeline = context;
@@ -281,22 +280,25 @@ static int make_ground(struct pipeline *pipeline, struct vc_error *error)
 static int make_journal(struct pipeline *pipeline, struct vc_error *error)
 {
   const struct node_options *options = pipeline->options;
-  int has_store = options->control.database_url[0] != '\0';
+  int has_store = options->store.database_url[0] != '\0';
   // A database that is away does not keep the node down: the journal holds what it is to get.
   if (has_store && open_store(pipeline, error) != 0) {
     vc_health_set(pipeline->health, "database", error->text);
   }
-  return vc_journal_create(&pipeline->journal,
-                           &(struct vc_journal_settings){
-                               .options = &options->journal,
-                               .sink = {.write = has_store ? write_to_store : NULL,
-                                        .what = "database",
-                                        .context = pipeline},
-                               .clock = &vc_clock_system,
-                               .metrics = pipeline->metrics,
-                               .health = pipeline->health,
-                           },
-                           error);
+  return vc_journal_create(
+      &pipeline->journal,
+      &(struct vc_journal_settings){
+          .options = &options->journal,
+          .sink = {.write = has_store ? write_to_store : NULL,
+                   .what = "database",
+                   .gather_ms = (uint32_t)options->store.batch_flush_interval_ms,
+                   .most = (uint32_t)options->store.batch_max_size,
+                   .context = pipeline},
+          .clock = &vc_clock_system,
+          .metrics = pipeline->metrics,
+          .health = pipeline->health,
+      },
+      error);
 }
 
 static int make_broadcast(struct pipeline *pipeline, struct vc_error *error)
@@ -391,6 +393,7 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
   return vc_control_start(&pipeline->control, http, admin,
                           &(struct vc_control_settings){
                               .options = &pipeline->options->control,
+                              .database_url = pipeline->options->store.database_url,
                               .node = pipeline->node,
                               .version = VC_VERSION,
                               .proxies = &pipeline->proxies,

@@ -7,6 +7,7 @@
 #include <verbacast/ingest.h>
 #include <verbacast/journal.h>
 #include <verbacast/ledger.h>
+#include <verbacast/store.h>
 #include <verbacast/stt.h>
 
 struct node_options {
@@ -16,6 +17,7 @@ struct node_options {
   struct vc_ledger_options ledger;
   struct vc_broadcast_options broadcast;
   struct vc_journal_options journal;
+  struct vc_store_options store;
   struct vc_control_options control;
   int64_t drain_delay_ms;
   int64_t drain_timeout_ms;

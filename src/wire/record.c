@@ -9,7 +9,8 @@
 
 #define TIME_MAX_S 1e9 // of a session: thirty years
 
-static const char *const type_names[] = {"transcript", "session_started", "session_ended"};
+static const char *const type_names[] = {"transcript", "session_started", "session_ended",
+                                         "session_erased"};
 
 static void string_member(struct vc_text *text, const char *key, const char *value)
 {
@@ -55,6 +56,8 @@ void vc_record_print(struct vc_text *text, const struct vc_record_fields *fields
   vc_text_format(text, ",\"epoch\":%" PRId64, fields->epoch);
   if (fields->type == VC_RECORD_TYPE_TRANSCRIPT) {
     print_transcript(text, fields);
+  } else if (fields->type == VC_RECORD_TYPE_SESSION_ERASED) {
+    time_member(text, "erasedAt", fields->erased_at_ms);
   } else {
     time_member(text, "startedAt", fields->started_at_ms);
   }
@@ -141,6 +144,13 @@ static const char *parse_ended(const json_t *root, struct vc_record_fields *fiel
   return fields->ended_at_ms == 0 ? "endedAt is missing or no time" : NULL;
 }
 
+static const char *parse_erased(const json_t *root, struct vc_record_fields *fields)
+{
+  fields->started_at_ms = 0; // it has none
+  fields->erased_at_ms = milliseconds(root, "erasedAt");
+  return fields->erased_at_ms == 0 ? "erasedAt is missing or no time" : NULL;
+}
+
 static int find_type(const char *name, enum vc_record_type *type)
 {
   for (size_t i = 0; i < sizeof type_names / sizeof *type_names; i++) {
@@ -169,9 +179,17 @@ const char *vc_record_read(const json_t *root, struct vc_record_fields *fields)
   if (fields->session[0] == '\0' || fields->epoch <= 0) {
     return "session or epoch is missing";
   }
-  return fields->type == VC_RECORD_TYPE_TRANSCRIPT      ? parse_transcript(root, fields)
-         : fields->type == VC_RECORD_TYPE_SESSION_ENDED ? parse_ended(root, fields)
-                                                        : NULL;
+  switch (fields->type) {
+  case VC_RECORD_TYPE_TRANSCRIPT:
+    return parse_transcript(root, fields);
+  case VC_RECORD_TYPE_SESSION_ENDED:
+    return parse_ended(root, fields);
+  case VC_RECORD_TYPE_SESSION_ERASED:
+    return parse_erased(root, fields);
+  case VC_RECORD_TYPE_SESSION_STARTED:
+    break;
+  }
+  return NULL;
 }
 
 int vc_record_parse(const char *text, size_t size, struct vc_record_parsed *record,

@@ -43,6 +43,9 @@ static void check_same(const struct vc_record_fields *a, const struct vc_record_
   if (a->type == VC_RECORD_TYPE_SESSION_ENDED) {
     assert(a->ended_at_ms == b->ended_at_ms && strcmp(a->reason, b->reason) == 0);
   }
+  if (a->type == VC_RECORD_TYPE_SESSION_ERASED) {
+    assert(a->erased_at_ms == b->erased_at_ms);
+  }
 }
 
 static void print_again(const struct vc_record_fields *fields)

@@ -8,7 +8,13 @@
 #include <verbacast/flow/item.h>
 #include <verbacast/flow/session.h>
 
-enum vc_record_kind { VC_RECORD_FINAL, VC_RECORD_SESSION_STARTED, VC_RECORD_SESSION_ENDED };
+enum vc_record_kind {
+  VC_RECORD_FINAL,
+  VC_RECORD_SESSION_STARTED,
+  VC_RECORD_SESSION_ENDED,
+  VC_RECORD_SESSION_ERASED, // all epochs of the slug up to this one
+  VC_RECORD_PARTIAL,        // outlives nothing: to Kafka only
+};
 
 struct vc_record {
   struct vc_item item;

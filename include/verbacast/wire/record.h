@@ -15,6 +15,7 @@ enum vc_record_type {
   VC_RECORD_TYPE_TRANSCRIPT,
   VC_RECORD_TYPE_SESSION_STARTED,
   VC_RECORD_TYPE_SESSION_ENDED,
+  VC_RECORD_TYPE_SESSION_ERASED, // all epochs of the session up to this one
 };
 
 struct vc_record_fields {
@@ -32,6 +33,8 @@ struct vc_record_fields {
   /* session_ended */
   int64_t ended_at_ms;
   const char *reason;
+  /* session_erased */
+  int64_t erased_at_ms;
   /* transcripts that were parsed */
   const char *text;
   const char *language; // "" unknown

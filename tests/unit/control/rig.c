@@ -170,8 +170,9 @@ static void parse(struct rig *rig, const char *const *environment)
     list[n++] = "DATABASE_URL=";
   }
   char program[] = "test", *arguments[] = {program, NULL};
-  rig->group = (struct vc_option_group){"Control", vc_control_option_rows, &rig->options};
-  rig->set = (struct vc_option_set){"test", "A test.", &rig->group, 1, NULL};
+  rig->groups[0] = (struct vc_option_group){"Control", vc_control_option_rows, &rig->options};
+  rig->groups[1] = (struct vc_option_group){"Store", vc_store_option_rows, &rig->store_options};
+  rig->set = (struct vc_option_set){"test", "A test.", rig->groups, 2, NULL};
   if (vc_options_parse(&rig->set, 1, arguments, (char *const *)list, stdout, &error) !=
       VC_OPTIONS_RUN) {
     fail_msg("%s", error.text);
@@ -197,6 +198,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
     rig->stages[i] = start_stage(rig, &stage_ops[i]);
   }
   const struct vc_control_settings settings = {.options = &rig->options,
+                                               .database_url = rig->store_options.database_url,
                                                .node = "a1",
                                                .version = "1",
                                                .proxies = &rig->proxies,

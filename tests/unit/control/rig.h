@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include <verbacast/control.h>
+#include <verbacast/store.h>
 #include <verbacast/flow/query.h>
 
 #define RIG_QUERIES (VC_QUERY_PUBLISHERS + 1)
@@ -25,7 +26,8 @@ struct rig_reply {
 
 struct rig {
   struct vc_control_options options;
-  struct vc_option_group group;
+  struct vc_store_options store_options;
+  struct vc_option_group groups[2];
   struct vc_option_set set;
   struct vc_networks proxies;
   struct vc_limits *limits;

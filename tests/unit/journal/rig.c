@@ -17,11 +17,8 @@
 
 void rig_init(struct rig *rig)
 {
-  *rig = (struct rig){.options = {.journal_commit_ms = 1,
-                                  .journal_max_bytes = 1 << 30,
-                                  .batch_flush_interval_ms = 1,
-                                  .batch_max_size = 100,
-                                  .batch_max_queue = 1000}};
+  *rig = (struct rig){.options = {.journal_commit_ms = 1, .journal_max_bytes = 1 << 30},
+                      .sink_most = 100};
   rig->clock = &vc_clock_system;
   folder_make(&rig->folder);
   snprintf(rig->path, sizeof rig->path, "%s", folder_file(&rig->folder, "journal.db"));
@@ -56,8 +53,7 @@ static int is_named(const struct vc_journal_row *row)
 }
 
 // Thread: the relay's.
-static int keep(void *context, const struct vc_journal_row *rows, size_t n_rows,
-                struct vc_error *error)
+static int keep(void *context, struct vc_journal_row *rows, size_t n_rows, struct vc_error *error)
 {
   struct rig *rig = context;
   pthread_mutex_lock(&rig->mutex);
@@ -88,7 +84,11 @@ void rig_create(struct rig *rig)
   int status = vc_journal_create(&rig->journal,
                                  &(struct vc_journal_settings){
                                      .options = &rig->options,
-                                     .sink = {.write = keep, .what = "database", .context = rig},
+                                     .sink = {.write = keep,
+                                              .what = "database",
+                                              .gather_ms = 1,
+                                              .most = rig->sink_most,
+                                              .context = rig},
                                      .clock = rig->clock,
                                      .metrics = rig->metrics,
                                      .health = rig->health,

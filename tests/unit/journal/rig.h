@@ -16,6 +16,7 @@ struct rig {
   char path[256];
   struct vc_journal_options options;
   size_t pending_max_bytes; // 0: the journal's own
+  uint32_t sink_most;
   const struct vc_clock *clock;
   struct vc_metrics *metrics;
   struct vc_health *health;

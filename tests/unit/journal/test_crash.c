@@ -26,7 +26,7 @@ static struct rig rig;
 static char url[300];
 
 // Thread: the relay's.
-static int write_to_store(void *context, const struct vc_journal_row *rows, size_t n_rows,
+static int write_to_store(void *context, struct vc_journal_row *rows, size_t n_rows,
                           struct vc_error *error)
 {
   struct vc_store *store = *(struct vc_store **)context;
@@ -53,14 +53,16 @@ static void start_with_store(struct vc_store **store)
 {
   struct vc_error error;
   rig.metrics = vc_metrics_create(&vc_clock_system);
-  int status =
-      vc_journal_create(&rig.journal,
-                        &(struct vc_journal_settings){
-                            .options = &rig.options,
-                            .sink = {.write = write_to_store, .what = "database", .context = store},
-                            .clock = &vc_clock_system,
-                            .metrics = rig.metrics},
-                        &error);
+  int status = vc_journal_create(&rig.journal,
+                                 &(struct vc_journal_settings){.options = &rig.options,
+                                                               .sink = {.write = write_to_store,
+                                                                        .what = "database",
+                                                                        .gather_ms = 1,
+                                                                        .most = 10,
+                                                                        .context = store},
+                                                               .clock = &vc_clock_system,
+                                                               .metrics = rig.metrics},
+                                 &error);
   if (status != 0) {
     fail_msg("%s", error.text);
   }
@@ -74,11 +76,8 @@ static int journal_until_killed(char **arguments)
 {
   static struct vc_store *store;
   struct vc_error error;
-  rig.options = (struct vc_journal_options){.journal_path = rig.path,
-                                            .journal_commit_ms = 1,
-                                            .journal_max_bytes = 1 << 30,
-                                            .batch_flush_interval_ms = 1,
-                                            .batch_max_size = 10};
+  rig.options = (struct vc_journal_options){
+      .journal_path = rig.path, .journal_commit_ms = 1, .journal_max_bytes = 1 << 30};
   snprintf(rig.path, sizeof rig.path, "%s/journal.db", arguments[0]);
   int64_t epoch = strtoll(arguments[1], NULL, 10);
   if (arguments[2][0] != '\0' && vc_store_open(&store, arguments[2], &error) != 0) {

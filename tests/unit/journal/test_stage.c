@@ -73,7 +73,7 @@ static void test_a_group_is_one_commit(void **state)
 
 static void test_batches_are_bounded(void **state)
 {
-  rig.options.batch_max_size = 7;
+  rig.sink_most = 7;
   rig_refuse(&rig);
   rig_start(&rig);
   for (uint64_t seq = 1; seq <= 70; seq++) {

@@ -51,5 +51,8 @@ int main(void)
   has_failed |= print(&fields);
   fields.type = VC_RECORD_TYPE_SESSION_ENDED;
   has_failed |= print(&fields);
+  fields.type = VC_RECORD_TYPE_SESSION_ERASED;
+  fields.erased_at_ms = INT64_C(1790000090000);
+  has_failed |= print(&fields);
   return has_failed;
 }

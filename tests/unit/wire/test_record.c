@@ -111,6 +111,11 @@ static void test_sessions_are_printed(void **state)
                          "\"epoch\":1790000000000,\"startedAt\":1790000000.007,"
                          "\"endedAt\":1790000060.000,\"reason\":\"publisher_left\","
                          "\"node\":\"a\\\"1\"}");
+  fields.type = VC_RECORD_TYPE_SESSION_ERASED;
+  fields.erased_at_ms = E + 90001;
+  check_printed(&fields, "{\"v\":1,\"type\":\"session_erased\",\"session\":\"demo\","
+                         "\"epoch\":1790000000000,\"erasedAt\":1790000090.001,"
+                         "\"node\":\"a\\\"1\"}");
 }
 
 // Prints and reads again; the caller ends the record.
@@ -197,6 +202,12 @@ static void test_sessions_come_back(void **state)
   go_round(&fields, &record);
   assert_int_equal(record.fields.ended_at_ms, E + 1001);
   assert_string_equal(record.fields.reason, "crash");
+  vc_record_parsed_fini(&record);
+  fields.type = VC_RECORD_TYPE_SESSION_ERASED;
+  fields.started_at_ms = 0;
+  fields.erased_at_ms = E + 1002;
+  go_round(&fields, &record);
+  assert_int_equal(record.fields.erased_at_ms, E + 1002);
   vc_record_parsed_fini(&record);
 }
 
