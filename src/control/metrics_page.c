@@ -19,6 +19,9 @@ const struct vc_metric vc_control_metrics[] = {
                       "Requests with a malformed or too large head."},
     [TRANSCRIPTS_REFUSED] = {"http.transcripts_refused_total", VC_METRIC_COUNTER, "requests",
                              "Transcripts not given because too many were asked for at once."},
+    [SLOW_REFUSED] = {"http.slow_refused_total", VC_METRIC_COUNTER, "requests",
+                      "Transcripts and erasures refused at ADMIN_LISTEN because two of them were "
+                      "under way there."},
     [LOG_DROPPED] = {"log.dropped_total", VC_METRIC_COUNTER, "lines",
                      "Log lines that nobody took in time."},
     VC_METRIC_ROWS_END,

@@ -12,6 +12,7 @@
 #define QUERY_TIMEOUT_MS 2000
 #define STORED_MAX 200000 // finals from the store in one answer
 #define MAKING_WAIT_MS 2000
+#define SLOW_AT_ADMIN_MAX 2 // of the operators' door's workers, so that others answer
 #define TOKEN_MAX 4096
 
 enum door { VIEWERS_DOOR, ADMIN_DOOR };
@@ -27,6 +28,7 @@ struct vc_control {
   struct vc_front *viewers, *admin; // NULL: closed
   unsigned n_making;                // transcripts
   pthread_cond_t made;              // one of them is
+  unsigned n_slow_at_admin;         // calls at the operators' door that may wait for the store
   /* any thread, atomic */
   _Atomic int is_draining;
   _Atomic int refuses_viewers;
@@ -78,7 +80,7 @@ struct vc_query *ask_one(struct vc_shared_putter *putter, uint32_t worker, enum 
 json_t *ask_all(struct vc_shared_putter *putter, struct vc_stage *stage, enum vc_query_kind kind);
 
 // --- metrics_page.c
-enum control_metric { LOST_SOCKETS, BAD_REQUESTS, TRANSCRIPTS_REFUSED, LOG_DROPPED };
+enum control_metric { LOST_SOCKETS, BAD_REQUESTS, TRANSCRIPTS_REFUSED, SLOW_REFUSED, LOG_DROPPED };
 
 // --- metrics_page.c, sessions_page.c, transcript_page.c, pages.c: handlers
 void metrics_page(struct call *call);

@@ -8,7 +8,7 @@
 
 enum method { GET = 1, POST = 2, DELETE = 4 };
 enum asks { NOTHING, ADMIN, VIEWER };
-enum depth { SHALLOW, DEEP };
+enum depth { SHALLOW, DEEP, SLOW }; // SLOW: deep, and it may wait for the store
 
 struct route {
   const char *path; // "*" stands for a slug
@@ -29,8 +29,8 @@ static const struct route routes[] = {
     {"/readyz", GET, NOTHING, DEEP, readyz_page},
     {"/metrics", GET, ADMIN, DEEP, metrics_page},
     {"/sessions", GET, ADMIN, DEEP, sessions_page},
-    {"/sessions/*", DELETE, ADMIN, DEEP, erase_page},
-    {"/sessions/*/", GET, VIEWER, DEEP, transcript_page},
+    {"/sessions/*", DELETE, ADMIN, SLOW, erase_page},
+    {"/sessions/*/", GET, VIEWER, SLOW, transcript_page},
     {"/admin/kick", POST, ADMIN, DEEP, kick_page},
 };
 
@@ -161,6 +161,45 @@ static void handle_deep(struct call *call)
   free(call->body);
 }
 
+// The operators' door has few workers, and a store that hangs must not have them all.
+static int begin_slow(struct vc_control *control)
+{
+  pthread_mutex_lock(&control->mutex);
+  int has_place = control->n_slow_at_admin < SLOW_AT_ADMIN_MAX;
+  control->n_slow_at_admin += has_place;
+  pthread_mutex_unlock(&control->mutex);
+  if (!has_place) {
+    vc_metric_add(control->slots, SLOW_REFUSED, 1);
+  }
+  return has_place ? 0 : -1;
+}
+
+static void end_slow(struct vc_control *control)
+{
+  pthread_mutex_lock(&control->mutex);
+  control->n_slow_at_admin--;
+  pthread_mutex_unlock(&control->mutex);
+}
+
+static void handle_on_thread(struct call *call)
+{
+  if (run_deep(handle_deep, call) != 0) {
+    vc_respond_error(call->request, 503, "no thread for this request");
+  }
+}
+
+static void handle_slow(struct call *call)
+{
+  if (call->door != ADMIN_DOOR) {
+    handle_on_thread(call);
+  } else if (begin_slow(call->control) == 0) {
+    handle_on_thread(call);
+    end_slow(call->control);
+  } else {
+    vc_respond_error(call->request, 503, "two transcripts or erasures are under way at this door");
+  }
+}
+
 static void handle_call(struct call *call, const struct route *found)
 {
   const char *why = "";
@@ -173,8 +212,10 @@ static void handle_call(struct call *call, const struct route *found)
   call->route = found;
   if (found->depth == SHALLOW && found->asks != VIEWER) {
     handle_deep(call); // it is not deep after all: no JSON, no token
-  } else if (run_deep(handle_deep, call) != 0) {
-    vc_respond_error(call->request, 503, "no thread for this request");
+  } else if (found->depth == SLOW) {
+    handle_slow(call);
+  } else {
+    handle_on_thread(call);
   }
 }
 

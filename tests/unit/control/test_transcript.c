@@ -258,8 +258,9 @@ static void test_a_ledger_that_is_busy(void **state)
 
 static void *ask_and_forget(void *context)
 {
-  struct rig client = {.doors = {rig->doors[HTTP_DOOR]}};
-  rig_get(&client, HTTP_DOOR, "/sessions/demo/transcript.txt");
+  const enum rig_door *door = context;
+  struct rig client = {.doors = {rig->doors[HTTP_DOOR], rig->doors[ADMIN_DOOR]}};
+  rig_get(&client, *door, "/sessions/demo/transcript.txt");
   free(client.head);
   return NULL;
 }
@@ -267,10 +268,11 @@ static void *ask_and_forget(void *context)
 static void test_few_are_made_at_once(void **state)
 {
   enum { AT_ONCE = 4 };
+  static enum rig_door door = HTTP_DOOR;
   pthread_t threads[AT_ONCE];
   rig_reply(rig, VC_QUERY_TRANSCRIPT, (struct rig_reply){.is_held = 1});
   for (int i = 0; i < AT_ONCE; i++) {
-    assert_int_equal(pthread_create(&threads[i], NULL, ask_and_forget, NULL), 0);
+    assert_int_equal(pthread_create(&threads[i], NULL, ask_and_forget, &door), 0);
   }
   rig_await_held(rig, AT_ONCE);
   expect_of(rig, "txt", 503, "");
@@ -281,6 +283,30 @@ static void test_few_are_made_at_once(void **state)
   }
   hold_nothing();
   expect_txt("");
+}
+
+static void test_those_that_wait_leave_the_operators_room(void **state)
+{
+  enum { AT_ONCE = 2 };
+  static enum rig_door door = ADMIN_DOOR;
+  pthread_t threads[AT_ONCE];
+  rig_reply(rig, VC_QUERY_TRANSCRIPT, (struct rig_reply){.is_held = 1});
+  for (int i = 0; i < AT_ONCE; i++) {
+    assert_int_equal(pthread_create(&threads[i], NULL, ask_and_forget, &door), 0);
+  }
+  rig_await_held(rig, AT_ONCE);
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions/demo/transcript.txt"), 503);
+  assert_non_null(strstr(rig->body, "at this door"));
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 503);
+  assert_non_null(strstr(rig->body, "at this door"));
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/healthz"), 200);
+  rig_reply(rig, VC_QUERY_TRANSCRIPT, (struct rig_reply){.status = 404});
+  expect_of(rig, "txt", 404, ""); // the viewers have places left
+  rig_release(rig, 404);
+  for (int i = 0; i < AT_ONCE; i++) {
+    pthread_join(threads[i], NULL);
+  }
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions/demo/transcript.txt"), 404);
 }
 
 static void test_holes_are_said(void **state)
@@ -462,6 +488,7 @@ int main(void)
       cmocka_unit_test(test_an_unknown_session),
       cmocka_unit_test(test_a_ledger_that_is_busy),
       cmocka_unit_test(test_few_are_made_at_once),
+      cmocka_unit_test(test_those_that_wait_leave_the_operators_room),
       cmocka_unit_test(test_holes_are_said),
       cmocka_unit_test(test_the_store_gives_what_the_ledger_does_not_hold),
       cmocka_unit_test(test_spread_words_say_so),
