@@ -43,6 +43,7 @@ struct vc_control_newcomer {
 struct vc_control_settings {
   const struct vc_control_options *options; // lives as long as the control
   const char *database_url;                 // of the store; "": none
+  const char *kafka_topic;                  // that finals are sent to; NULL or "": no Kafka
   const char *node;                         // the resolved NODE_ID
   const char *version;
   const struct vc_networks *proxies;

@@ -110,6 +110,13 @@ int access_admin(const struct call *call, const char **why)
   return is_open && (!changes || is_near(call)) ? 0 : 401;
 }
 
+const char *access_shown(const struct call *call)
+{
+  const char *token = bearer_of(call);
+  const struct vc_secret *secret = call->control->settings.options->admin_token;
+  return token != NULL && vc_secret_is_set(secret) ? "token" : "this_machine";
+}
+
 // The viewers' door was not opened to strangers then; the operators' may have been, with its token.
 static int without_viewer_secret(const struct call *call, const char **why)
 {

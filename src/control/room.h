@@ -52,6 +52,8 @@ struct call {
 int access_admit(const struct call *call, const char **why);
 int access_origin(const struct call *call, const char **why);
 int access_admin(const struct call *call, const char **why);
+// How one that access_admin let in showed who it is: a constant, for the log.
+const char *access_shown(const struct call *call);
 // Finds when the token expires, too.
 int access_viewer(struct call *call, const char **why);
 

@@ -81,6 +81,38 @@ static const char *erase_journal(struct vc_control *control, const char *slug, i
   return is_erased ? NULL : "the journal did not delete it";
 }
 
+static int add_failure(json_t *remains, const char *where, const char *why)
+{
+  if (why == NULL) {
+    return 0;
+  }
+  json_array_append_new(remains, json_pack("{s:s,s:s}", "where", where, "why", why));
+  return -1;
+}
+
+// What was sent cannot be called back; what other nodes have still to send comes there too, and the
+// sink keeps it out of the database.
+static void add_topics(const struct vc_control *control, json_t *remains)
+{
+  const char *topic = control->settings.kafka_topic;
+  if (topic != NULL && topic[0] != '\0') {
+    json_array_append_new(remains,
+                          json_pack("{s:s,s:[s,s+,s+,s+],s:s}", "where", "kafka", "topics", topic,
+                                    topic, ".sessions", topic, ".partial", topic, ".dead", "why",
+                                    "topics keep what they have until their retention"));
+  }
+}
+
+// An audit line: who, what, how much; no text.
+static void log_erasure(const struct call *call, int64_t epoch, long n_finals, int is_whole)
+{
+  char address[VC_ADDRESS_TEXT_MAX];
+  vc_address_print(&call->request->client, address);
+  vc_log(VC_LOG_INFO, VC_EVENT("erase"), VC_STR("session", call->slug), VC_INT("epoch", epoch),
+         VC_INT("finals", n_finals), VC_STR("done", is_whole ? "all" : "part"),
+         VC_STR("address", address), VC_STR("shown", access_shown(call)));
+}
+
 // Everything of the slug that began before now, up to the epoch that the ledger says; what begins
 // meanwhile has a larger one.
 void erase_page(struct call *call)
@@ -102,21 +134,11 @@ void erase_page(struct call *call)
   }
   long n_finals = 0;
   json_t *remains = json_array();
-  const char *why = erase_store(control, call->slug, epoch, &n_finals);
-  if (why != NULL) {
-    json_array_append_new(remains, json_string(why));
-  }
-  why = erase_journal(control, call->slug, epoch);
-  if (why != NULL) {
-    json_array_append_new(remains, json_string(why));
-  }
-  // An audit line: who, what, how much; no text.
-  char address[VC_ADDRESS_TEXT_MAX];
-  vc_address_print(&call->request->client, address);
-  vc_log(VC_LOG_INFO, VC_EVENT("erase"), VC_STR("session", call->slug), VC_INT("epoch", epoch),
-         VC_INT("finals", n_finals), VC_INT("remains", json_array_size(remains)),
-         VC_STR("address", address));
-  int is_whole = json_array_size(remains) == 0;
+  int is_whole =
+      add_failure(remains, "database", erase_store(control, call->slug, epoch, &n_finals)) == 0;
+  is_whole &= add_failure(remains, "journal", erase_journal(control, call->slug, epoch)) == 0;
+  add_topics(control, remains);
+  log_erasure(call, epoch, n_finals, is_whole);
   respond_json(call, is_whole ? 200 : 503,
                json_pack("{s:s,s:b,s:I,s:o}", "session", call->slug, "erased", is_whole, "finals",
                          (json_int_t)n_finals, "remains", remains));

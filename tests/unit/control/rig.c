@@ -164,6 +164,9 @@ static void parse(struct rig *rig, const char *const *environment)
   for (size_t i = 0; environment[i] != NULL; i++) {
     assert_true(i < RIG_ENVIRONMENT_MAX);
     has_store |= strncmp(environment[i], "DATABASE_URL=", 13) == 0;
+    if (strncmp(environment[i], "KAFKA_TOPIC=", 12) == 0) {
+      rig->kafka_topic = environment[i] + 12;
+    }
     list[n++] = environment[i];
   }
   if (!has_store) {
@@ -199,6 +202,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
   }
   const struct vc_control_settings settings = {.options = &rig->options,
                                                .database_url = rig->store_options.database_url,
+                                               .kafka_topic = rig->kafka_topic,
                                                .node = "a1",
                                                .version = "1",
                                                .proxies = &rig->proxies,

@@ -29,6 +29,7 @@ struct rig {
   struct vc_store_options store_options;
   struct vc_option_group groups[2];
   struct vc_option_set set;
+  const char *kafka_topic; // the environment's KAFKA_TOPIC
   struct vc_networks proxies;
   struct vc_limits *limits;
   struct vc_metrics *metrics;

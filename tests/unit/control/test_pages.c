@@ -4,12 +4,15 @@
 #include <verbacast/wire/json.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+
+#include "store_rig.h"
 
 #define LAG_OF_A_WORKER                                                                            \
   "{\"demo\":{\"clients\":2,\"queue_size\":7,\"lag\":{\"count\":2,\"count_total\":5,\"sum\":6.0,"  \
@@ -184,13 +187,69 @@ static void test_kicks(void **state)
 static void test_erasure(void **state)
 {
   assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 200);
+  assert_string_equal(rig->body, "{\"session\":\"demo\",\"erased\":true,\"finals\":0,"
+                                 "\"remains\":[]}");
   assert_int_equal(rig->n_asked[VC_QUERY_ERASE], 2); // ledger and journal
   rig_reply(rig, VC_QUERY_ERASE, (struct rig_reply){.status = 409});
   assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 409);
   assert_int_equal(rig->n_asked[VC_QUERY_ERASE], 1); // the journal keeps what is live
   rig_reply(rig, VC_QUERY_ERASE, (struct rig_reply){.status = 404});
   assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 503);
-  assert_non_null(strstr(rig->body, "the journal did not delete it"));
+  assert_string_equal(rig->body, "{\"session\":\"demo\",\"erased\":false,\"finals\":0,"
+                                 "\"remains\":[{\"where\":\"journal\","
+                                 "\"why\":\"the journal did not delete it\"}]}");
+}
+
+static void expect_erased(struct rig *from, const char *target, const char *finals)
+{
+  assert_int_equal(rig_ask(from, ADMIN_DOOR, "DELETE", target, ""), 200);
+  assert_non_null(strstr(from->body, finals));
+}
+
+static void write_final(const char *url, struct vc_store_row *row)
+{
+  struct vc_store *store;
+  struct vc_error error;
+  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  assert_int_equal(vc_store_write(store, row, 1, &error), 0);
+  vc_store_close(&store);
+}
+
+// It is gone, what comes late stays away, and what others hold is said.
+static void test_what_an_erasure_leaves(void **state)
+{
+  struct folder folder;
+  char environment[128];
+  folder_make(&folder);
+  snprintf(environment, sizeof environment, "DATABASE_URL=sqlite:%s", folder_file(&folder, "a.db"));
+  const char *const with_kafka[] = {environment, "KAFKA_TOPIC=words", NULL};
+  struct rig *sending = rig_create(with_kafka, "");
+  rig_reply(sending, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
+  char *value = record_final("demo", 1000, 1, "1-0-1", "unsaid");
+  struct vc_store_row row = {.value = value, .size = strlen(value)};
+  write_final(environment + 13, &row);
+  expect_erased(sending, "/sessions/demo", "\"finals\":1,");
+  assert_non_null(strstr(sending->body, "\"remains\":[{\"where\":\"kafka\",\"topics\":[\"words\","
+                                        "\"words.sessions\",\"words.partial\",\"words.dead\"],"));
+  assert_int_equal(folder_holds(&folder, "unsaid"), 0);
+  write_final(environment + 13, &row);
+  assert_int_equal(row.outcome, VC_STORE_ERASED);
+  expect_erased(sending, "/sessions/demo", "\"finals\":0,");
+  free(value);
+  rig_destroy(sending);
+  folder_remove(&folder);
+}
+
+static void test_an_erasure_that_the_database_does_not_do(void **state)
+{
+  static const char *const away[] = {"DATABASE_URL=sqlite:/nonexistent/a.db", NULL};
+  struct rig *storing = rig_create(away, "");
+  rig_reply(storing, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
+  assert_int_equal(rig_ask(storing, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 503);
+  assert_non_null(strstr(storing->body, "\"erased\":false"));
+  assert_non_null(strstr(storing->body, "{\"where\":\"database\","));
+  assert_int_equal(storing->n_asked[VC_QUERY_ERASE], 2); // the journal's rows go nevertheless
+  rig_destroy(storing);
 }
 
 int main(void)
@@ -204,6 +263,8 @@ int main(void)
       cmocka_unit_test_setup(test_the_list_of_sessions, answer),
       cmocka_unit_test_setup(test_kicks, answer),
       cmocka_unit_test_setup(test_erasure, answer),
+      cmocka_unit_test(test_what_an_erasure_leaves),
+      cmocka_unit_test(test_an_erasure_that_the_database_does_not_do),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
