@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include <verbacast/base/error.h>
+#include <verbacast/base/metrics.h>
 #include <verbacast/base/options.h>
 #include <verbacast/wire/record.h>
 
@@ -20,7 +21,9 @@ struct vc_store_options {
   int64_t batch_max_size;
   int64_t batch_max_queue;
 };
-extern const struct vc_option vc_store_option_rows[];
+extern const struct vc_option vc_store_option_rows[];       // where it is
+extern const struct vc_option vc_store_batch_option_rows[]; // BATCH_*
+extern const struct vc_metric vc_store_metrics[];
 
 struct vc_store;
 
@@ -53,6 +56,11 @@ struct vc_store_row {
 // One transaction for all rows. Returns: 0, or -1: nothing was written, try again.
 int vc_store_write(struct vc_store *store, struct vc_store_row *rows, size_t n_rows,
                    struct vc_error *error);
+
+// Into the slots of vc_store_metrics: what became of the rows, with a line in the log for each that
+// is dead, and how long a transaction took, whatever came of it.
+void vc_store_tell(struct vc_slots *slots, const struct vc_store_row *rows, size_t n_rows);
+void vc_store_tell_time(struct vc_slots *slots, uint64_t begun_ns, uint64_t ended_ns);
 
 // Rows that come from Kafka: what was consumed and how far is one transaction.
 struct vc_store_position {

@@ -49,33 +49,6 @@ struct pipeline {
 
 // --- the store, behind the journal
 
-enum { STORED, REPEATED, ERASED, CONFLICTS, POISONED, WRITE_MS };
-const struct vc_metric store_metrics[] = {
-    [STORED] = {"store.stored_total", VC_METRIC_COUNTER, "records",
-                "Records that the database has taken."},
-    [REPEATED] = {"store.repeated_total", VC_METRIC_COUNTER, "records",
-                  "Records that were there already, the same."},
-    [ERASED] = {"store.erased_total", VC_METRIC_COUNTER, "records",
-                "Records not kept because their session was erased."},
-    [CONFLICTS] = {"store.conflicts_total", VC_METRIC_COUNTER, "records",
-                   "Records whose place is taken by another text; they lie in the table dead."},
-    [POISONED] = {"store.poisoned_total", VC_METRIC_COUNTER, "records",
-                  "Rows that are no record; they lie in the table dead."},
-    [WRITE_MS] = {"store.write_ms", VC_METRIC_DISTRIBUTION, "ms",
-                  "One transaction of the database."},
-    VC_METRIC_ROWS_END,
-};
-
-static void tell_outcome(const struct pipeline *pipeline, const struct vc_store_row *row)
-{
-  static const size_t counters[] = {STORED, REPEATED, ERASED, CONFLICTS, POISONED};
-  vc_metric_add(pipeline->store_slots, counters[row->outcome], 1);
-  if (row->outcome == VC_STORE_CONFLICT || row->outcome == VC_STORE_POISONED) {
-    vc_log(VC_LOG_ERROR, VC_EVENT("store.dead"), VC_STR("session", row->key),
-           VC_INT("epoch", row->epoch), VC_STR("why", row->why), VC_INT("bytes", row->size));
-  }
-}
-
 static int open_store(struct pipeline *pipeline, struct vc_error *error)
 {
   if (vc_store_open(&pipeline->store, pipeline->options->store.database_url, error) != 0) {
@@ -115,11 +88,8 @@ static int write_to_store(void *context, struct vc_journal_row *rows, size_t n_r
   uint64_t begun = vc_clock_now_ns(&vc_clock_system);
   int status = vc_store_write(pipeline->store, batch, n_rows, error);
   uint64_t ended = vc_clock_now_ns(&vc_clock_system);
-  vc_metric_record(pipeline->store_slots, WRITE_MS, (double)(ended - begun) / (double)VC_NS_PER_MS,
-                   ended);
-  for (size_t i = 0; i < n_rows && status == 0; i++) {
-    tell_outcome(pipeline, &batch[i]);
-  }
+  vc_store_tell_time(pipeline->store_slots, begun, ended);
+  vc_store_tell(pipeline->store_slots, batch, status == 0 ? n_rows : 0);
   free(batch);
   if (status != 0) {
     vc_store_close(&pipeline->store); // opened anew at the next try
@@ -273,7 +243,7 @@ static int make_ground(struct pipeline *pipeline, struct vc_error *error)
   if (pipeline->metrics == NULL || pipeline->health == NULL || pipeline->viewers == NULL) {
     return vc_error_set(error, "no memory");
   }
-  pipeline->store_slots = vc_metrics_slots_create(pipeline->metrics, store_metrics);
+  pipeline->store_slots = vc_metrics_slots_create(pipeline->metrics, vc_store_metrics);
   return vc_networks_parse(options->ingest.trusted_proxies, &pipeline->proxies, error);
 }
 

@@ -5,6 +5,10 @@ const struct vc_option vc_store_option_rows[] = {
     {"DATABASE_URL", VC_OPTION_TEXT, FIELD(database_url), "sqlite:verbacast.db",
      "sqlite:PATH, or empty for none", .check = vc_store_check_url,
      .help = "The store that finals end up in and that past transcripts are read from."},
+    VC_OPTION_ROWS_END,
+};
+
+const struct vc_option vc_store_batch_option_rows[] = {
     {"BATCH_FLUSH_INTERVAL_MS", VC_OPTION_INTEGER, FIELD(batch_flush_interval_ms), "300", "ms", 1,
      60000, .help = "How long a batch for the database gathers."},
     {"BATCH_MAX_SIZE", VC_OPTION_INTEGER, FIELD(batch_max_size), "100", "rows", 1, 10000,
