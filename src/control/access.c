@@ -8,37 +8,6 @@
 #include <string.h>
 #include <strings.h>
 
-// NAME[:PORT], or [ADDRESS][:PORT]; HTTP/1.1 allows an empty one, which names nobody.
-static int is_loopback_host(const char *host)
-{
-  char name[256];
-  struct vc_address address;
-  int is_bracketed = host[0] == '[';
-  const char *from = host + is_bracketed;
-  size_t n = strcspn(from, is_bracketed ? "]" : ":");
-  if (n >= sizeof name || (is_bracketed && from[n] == '\0')) {
-    return 0;
-  }
-  const char *port = from + n + is_bracketed;
-  if (port[0] != '\0' && (port[0] != ':' || port[1 + strspn(port + 1, "0123456789")] != '\0')) {
-    return 0;
-  }
-  memcpy(name, from, n);
-  name[n] = '\0';
-  int is_loopback = vc_address_parse(name, &address) == 0 && vc_address_is_loopback(&address);
-  return is_bracketed ? is_loopback
-                      : host[0] == '\0' || is_loopback || strcasecmp(name, "localhost") == 0;
-}
-
-// From this machine, and not through it: a proxy here says that it stands before somebody, and a
-// name that was made to point here is not ours.
-static int is_near(const struct call *call)
-{
-  const char *host = vc_request_header(call->request, "Host");
-  return vc_address_is_loopback(&call->request->client) && !call->request->is_forwarded &&
-         (host == NULL || is_loopback_host(host));
-}
-
 // Protected mode: without its secret a door serves this machine only, whatever stands before it.
 int access_admit(const struct call *call, const char **why)
 {
@@ -48,7 +17,7 @@ int access_admit(const struct call *call, const char **why)
   if (options->insecure || vc_secret_is_set(secret)) {
     return 0;
   }
-  if (!is_near(call)) {
+  if (!vc_request_is_near(call->request)) {
     *why = call->door == ADMIN_DOOR
                ? "this node is not protected: behind a proxy or under a public name it needs "
                  "ADMIN_TOKEN, or --insecure"
@@ -88,16 +57,10 @@ int access_origin(const struct call *call, const char **why)
   return 403;
 }
 
-static const char *bearer_of(const struct call *call)
-{
-  const char *header = vc_request_header(call->request, "Authorization");
-  return header != NULL && strncasecmp(header, "Bearer ", 7) == 0 ? header + 7 : NULL;
-}
-
 int access_admin(const struct call *call, const char **why)
 {
   const struct vc_control_options *options = call->control->settings.options;
-  const char *token = bearer_of(call);
+  const char *token = vc_request_bearer(call->request);
   if (token != NULL && vc_secret_is_set(options->admin_token)) {
     int is_right = vc_secret_matches(options->admin_token, token, strlen(token));
     *why = "the Bearer token is not ADMIN_TOKEN";
@@ -107,12 +70,12 @@ int access_admin(const struct call *call, const char **why)
                 strcmp(call->request->method, "DELETE") == 0;
   int is_open = call->door == ADMIN_DOOR || !vc_secret_is_set(options->viewer_secret);
   *why = "this needs ADMIN_TOKEN as a Bearer token";
-  return is_open && (!changes || is_near(call)) ? 0 : 401;
+  return is_open && (!changes || vc_request_is_near(call->request)) ? 0 : 401;
 }
 
 const char *access_shown(const struct call *call)
 {
-  const char *token = bearer_of(call);
+  const char *token = vc_request_bearer(call->request);
   const struct vc_secret *secret = call->control->settings.options->admin_token;
   return token != NULL && vc_secret_is_set(secret) ? "token" : "this_machine";
 }
@@ -121,9 +84,9 @@ const char *access_shown(const struct call *call)
 static int without_viewer_secret(const struct call *call, const char **why)
 {
   const struct vc_control_options *options = call->control->settings.options;
-  const char *token = bearer_of(call);
+  const char *token = vc_request_bearer(call->request);
   *why = "this needs ADMIN_TOKEN as a Bearer token";
-  return call->door == VIEWERS_DOOR || options->insecure || is_near(call) ||
+  return call->door == VIEWERS_DOOR || options->insecure || vc_request_is_near(call->request) ||
                  (token != NULL && vc_secret_matches(options->admin_token, token, strlen(token)))
              ? 0
              : 401;
@@ -162,7 +125,7 @@ int access_viewer(struct call *call, const char **why)
 {
   const struct vc_control *control = call->control;
   const struct vc_secret *secret = control->settings.options->viewer_secret;
-  const char *bearer = bearer_of(call);
+  const char *bearer = vc_request_bearer(call->request);
   char token[TOKEN_MAX];
   if (!vc_secret_is_set(secret)) {
     return without_viewer_secret(call, why);

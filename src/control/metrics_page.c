@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define SESSIONS_MAX 1000
 
@@ -241,22 +240,10 @@ static void prometheus_page(struct call *call)
   free(text);
 }
 
-static int wants_prometheus(const struct call *call)
-{
-  char format[32];
-  if (vc_request_query(call->request, "format", format, sizeof format) == 1) {
-    return strcmp(format, "prometheus") == 0;
-  }
-  const char *accept = vc_request_header(call->request, "Accept");
-  return accept != NULL && strcasestr(accept, "application/json") == NULL &&
-         (strcasestr(accept, "text/plain") != NULL ||
-          strcasestr(accept, "application/openmetrics-text") != NULL);
-}
-
 void metrics_page(struct call *call)
 {
   take_counts(call->control);
-  if (wants_prometheus(call)) {
+  if (vc_request_wants_prometheus(call->request)) {
     prometheus_page(call);
   } else {
     json_page(call);

@@ -61,6 +61,53 @@ int vc_request_query(const struct vc_request *request, const char *name, char *v
   return vc_query_find(request->query, name, value, size);
 }
 
+// NAME[:PORT], or [ADDRESS][:PORT]; HTTP/1.1 allows an empty one, which names nobody.
+static int is_loopback_host(const char *host)
+{
+  char name[256];
+  struct vc_address address;
+  int is_bracketed = host[0] == '[';
+  const char *from = host + is_bracketed;
+  size_t n = strcspn(from, is_bracketed ? "]" : ":");
+  if (n >= sizeof name || (is_bracketed && from[n] == '\0')) {
+    return 0;
+  }
+  const char *port = from + n + is_bracketed;
+  if (port[0] != '\0' && (port[0] != ':' || port[1 + strspn(port + 1, "0123456789")] != '\0')) {
+    return 0;
+  }
+  memcpy(name, from, n);
+  name[n] = '\0';
+  int is_loopback = vc_address_parse(name, &address) == 0 && vc_address_is_loopback(&address);
+  return is_bracketed ? is_loopback
+                      : host[0] == '\0' || is_loopback || strcasecmp(name, "localhost") == 0;
+}
+
+int vc_request_is_near(const struct vc_request *request)
+{
+  const char *host = vc_request_header(request, "Host");
+  return vc_address_is_loopback(&request->client) && !request->is_forwarded &&
+         (host == NULL || is_loopback_host(host));
+}
+
+const char *vc_request_bearer(const struct vc_request *request)
+{
+  const char *header = vc_request_header(request, "Authorization");
+  return header != NULL && strncasecmp(header, "Bearer ", 7) == 0 ? header + 7 : NULL;
+}
+
+int vc_request_wants_prometheus(const struct vc_request *request)
+{
+  char format[32];
+  if (vc_request_query(request, "format", format, sizeof format) == 1) {
+    return strcmp(format, "prometheus") == 0;
+  }
+  const char *accept = vc_request_header(request, "Accept");
+  return accept != NULL && strcasestr(accept, "application/json") == NULL &&
+         (strcasestr(accept, "text/plain") != NULL ||
+          strcasestr(accept, "application/openmetrics-text") != NULL);
+}
+
 // Takes one hop. Returns: 1 when it is a proxy of ours, so that the hop before it is to be
 // believed.
 static int take_hop(const struct vc_front *front, struct vc_request *request, const char *at,

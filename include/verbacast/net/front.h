@@ -39,6 +39,13 @@ struct vc_request {
 const char *vc_request_header(const struct vc_request *request, const char *name);
 // Looks `name` up in the query, decoded. Returns: 1 found, 0 not there, -1 malformed or too long.
 int vc_request_query(const struct vc_request *request, const char *name, char *value, size_t size);
+// From this machine, and not through it: a proxy here says that it stands before somebody, and a
+// name that was made to point here is not ours. Returns: 1 or 0.
+int vc_request_is_near(const struct vc_request *request);
+// Returns: what stands behind "Authorization: Bearer ", or NULL.
+const char *vc_request_bearer(const struct vc_request *request);
+// Of /metrics: by ?format= or, without it, by Accept. Returns: 1 Prometheus' text, 0 JSON.
+int vc_request_wants_prometheus(const struct vc_request *request);
 // Reads the body. Returns: its length, or -1: larger than `size`, or it did not come (answered).
 int vc_request_body(struct vc_request *request, char *into, size_t size);
 
