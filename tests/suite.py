@@ -80,6 +80,18 @@ def engine_folder(folder):
     return ""
 
 
+def kafka_jars(folder):
+    """Kafka's jars of Maven Central, or "" where they cannot be had (then said loudly)."""
+    target = os.path.join(folder, "kafka-jars")
+    run = subprocess.run([os.path.join(ROOT, "deploy", "kafka"), "jars", target], stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True)
+    if run.returncode == 0:
+        return target
+    print(run.stdout)
+    say("NOTE: Kafka's jars cannot be had: what needs a real Kafka is skipped")
+    return ""
+
+
 def build(configuration, folder, stt_root, tally):
     row = CONFIGURATIONS[configuration]
     target = os.path.join(folder, configuration)
@@ -166,10 +178,10 @@ def scenarios_for(configuration):
     return alone, beside
 
 
-def run_scenario(configuration, target, stt_root, venv, name):
+def run_scenario(configuration, target, prepared, name):
     environment = environment_of(configuration)
-    environment.update(VC_BUILD=target, VC_STT_ENGINE=stt_root, VC_VENV=venv,
-                       PYTHONPATH=os.path.join(ROOT, "tests", "scenario"), PYTHONDONTWRITEBYTECODE="1")
+    environment.update(prepared)
+    environment.update(VC_BUILD=target, PYTHONPATH=os.path.join(ROOT, "tests", "scenario"), PYTHONDONTWRITEBYTECODE="1")
     command = under(configuration, ["/usr/bin/python3", os.path.join(ROOT, "tests", "scenario", name)])
     try:
         run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -194,21 +206,21 @@ def count_scenario(configuration, name, outcome, tally):
         tally.fail(f"{configuration} {name}: {', '.join(bad) or f'exit {status}'}", output)
 
 
-def run_scenarios(configuration, target, stt_root, venv, tally):
+def run_scenarios(configuration, target, prepared, tally):
     started = time.monotonic()
     alone, beside = scenarios_for(configuration)
     outcomes = {}
     with concurrent.futures.ThreadPoolExecutor(max_workers=3) as pool:
-        waiting = {pool.submit(run_scenario, configuration, target, stt_root, venv, name): name for name in beside}
+        waiting = {pool.submit(run_scenario, configuration, target, prepared, name): name for name in beside}
         for future in concurrent.futures.as_completed(waiting):
             outcomes[waiting[future]] = future.result()
     for name in alone:
-        outcomes[name] = run_scenario(configuration, target, stt_root, venv, name)
+        outcomes[name] = run_scenario(configuration, target, prepared, name)
     for name, outcome in sorted(outcomes.items()):
         if outcome[0] != 0:
             say(f"{configuration} {name} failed; once more, with nothing beside it")
             print("\n".join("    " + line for line in outcome[2].splitlines()[-60:]), flush=True)
-            outcome = run_scenario(configuration, target, stt_root, venv, name)
+            outcome = run_scenario(configuration, target, prepared, name)
             if outcome[0] == 0:
                 tally.unsteady.append(f"{configuration} {name}")
         count_scenario(configuration, name, outcome, tally)
@@ -294,10 +306,10 @@ def main():
         for configuration, target in built.items():
             run_units(configuration, target, tally)
     if "scenario" in parts:
-        venv = make_venv(folder)
+        prepared = {"VC_STT_ENGINE": stt_root, "VC_VENV": make_venv(folder), "VC_KAFKA_LIB": kafka_jars(folder)}
         for configuration in SCENARIO_CONFIGURATIONS:
             if configuration in built:
-                run_scenarios(configuration, built[configuration], stt_root, venv, tally)
+                run_scenarios(configuration, built[configuration], prepared, tally)
     return close(tally)
 
 

@@ -27,7 +27,7 @@ def count(text, status=0):
         with open(path, "w", encoding="utf-8") as file:
             file.write(f"print({text!r})\nraise SystemExit({status})\n")
         tally = suite.Tally()
-        outcome = suite.run_scenario("release", harness.BUILD, "", "", path)
+        outcome = suite.run_scenario("release", harness.BUILD, {}, path)
         with contextlib.redirect_stdout(io.StringIO()):
             suite.count_scenario("release", "test_story.py", outcome, tally)
     return tally

@@ -1,0 +1,102 @@
+"""Apache Kafka and PostgreSQL on loopback until Ctrl-C: see deploy/services."""
+
+import os
+import signal
+import socket
+import sys
+
+from kafka_cluster import Cluster, KafkaError, fetch_jars
+from postgres_cluster import Postgres, PostgresError
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+KAFKA_PORT = 9092
+POSTGRES_PORT = 5432
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def usual_port(port):
+    """The port that everybody expects, or None where it is taken: then a free one is chosen."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+            return port
+        except OSError:
+            return None
+
+
+def start_kafka(cluster, jars):
+    say("Kafka: starting" if os.path.isdir(jars) else "Kafka: fetching the jars from Maven Central, once")
+    fetch_jars(jars)
+    if not cluster.is_made():
+        cluster.init(jars, port=usual_port(KAFKA_PORT))
+    cluster.start()
+    cluster.create_ours()
+
+
+def start_postgres(postgres):
+    say("PostgreSQL: starting")
+    if not postgres.is_made():
+        postgres.init(port=usual_port(POSTGRES_PORT))
+    if not postgres.is_up():
+        postgres.start()
+
+
+def show(kafka, postgres):
+    print(f"KAFKA_BROKERS={kafka.brokers()}")
+    print(f"DATABASE_URL={postgres.url()}", flush=True)
+    say("These two lines are for the environment of verbacast and of verbacast-sink alike.")
+    say("Look into the topics:   kcat -C -b $KAFKA_BROKERS -t transcripts")
+    say("Look into the database: psql $DATABASE_URL")
+    say("Ctrl-C stops both.")
+
+
+def watch(kafka, postgres):
+    while True:
+        if not kafka.is_up():
+            raise KafkaError(f"Kafka ended:\n{kafka.log(1)[-2000:]}")
+        if not postgres.is_up():
+            raise PostgresError(f"PostgreSQL ended:\n{postgres.log()[-2000:]}")
+        signal.sigtimedwait([], 2)
+
+
+def main():
+    if len(sys.argv) > 2 or sys.argv[1:2] in (["--help"], ["-h"]):
+        say("deploy/services [FOLDER]: starts Apache Kafka and PostgreSQL on loopback; see its head")
+        sys.exit(2)
+    folder = os.path.abspath(sys.argv[1] if len(sys.argv) == 2 else os.path.join(ROOT, "build-services"))
+    os.makedirs(folder, exist_ok=True)
+
+    def end(*_):
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    status = 0
+    started = []
+    try:
+        kafka = Cluster(os.path.join(folder, "kafka"))
+        postgres = Postgres(os.path.join(folder, "postgres"))
+        started += [kafka, postgres]
+        start_kafka(kafka, os.path.join(folder, "kafka-jars"))
+        start_postgres(postgres)
+        show(kafka, postgres)
+        watch(kafka, postgres)
+    except KeyboardInterrupt:
+        say("stopping")
+    except (KafkaError, PostgresError) as error:
+        say(f"error: {error}")
+        status = 1
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    for each in reversed(started):
+        if each.is_made() and each.is_up():
+            each.stop()
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
