@@ -8,7 +8,8 @@ import sys
 import jsonschema
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-SCHEMAS = {"transcript": "transcript.v1.json", "session_started": "sessions.v1.json", "session_ended": "sessions.v1.json"}
+SCHEMAS = {"transcript": "transcript.v1.json", "session_started": "sessions.v1.json", "session_ended": "sessions.v1.json",
+           "session_erased": "sessions.v1.json"}
 
 
 def validator(kind):
