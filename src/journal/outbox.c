@@ -18,8 +18,13 @@
 
 #include "room.h"
 
-#define VERSION 3
+#define VERSION 4
 #define PATH_MAX_BYTES 4096
+
+// Numbers of this kind stand in files: new kinds come behind these.
+_Static_assert(VC_RECORD_FINAL == 0 && VC_RECORD_SESSION_STARTED == 1 &&
+                   VC_RECORD_SESSION_ENDED == 2 && VC_RECORD_SESSION_ERASED == 3,
+               "they are what files have");
 
 struct outbox {
   char path[PATH_MAX_BYTES];
@@ -29,6 +34,7 @@ struct outbox {
   int last_code;         // SQLite's, of the last failure
   int64_t highest_epoch; // of all that was ever committed
   sqlite3_stmt *raise_epoch, *insert, *measure_upto, *delete_upto, *open_session, *close_session;
+  sqlite3_stmt *bury;
 };
 
 static int fail(struct outbox *outbox, const char *doing, struct vc_error *error)
@@ -98,6 +104,33 @@ static int read_number(struct outbox *outbox, const char *sql, int64_t *number,
   return status;
 }
 
+// What a file of any version before the fourth lacks. That one came with `kind`, which says what a
+// value is without parsing it: until then all but the turns of sessions were finals.
+#define VALUE_TEXT "CAST(value AS TEXT)"
+static const char make_third[] =
+    "CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT,"
+    " v INTEGER NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL,"
+    " added_ms INTEGER NOT NULL, value BLOB NOT NULL);"
+    "CREATE TABLE IF NOT EXISTS open_sessions (key TEXT NOT NULL, epoch INTEGER NOT NULL,"
+    " value BLOB NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;"
+    "CREATE INDEX IF NOT EXISTS outbox_by_key ON outbox (key);"
+    "CREATE TABLE IF NOT EXISTS numbering (id INTEGER PRIMARY KEY CHECK (id = 1),"
+    " highest_epoch INTEGER NOT NULL);"
+    "INSERT OR IGNORE INTO numbering SELECT 1, coalesce(max(epoch), 0) FROM"
+    " (SELECT epoch FROM outbox UNION ALL SELECT epoch FROM open_sessions);";
+static const char make_fourth[] =
+    "ALTER TABLE outbox ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE outbox SET kind = CASE types.type WHEN 'session_started' THEN 1"
+    " WHEN 'session_ended' THEN 2 ELSE 3 END FROM"
+    " (SELECT id, CASE WHEN json_valid(" VALUE_TEXT ")"
+    " THEN json_extract(" VALUE_TEXT ", '$.type') END AS type FROM outbox) AS types"
+    " WHERE types.id = outbox.id AND"
+    " types.type IN ('session_started', 'session_ended', 'session_erased');"
+    "CREATE TABLE dead (id INTEGER PRIMARY KEY, reason TEXT NOT NULL, kind INTEGER NOT NULL,"
+    " key TEXT NOT NULL, epoch INTEGER NOT NULL, value BLOB NOT NULL, at REAL NOT NULL);"
+    "CREATE INDEX dead_by_key ON dead (key, epoch);"
+    "PRAGMA user_version = 4;";
+
 // Writes nothing when all is there: the disk may be full.
 static int make_tables(struct outbox *outbox, struct vc_error *error)
 {
@@ -112,28 +145,19 @@ static int make_tables(struct outbox *outbox, struct vc_error *error)
   if (version == VERSION) {
     return 0;
   }
-  return run(outbox,
-             "PRAGMA journal_mode = WAL;"
-             "CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT,"
-             " v INTEGER NOT NULL, key TEXT NOT NULL, epoch INTEGER NOT NULL,"
-             " added_ms INTEGER NOT NULL, value BLOB NOT NULL);"
-             "CREATE TABLE IF NOT EXISTS open_sessions (key TEXT NOT NULL, epoch INTEGER NOT NULL,"
-             " value BLOB NOT NULL, PRIMARY KEY (key, epoch)) WITHOUT ROWID;"
-             "CREATE INDEX IF NOT EXISTS outbox_by_key ON outbox (key);"
-             "CREATE TABLE IF NOT EXISTS numbering (id INTEGER PRIMARY KEY CHECK (id = 1),"
-             " highest_epoch INTEGER NOT NULL);"
-             "INSERT OR IGNORE INTO numbering SELECT 1, coalesce(max(epoch), 0) FROM"
-             " (SELECT epoch FROM outbox UNION ALL SELECT epoch FROM open_sessions);"
-             "PRAGMA user_version = 3",
-             error);
+  // What a step of it has done is undone by whoever closes the connection.
+  return run(outbox, "PRAGMA journal_mode = WAL; BEGIN IMMEDIATE", error) != 0 ||
+                 run(outbox, make_third, error) != 0 || run(outbox, make_fourth, error) != 0
+             ? -1
+             : run(outbox, "COMMIT", error);
 }
 
 static int prepare_all(struct outbox *outbox, struct vc_error *error)
 {
   outbox->raise_epoch = prepare(outbox, "UPDATE numbering SET highest_epoch = ?1", error);
   outbox->insert = prepare(outbox,
-                           "INSERT INTO outbox (v, key, epoch, added_ms, value)"
-                           " VALUES (1, ?1, ?2, ?3, ?4)",
+                           "INSERT INTO outbox (v, key, epoch, added_ms, value, kind)"
+                           " VALUES (1, ?1, ?2, ?3, ?4, ?5)",
                            error);
   outbox->measure_upto = prepare(
       outbox, "SELECT count(*), coalesce(sum(length(value)), 0) FROM outbox WHERE id <= ?1", error);
@@ -142,9 +166,13 @@ static int prepare_all(struct outbox *outbox, struct vc_error *error)
       prepare(outbox, "INSERT OR REPLACE INTO open_sessions VALUES (?1, ?2, ?3)", error);
   outbox->close_session =
       prepare(outbox, "DELETE FROM open_sessions WHERE key = ?1 AND epoch = ?2", error);
+  outbox->bury = prepare(outbox,
+                         "INSERT INTO dead (reason, kind, key, epoch, value, at)"
+                         " SELECT ?2, kind, key, epoch, value, ?3 FROM outbox WHERE id = ?1",
+                         error);
   return outbox->raise_epoch == NULL || outbox->insert == NULL || outbox->measure_upto == NULL ||
                  outbox->delete_upto == NULL || outbox->open_session == NULL ||
-                 outbox->close_session == NULL
+                 outbox->close_session == NULL || outbox->bury == NULL
              ? -1
              : 0;
 }
@@ -157,8 +185,9 @@ static void disconnect(struct outbox *outbox)
   sqlite3_finalize(outbox->delete_upto);
   sqlite3_finalize(outbox->open_session);
   sqlite3_finalize(outbox->close_session);
+  sqlite3_finalize(outbox->bury);
   outbox->raise_epoch = outbox->insert = outbox->measure_upto = outbox->delete_upto = NULL;
-  outbox->open_session = outbox->close_session = NULL;
+  outbox->open_session = outbox->close_session = outbox->bury = NULL;
   sqlite3_close_v2(outbox->database);
   outbox->database = NULL;
 }
@@ -197,12 +226,21 @@ static void bind_key(sqlite3_stmt *statement, const char *key, int64_t epoch)
   sqlite3_bind_int64(statement, 2, epoch);
 }
 
-static int add_row(struct outbox *outbox, const char *key, int64_t epoch, int64_t now_ms,
-                   const void *value, size_t size, struct vc_error *error)
+struct row {
+  enum vc_record_kind kind;
+  const char *key;
+  int64_t epoch;
+  const void *value;
+  size_t size;
+};
+
+static int add_row(struct outbox *outbox, const struct row *row, int64_t now_ms,
+                   struct vc_error *error)
 {
-  bind_key(outbox->insert, key, epoch);
+  bind_key(outbox->insert, row->key, row->epoch);
   sqlite3_bind_int64(outbox->insert, 3, now_ms);
-  sqlite3_bind_blob64(outbox->insert, 4, value, size, SQLITE_STATIC);
+  sqlite3_bind_blob64(outbox->insert, 4, row->value, row->size, SQLITE_STATIC);
+  sqlite3_bind_int(outbox->insert, 5, (int)row->kind);
   return step(outbox, outbox->insert, error);
 }
 
@@ -225,9 +263,13 @@ static int end_one(struct outbox *outbox, const char *value, size_t size, int64_
   end.ended_at_ms = now_ms;
   end.reason = "crash";
   vc_record_print(&text, &end);
-  int status = text.has_failed
-                   ? vc_error_set(error, "no memory")
-                   : add_row(outbox, end.session, end.epoch, now_ms, text.at, text.size, error);
+  const struct row row = {.kind = VC_RECORD_SESSION_ENDED,
+                          .key = end.session,
+                          .epoch = end.epoch,
+                          .value = text.at,
+                          .size = text.size};
+  int status =
+      text.has_failed ? vc_error_set(error, "no memory") : add_row(outbox, &row, now_ms, error);
   vc_text_fini(&text);
   vc_record_parsed_fini(&begun);
   return status;
@@ -415,8 +457,12 @@ void outbox_close(struct outbox **outbox)
 static int append(struct outbox *outbox, const struct vc_record *record, int64_t now_ms,
                   struct vc_error *error)
 {
-  if (add_row(outbox, record->slug, record->epoch, now_ms, record->value->data, record->value->size,
-              error) != 0) {
+  const struct row row = {.kind = record->kind,
+                          .key = record->slug,
+                          .epoch = record->epoch,
+                          .value = record->value->data,
+                          .size = record->value->size};
+  if (add_row(outbox, &row, now_ms, error) != 0) {
     return -1;
   }
   if (record->kind == VC_RECORD_SESSION_STARTED) {
@@ -464,22 +510,37 @@ static int delete_rows(struct outbox *outbox, int64_t upto, struct outbox_delete
   return status == 0 ? step(outbox, outbox->delete_upto, error) : -1;
 }
 
-int outbox_commit(struct outbox *outbox, const struct vc_record *first, int64_t delete_upto,
-                  int64_t now_ms, struct outbox_deleted *deleted, struct vc_error *error)
+static int bury(struct outbox *outbox, const struct outbox_grave *grave, int64_t now_ms,
+                struct outbox_deleted *deleted, struct vc_error *error)
+{
+  sqlite3_bind_int64(outbox->bury, 1, grave->id);
+  sqlite3_bind_text(outbox->bury, 2, grave->reason, -1, SQLITE_STATIC);
+  sqlite3_bind_double(outbox->bury, 3, (double)now_ms / 1000);
+  int status = step(outbox, outbox->bury, error);
+  deleted->buried += status == 0 ? sqlite3_changes(outbox->database) : 0; // 0: it was erased
+  return status;
+}
+
+int outbox_commit(struct outbox *outbox, const struct outbox_batch *batch, int64_t now_ms,
+                  struct outbox_deleted *deleted, struct vc_error *error)
 {
   *deleted = (struct outbox_deleted){0};
   if (make_ready(outbox, now_ms, error) != 0 || run(outbox, "BEGIN IMMEDIATE", error) != 0) {
     return -1;
   }
   int status = 0;
-  for (const struct vc_record *record = first; record != NULL && status == 0;
+  for (const struct vc_record *record = batch->records; record != NULL && status == 0;
        record = record->next) {
     status = append(outbox, record, now_ms, error);
   }
-  if (status == 0 && delete_upto > 0) {
-    status = delete_rows(outbox, delete_upto, deleted, error);
+  for (const struct outbox_grave *grave = batch->graves; grave != NULL && status == 0;
+       grave = grave->next) {
+    status = bury(outbox, grave, now_ms, deleted, error);
   }
-  int64_t highest = highest_with(outbox, first);
+  if (status == 0 && batch->delete_upto > 0) {
+    status = delete_rows(outbox, batch->delete_upto, deleted, error);
+  }
+  int64_t highest = highest_with(outbox, batch->records);
   if (status == 0 && highest > outbox->highest_epoch) {
     status = raise_epoch(outbox, highest, error);
   }
@@ -509,6 +570,12 @@ int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_
   return status;
 }
 
+int outbox_count_dead(struct outbox *outbox, int64_t *n, struct vc_error *error)
+{
+  *n = 0;
+  return outbox->is_ready ? read_number(outbox, "SELECT count(*) FROM dead", n, error) : 0;
+}
+
 static int erase_from(struct outbox *outbox, const char *sql, const char *slug, int64_t epoch,
                       struct vc_error *error)
 {
@@ -532,6 +599,8 @@ int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t
           0 ||
       erase_from(outbox, "DELETE FROM open_sessions WHERE key = ?1 AND epoch <= ?2", slug, epoch,
                  error) != 0 ||
+      erase_from(outbox, "DELETE FROM dead WHERE key = ?1 AND epoch <= ?2", slug, epoch, error) !=
+          0 ||
       run(outbox, "COMMIT", error) != 0) {
     run(outbox, "ROLLBACK", NULL);
     return -1;
@@ -585,6 +654,7 @@ static int copy_row(sqlite3_stmt *statement, struct outbox_row *row)
   *row = (struct outbox_row){.id = sqlite3_column_int64(statement, 0),
                              .added_ms = sqlite3_column_int64(statement, 1),
                              .epoch = sqlite3_column_int64(statement, 4),
+                             .kind = (enum vc_record_kind)sqlite3_column_int(statement, 5),
                              .value = value,
                              .size = size,
                              .key = value + size + 1};
@@ -595,7 +665,7 @@ int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, i
                 struct vc_error *error)
 {
   sqlite3_stmt *statement = prepare(outbox,
-                                    "SELECT id, added_ms, value, key, epoch FROM outbox"
+                                    "SELECT id, added_ms, value, key, epoch, kind FROM outbox"
                                     " WHERE id > ?1 ORDER BY id LIMIT ?2",
                                     error);
   if (statement == NULL) {

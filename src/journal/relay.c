@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <utlist.h>
 
 #include "room.h"
 
@@ -73,6 +74,7 @@ static int send_rows(struct relay *relay, int n, struct vc_error *error)
   const struct vc_journal_sink *sink = &relay->journal->settings.sink;
   for (int i = 0; i < n; i++) {
     relay->shown[i] = (struct vc_journal_row){.id = relay->rows[i].id,
+                                              .kind = relay->rows[i].kind,
                                               .key = relay->rows[i].key,
                                               .epoch = relay->rows[i].epoch,
                                               .value = relay->rows[i].value,
@@ -101,6 +103,38 @@ static int read_rows(struct relay *relay, struct vc_error *error)
   return n < 0 ? vc_error_set(error, "the journal cannot be read: %.400s", why.text) : n;
 }
 
+// Rows that the sink will never take are no longer in the way of those behind them. Returns: how
+// many, or -1: the batch is to be given again.
+static int find_graves(struct relay *relay, int n)
+{
+  struct vc_journal *journal = relay->journal;
+  struct outbox_grave *found = NULL, *grave, *next;
+  int n_found = 0;
+  for (int i = 0; i < n; i++) {
+    const struct vc_journal_row *row = &relay->shown[i];
+    if (row->hopeless == NULL) {
+      continue;
+    }
+    grave = calloc(1, sizeof *grave);
+    if (grave == NULL) {
+      DL_FOREACH_SAFE(found, grave, next)
+      {
+        free(grave);
+      }
+      return -1;
+    }
+    *grave = (struct outbox_grave){.id = row->id, .reason = row->hopeless};
+    DL_APPEND(found, grave);
+    n_found++;
+    vc_log(VC_LOG_ERROR, VC_EVENT("journal.dead"), VC_STR("session", row->key),
+           VC_INT("epoch", row->epoch), VC_STR("why", row->hopeless), VC_INT("bytes", row->size));
+  }
+  pthread_mutex_lock(&journal->mutex);
+  DL_CONCAT(journal->found, found);
+  pthread_mutex_unlock(&journal->mutex);
+  return n_found;
+}
+
 // One batch. Returns: rows sent, or -1: it failed.
 static int relay_batch(struct relay *relay)
 {
@@ -114,6 +148,10 @@ static int relay_batch(struct relay *relay)
   begin_call(journal);
   int status = n > 0 || is_probe ? send_rows(relay, n, &error) : n;
   end_call(journal);
+  int n_dead = status >= 0 && n > 0 ? find_graves(relay, n) : 0;
+  if (n_dead < 0) {
+    status = vc_error_set(&error, "no memory for rows that are dead");
+  }
   if (status < 0) {
     vc_metric_add(journal->relay_slots, RELAY_ERRORS, 1);
     vc_health_set(journal->settings.health, what, error.text);
@@ -123,7 +161,7 @@ static int relay_batch(struct relay *relay)
   }
   relay->is_unreadable = n < 0;
   if (status >= 0 && n > 0) {
-    vc_metric_add(journal->relay_slots, RELAYED, (uint64_t)n);
+    vc_metric_add(journal->relay_slots, RELAYED, (uint64_t)(n - n_dead));
     relay->sent_upto = relay->rows[n - 1].id;
     // Release: whoever deletes the rows sees that they were written.
     atomic_store_explicit(&journal->relayed_upto, relay->sent_upto, memory_order_release);

@@ -19,11 +19,19 @@ enum metric {
   ROWS,
   BYTES,
   PENDING_BYTES,
+  DEAD,
   OLDEST_UNSENT,
   COMMIT_MS,
 };
 
 struct outbox;
+
+// A row of the outbox that goes into the table `dead` when it is deleted.
+struct outbox_grave {
+  struct outbox_grave *prev, *next; // in vc_journal.found or .graves, by id
+  int64_t id;
+  const char *reason; // a constant
+};
 
 struct vc_journal {
   /* set before start, then read-only */
@@ -40,6 +48,9 @@ struct vc_journal {
   uint64_t retry_ns;   // no commit before
   uint64_t backoff_ms; // 0: the last commit went well
   int64_t deleted_upto;
+  struct outbox_grave *graves; // for the commit that deletes their rows
+  int has_dead;                // and health says so
+  uint64_t look_ns;            // looks at the dead again then
   struct vc_log_limit lost_limit;
   int was_full;         // and health says so
   size_t n_uncommitted; // at the end
@@ -53,6 +64,7 @@ struct vc_journal {
   pthread_mutex_t mutex;
   pthread_cond_t changed; // a commit, or the stop
   uint64_t n_commits;
+  struct outbox_grave *found; // by the relay, before it raised relayed_upto
   int is_stopping;
   uint64_t stop_ns; // the relay goes on until then
 };
@@ -68,13 +80,21 @@ int64_t outbox_highest_epoch(const struct outbox *outbox);
 // Another connection to a file that is open, for the relay.
 int outbox_open_reader(struct outbox **outbox, const char *path, struct vc_error *error);
 void outbox_close(struct outbox **outbox);
-// One transaction: appends the records, deletes rows up to `delete_upto`. Returns: 0, or -1: it was
-// rolled back.
+// One transaction: appends the records, buries rows, deletes those up to `delete_upto`. Returns: 0,
+// or -1: it was rolled back.
+struct outbox_batch {
+  const struct vc_record *records;
+  const struct outbox_grave *graves;
+  int64_t delete_upto; // 0: none
+};
 struct outbox_deleted {
   int64_t rows, bytes;
+  int64_t buried; // of the rows
 };
-int outbox_commit(struct outbox *outbox, const struct vc_record *first, int64_t delete_upto,
-                  int64_t now_ms, struct outbox_deleted *deleted, struct vc_error *error);
+int outbox_commit(struct outbox *outbox, const struct outbox_batch *batch, int64_t now_ms,
+                  struct outbox_deleted *deleted, struct vc_error *error);
+// Rows that lie in the table `dead`.
+int outbox_count_dead(struct outbox *outbox, int64_t *n, struct vc_error *error);
 int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_error *error);
 int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t now_ms,
                  struct vc_error *error);
@@ -88,6 +108,7 @@ int outbox_visit(struct outbox *outbox, const char *slug,
 struct outbox_row {
   int64_t id;
   int64_t added_ms, epoch;
+  enum vc_record_kind kind;
   char *value; // malloc'ed, with the key behind it
   size_t size;
   const char *key;

@@ -2,6 +2,7 @@
 #include <verbacast/wire/text.h>
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -13,6 +14,7 @@
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 1000
 #define LOG_INTERVAL_MS 10000
+#define LOOK_MS 1000    // between two looks whether somebody has cleared the dead
 #define ROW_OVERHEAD 64 // of a record in memory, and of a row in the file
 
 // SQLite keeps a database of these names in memory, or in a file that is gone with the process.
@@ -50,6 +52,8 @@ const struct vc_metric vc_journal_metrics[] = {
     [BYTES] = {"journal.bytes", VC_METRIC_GAUGE, "bytes", "Bytes of the rows in the outbox."},
     [PENDING_BYTES] = {"journal.backlog_bytes", VC_METRIC_GAUGE, "bytes",
                        "Records in memory that wait for the journal's disk."},
+    [DEAD] = {"journal.dead_total", VC_METRIC_COUNTER, "records",
+              "Records that no broker will ever take; they lie in the journal's table dead."},
     [OLDEST_UNSENT] = {"journal.oldest_unsent_s", VC_METRIC_GAUGE_MAX, "s",
                        "Age of the oldest row that is not in the database yet."},
     [COMMIT_MS] = {"journal.commit_ms", VC_METRIC_DISTRIBUTION, "ms",
@@ -139,12 +143,61 @@ static void count_size(struct vc_worker *worker)
   }
 }
 
+// --- rows that are dead
+
+static void free_graves(struct outbox_grave **graves)
+{
+  struct outbox_grave *grave, *next;
+  DL_FOREACH_SAFE(*graves, grave, next)
+  {
+    DL_DELETE(*graves, grave);
+    free(grave);
+  }
+}
+
+// What the relay has found of rows up to that one; a commit that fails leaves them to the next.
+static void take_graves(struct vc_journal *journal, int64_t upto)
+{
+  pthread_mutex_lock(&journal->mutex);
+  while (journal->found != NULL && journal->found->id <= upto) {
+    struct outbox_grave *grave = journal->found;
+    DL_DELETE(journal->found, grave);
+    DL_APPEND(journal->graves, grave);
+  }
+  pthread_mutex_unlock(&journal->mutex);
+}
+
+static void look_at_dead(struct vc_worker *worker)
+{
+  struct vc_journal *journal = journal_of(worker);
+  struct vc_error error;
+  int64_t n;
+  journal->look_ns = vc_worker_now_ns(worker) + LOOK_MS * VC_NS_PER_MS;
+  if (outbox_count_dead(journal->outbox, &n, &error) != 0) {
+    return; // looked at again
+  }
+  if (n > 0) {
+    char reason[96];
+    snprintf(reason, sizeof reason, "%lld records that no broker takes lie in its table dead",
+             (long long)n);
+    vc_health_set(journal->settings.health, "journal_dead", reason);
+  } else if (journal->has_dead) {
+    vc_health_clear(journal->settings.health, "journal_dead");
+  }
+  journal->has_dead = n > 0;
+}
+
 static void committed(struct vc_worker *worker, int64_t deleted_upto,
                       const struct outbox_deleted *deleted)
 {
   struct vc_journal *journal = journal_of(worker);
   vc_metric_add(vc_worker_slots(worker), COMMITTED, journal->n_pending);
   trace(journal);
+  free_graves(&journal->graves);
+  if (deleted->buried > 0) {
+    vc_metric_add(vc_worker_slots(worker), DEAD, (uint64_t)deleted->buried);
+    look_at_dead(worker);
+  }
   atomic_fetch_add_explicit(&journal->rows, (int64_t)journal->n_pending - deleted->rows,
                             memory_order_relaxed);
   atomic_fetch_add_explicit(&journal->bytes,
@@ -193,8 +246,10 @@ static int commit(struct vc_worker *worker)
   uint64_t begun = vc_clock_now_ns(clock);
   int was_ready = outbox_is_ready(journal->outbox);
   struct outbox_deleted deleted;
-  int status = outbox_commit(journal->outbox, journal->pending, delete_upto,
-                             vc_clock_unix_ms(clock), &deleted, &error);
+  take_graves(journal, delete_upto);
+  const struct outbox_batch batch = {
+      .records = journal->pending, .graves = journal->graves, .delete_upto = delete_upto};
+  int status = outbox_commit(journal->outbox, &batch, vc_clock_unix_ms(clock), &deleted, &error);
   uint64_t ended = vc_clock_now_ns(clock);
   vc_metric_record(vc_worker_slots(worker), COMMIT_MS,
                    (double)(ended - begun) / (double)VC_NS_PER_MS, ended);
@@ -202,6 +257,7 @@ static int commit(struct vc_worker *worker)
     committed(worker, upto, &deleted);
     if (!was_ready) {
       count_size(worker); // with what was there before
+      look_at_dead(worker);
       atomic_store_explicit(&journal->highest_epoch, outbox_highest_epoch(journal->outbox),
                             memory_order_relaxed);
     }
@@ -271,6 +327,7 @@ static void handle_erase(struct vc_worker *worker, struct vc_query *query)
     vc_log(VC_LOG_ERROR, VC_EVENT("journal.erase_failed"), VC_STR("why", error.text));
   }
   count_size(worker);
+  look_at_dead(worker);
   vc_query_answer(query, status == 0 ? 200 : 503, NULL);
 }
 
@@ -382,6 +439,9 @@ static void tick(struct vc_worker *worker)
   tell_whether_full(journal_of(worker));
   tell_rest_of_lost(worker);
   tell_sizes(worker);
+  if (journal_of(worker)->has_dead && vc_worker_now_ns(worker) >= journal_of(worker)->look_ns) {
+    look_at_dead(worker);
+  }
 }
 
 static int is_drained(struct vc_worker *worker)
@@ -397,6 +457,7 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
 {
   vc_worker_set_state(worker, *(struct vc_journal **)config);
   count_size(worker);
+  look_at_dead(worker);
   tell_sizes(worker);
   return 0;
 }
@@ -515,9 +576,16 @@ size_t vc_journal_stop(struct vc_journal *journal, uint32_t flush_ms)
     struct vc_error error;
     struct outbox_deleted deleted;
     int64_t upto = atomic_load_explicit(&journal->relayed_upto, memory_order_acquire);
-    if (upto > journal->deleted_upto &&
-        outbox_commit(journal->outbox, NULL, upto, 0, &deleted, &error) != 0) {
+    take_graves(journal, upto);
+    const struct outbox_batch batch = {.graves = journal->graves, .delete_upto = upto};
+    int status = upto > journal->deleted_upto
+                     ? outbox_commit(journal->outbox, &batch,
+                                     vc_clock_unix_ms(journal->settings.clock), &deleted, &error)
+                     : 0;
+    if (status != 0) {
       vc_log(VC_LOG_WARN, VC_EVENT("journal.delete_failed"), VC_STR("why", error.text));
+    } else if (upto > journal->deleted_upto) {
+      vc_metric_add(journal->relay_slots, DEAD, (uint64_t)deleted.buried);
     }
   }
   return journal->n_uncommitted;
@@ -527,6 +595,8 @@ void vc_journal_destroy(struct vc_journal **journal)
 {
   if (*journal != NULL) {
     vc_stage_destroy(&(*journal)->stage);
+    free_graves(&(*journal)->graves);
+    free_graves(&(*journal)->found);
     outbox_close(&(*journal)->outbox);
     pthread_mutex_destroy(&(*journal)->mutex);
     pthread_cond_destroy(&(*journal)->changed);

@@ -60,7 +60,8 @@ static int keep(void *context, struct vc_journal_row *rows, size_t n_rows, struc
   while (rig->is_hanging) {
     pthread_cond_wait(&rig->changed, &rig->mutex);
   }
-  int is_refusing = rig->is_refusing;
+  int is_refusing = rig->is_refusing && rig->n_takes == 0;
+  rig->n_takes -= rig->n_takes > 0;
   size_t n_bytes = (rig->n_kept + n_rows + 1) * sizeof(char *);
   char **kept = is_refusing ? NULL : realloc(rig->kept, n_bytes);
   rig->n_refused += is_refusing != 0;
@@ -68,6 +69,12 @@ static int keep(void *context, struct vc_journal_row *rows, size_t n_rows, struc
     rig->kept = kept;
     for (size_t i = 0; i < n_rows; i++) {
       rig->n_unnamed += !is_named(&rows[i]);
+      rig->last_kind = rows[i].kind;
+      if (rig->hopeless != NULL &&
+          memmem(rows[i].value, rows[i].size, rig->hopeless, strlen(rig->hopeless)) != NULL) {
+        rows[i].hopeless = "it is too large";
+        continue;
+      }
       kept[rig->n_kept++] = strndup(rows[i].value, rows[i].size);
     }
     rig->n_batches++;
@@ -143,6 +150,13 @@ void rig_refuse(struct rig *rig)
 void rig_accept(struct rig *rig)
 {
   set_sink(rig, 0, 0);
+}
+
+void rig_take(struct rig *rig, int n_batches)
+{
+  pthread_mutex_lock(&rig->mutex);
+  rig->n_takes = n_batches;
+  pthread_mutex_unlock(&rig->mutex);
 }
 
 void rig_pause(void)

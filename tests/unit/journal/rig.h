@@ -28,10 +28,13 @@ struct rig {
   pthread_mutex_t mutex;
   pthread_cond_t changed;
   char **kept; // what the sink was given, in order
+  enum vc_record_kind last_kind;
+  const char *hopeless; // rows that hold this text are; NULL: none
   size_t n_kept, n_batches;
   size_t n_refused;
   size_t n_unnamed; // rows that did not say whose they are
   int is_refusing;  // the sink takes nothing
+  int n_takes;      // but so many batches all the same
   int is_hanging;   // the sink does not return
 };
 
@@ -47,6 +50,7 @@ size_t rig_stop(struct rig *rig, uint32_t flush_ms);
 void rig_hang(struct rig *rig); // until it is to refuse or to accept
 void rig_refuse(struct rig *rig);
 void rig_accept(struct rig *rig);
+void rig_take(struct rig *rig, int n_batches); // more, while it refuses
 
 // Puts, and waits while the lane is full. A final's text says where it stands.
 void rig_put(struct rig *rig, enum vc_record_kind kind, const char *slug, int64_t epoch,

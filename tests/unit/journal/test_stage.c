@@ -1,6 +1,7 @@
 // Records go in, are committed in groups, and leave through the relay once and in order.
 #include "rig.h"
 
+#include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -268,6 +269,76 @@ static void test_erase_what_is_pending(void **state)
   assert_int_equal(rig_n_finals(&rig, "other", E1, 1), 1);
 }
 
+// --- rows that are dead
+
+static int64_t read_file(const char *sql)
+{
+  sqlite3 *database;
+  sqlite3_stmt *statement;
+  assert_int_equal(sqlite3_open(rig.path, &database), SQLITE_OK);
+  sqlite3_busy_timeout(database, RIG_PATIENCE_MS);
+  assert_int_equal(sqlite3_prepare_v2(database, sql, -1, &statement, NULL), SQLITE_OK);
+  int64_t number = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0) : -1;
+  sqlite3_finalize(statement);
+  sqlite3_close(database);
+  return number;
+}
+
+// They let those behind them pass, and lie where somebody may look at them.
+static void test_dead_rows_are_not_in_the_way(void **state)
+{
+  rig.hopeless = "what-gone-said";
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_final(&rig, "gone", E1, 1);
+  rig_final(&rig, "demo", E1, 1);
+  rig_begin(&rig, "gone", E1 + 1);
+  rig_final(&rig, "gone", E1 + 1, 2);
+  rig_wait_metric(&rig, "journal.rows", 4);
+  rig_accept(&rig);
+  rig_wait_kept(&rig, 2);
+  rig_wait_metric(&rig, "journal.dead_total", 2);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  assert_int_equal(rig_metric(&rig, "journal.relayed_total"), 2);
+  assert_int_equal(rig_n_finals(&rig, "demo", E1, 1), 1);
+  rig_wait_degraded(&rig, "journal_dead", 1);
+  assert_int_equal(read_file("SELECT count(*) FROM dead WHERE reason = 'it is too large' AND key ="
+                             " 'gone' AND epoch >= 1790000000000 AND kind = 0 AND at > 1.7e9 AND"
+                             " CAST(value AS TEXT) LIKE '%what-gone-said%'"),
+                   2);
+}
+
+// It is said by the next life too, until somebody has cleared the table.
+static void test_dead_rows_are_told_until_they_are_gone(void **state)
+{
+  char reason[128];
+  rig.hopeless = "what-gone-said";
+  rig_start(&rig);
+  rig_final(&rig, "gone", E1, 1);
+  rig_wait_metric(&rig, "journal.dead_total", 1);
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  rig_start(&rig);
+  assert_true(rig_is_degraded(&rig, "journal_dead", reason));
+  assert_string_equal(reason, "1 records that no broker takes lie in its table dead");
+  assert_int_equal(read_file("DELETE FROM dead RETURNING id"), 1);
+  rig_wait_degraded(&rig, "journal_dead", 0);
+}
+
+static void test_dead_rows_are_erased(void **state)
+{
+  rig.hopeless = "what-gone-said";
+  rig_start(&rig);
+  rig_final(&rig, "gone", E1, 1);
+  rig_final(&rig, "gone", E1 + 1, 1);
+  rig_wait_metric(&rig, "journal.dead_total", 2);
+  assert_int_equal(rig_erase(&rig, "gone", E1), 200);
+  assert_int_equal(read_file("SELECT count(*) FROM dead"), 1);
+  assert_true(rig_is_degraded(&rig, "journal_dead", NULL));
+  assert_int_equal(rig_erase(&rig, "gone", E1 + 1), 200);
+  assert_false(rig_is_degraded(&rig, "journal_dead", NULL));
+  assert_false(folder_holds(&rig.folder, "what-gone-said"));
+}
+
 // --- what is on its way
 
 // "1.2 1.3": epoch (less E1) and number of each record of the answer.
@@ -414,6 +485,9 @@ int main(void)
       WITH_RIG(test_full),
       WITH_RIG(test_erase),
       WITH_RIG(test_erase_what_is_pending),
+      WITH_RIG(test_dead_rows_are_not_in_the_way),
+      WITH_RIG(test_dead_rows_are_told_until_they_are_gone),
+      WITH_RIG(test_dead_rows_are_erased),
       WITH_RIG(test_what_is_on_its_way_is_told),
       WITH_RIG(test_what_is_not_committed_is_told_too),
       WITH_RIG(test_much_on_its_way_is_cut),

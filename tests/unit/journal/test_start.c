@@ -128,30 +128,97 @@ static void test_a_broken_page_is_found(void **state)
   rig_wait_kept(&rig, 1);
 }
 
-// What a program before this one left is brought on, with all that it holds.
-static void test_an_older_version_is_brought_on(void **state)
+static void run_sql(const char *sql)
 {
   sqlite3 *database;
-  rig_refuse(&rig);
-  rig_start(&rig);
-  rig_final(&rig, "demo", E1, 1);
-  rig_wait_metric(&rig, "journal.committed_total", 1);
-  assert_int_equal(rig_stop(&rig, 0), 0);
+  char *why = NULL;
   assert_int_equal(sqlite3_open(rig.path, &database), SQLITE_OK);
-  assert_int_equal(
-      sqlite3_exec(database,
-                   "DROP INDEX outbox_by_key; DROP TABLE numbering; PRAGMA user_version = 1", NULL,
-                   NULL, NULL),
-      SQLITE_OK);
+  if (sqlite3_exec(database, sql, NULL, NULL, &why) != SQLITE_OK) {
+    fail_msg("%s: %s", sql, why);
+  }
   sqlite3_close(database);
-  rig_accept(&rig);
+}
+
+static void add_old(const char *key, int64_t epoch, char *value)
+{
+  char sql[4096];
+  sqlite3_snprintf(sizeof sql, sql,
+                   "INSERT INTO outbox (v, key, epoch, added_ms, value)"
+                   " VALUES (1, %Q, %lld, 1790000000000, CAST(%Q AS BLOB))",
+                   key, (long long)epoch, value);
+  run_sql(sql);
+  free(value);
+}
+
+// A file as the programs of the first and of the third version made it.
+static const char first_version[] =
+    "PRAGMA journal_mode = WAL;"
+    "CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, v INTEGER NOT NULL,"
+    " key TEXT NOT NULL, epoch INTEGER NOT NULL, added_ms INTEGER NOT NULL, value BLOB NOT NULL);"
+    "CREATE TABLE open_sessions (key TEXT NOT NULL, epoch INTEGER NOT NULL, value BLOB NOT NULL,"
+    " PRIMARY KEY (key, epoch)) WITHOUT ROWID;"
+    "PRAGMA user_version = 1";
+static const char third_version[] =
+    "CREATE INDEX outbox_by_key ON outbox (key);"
+    "CREATE TABLE numbering (id INTEGER PRIMARY KEY CHECK (id = 1), highest_epoch INTEGER NOT"
+    " NULL);"
+    "INSERT INTO numbering VALUES (1, 1790000000009);"
+    "PRAGMA user_version = 3";
+
+// What a program before this one left is brought on, with all that it holds.
+static void test_the_first_version_is_brought_on(void **state)
+{
+  run_sql(first_version);
+  add_old("demo", E1, record_final("demo", E1, 1, "1-0-1", "what-demo-said-1790000000000-1."));
   rig_start(&rig);
   assert_int_equal(vc_journal_highest_epoch(rig.journal), E1);
   rig_wait_kept(&rig, 1);
-  assert_int_equal(rig_stop(&rig, 2000), 0);
-  assert_int_equal(sqlite3_open(rig.path, &database), SQLITE_OK);
-  assert_int_equal(sqlite3_exec(database, "DROP INDEX outbox_by_key", NULL, NULL, NULL), SQLITE_OK);
-  sqlite3_close(database);
+  assert_int_equal(rig.last_kind, VC_RECORD_FINAL);
+}
+
+static void expect_next(size_t n, enum vc_record_kind kind)
+{
+  rig_wait_kept(&rig, n);
+  assert_int_equal(rig.last_kind, kind);
+}
+
+// Each row once and of its kind; one that cannot be read is where finals are.
+static void test_the_third_version_is_brought_on(void **state)
+{
+  static const struct {
+    const char *value;
+    enum vc_record_kind kind;
+  } rows[] = {
+      {"{\"type\":\"session_started\",\"session\":\"demo\",\"epoch\":1790000000000}",
+       VC_RECORD_SESSION_STARTED},
+      {"{\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":1790000000000}", VC_RECORD_FINAL},
+      {"{\"type\":\"session_ended\",\"session\":\"demo\",\"epoch\":1790000000000}",
+       VC_RECORD_SESSION_ENDED},
+      {"{\"type\":\"session_ended\",\"session\":\"demo\",\"epoch\":1790000000000", VC_RECORD_FINAL},
+      {"{\"type\":\"session_erased\",\"session\":\"demo\",\"epoch\":1790000000000}",
+       VC_RECORD_SESSION_ERASED},
+      {"{\"type\":[1],\"session\":\"demo\",\"epoch\":1790000000000}", VC_RECORD_FINAL},
+      {"\xff\"session\":\"demo\",\"epoch\":1790000000000", VC_RECORD_FINAL},
+  };
+  enum { N = sizeof rows / sizeof *rows };
+  run_sql(first_version);
+  run_sql(third_version);
+  for (size_t i = 0; i < N; i++) {
+    add_old("demo", E1, strdup(rows[i].value));
+  }
+  rig.sink_most = 1;
+  rig_refuse(&rig);
+  rig_start(&rig);
+  assert_int_equal(vc_journal_highest_epoch(rig.journal), E1 + 9);
+  for (size_t i = 0; i < N; i++) {
+    rig_take(&rig, 1);
+    expect_next(i + 1, rows[i].kind);
+    assert_string_equal(rig.kept[i], rows[i].value);
+  }
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  rig_start(&rig); // and not again
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  assert_int_equal(rig.n_kept, N);
 }
 
 // Rows leave; the highest number that there was is known all the same.
@@ -175,12 +242,9 @@ static void test_the_highest_epoch_is_remembered(void **state)
 static void test_newer_version_is_refused(void **state)
 {
   struct vc_error error;
-  sqlite3 *database;
   rig_start(&rig);
   rig_stop(&rig, 2000);
-  assert_int_equal(sqlite3_open(rig.path, &database), SQLITE_OK);
-  assert_int_equal(sqlite3_exec(database, "PRAGMA user_version = 99", NULL, NULL, NULL), SQLITE_OK);
-  sqlite3_close(database);
+  run_sql("PRAGMA user_version = 99");
   assert_int_equal(create_second(&error), -1);
   assert_non_null(strstr(error.text, "version 99"));
   assert_int_equal(n_moved_aside(), 0);
@@ -243,7 +307,8 @@ int main(void)
       WITH_RIG(test_where_it_cannot_be),
       WITH_RIG(test_rubbish_is_moved_aside),
       WITH_RIG(test_a_broken_page_is_found),
-      WITH_RIG(test_an_older_version_is_brought_on),
+      WITH_RIG(test_the_first_version_is_brought_on),
+      WITH_RIG(test_the_third_version_is_brought_on),
       WITH_RIG(test_the_highest_epoch_is_remembered),
       WITH_RIG(test_newer_version_is_refused),
       WITH_RIG(test_open_sessions_are_ended),
