@@ -207,9 +207,7 @@ class Viewer:
                                           ping_interval=None, max_size=None, close_timeout=5) as connection:
                 self.socket = connection
                 async for text in connection:
-                    with self.changed:
-                        self.messages.append(json.loads(text))
-                        self.changed.notify_all()
+                    self.take(text)
             self.close_code = connection.close_code
         except websockets.exceptions.ConnectionClosed as closed:
             self.close_code = closed.rcvd.code if closed.rcvd else 1006
@@ -220,6 +218,11 @@ class Viewer:
         with self.changed:
             if self.close_code is None and self.refusal is None:
                 self.close_code = 1006
+            self.changed.notify_all()
+
+    def take(self, text):
+        with self.changed:
+            self.messages.append(json.loads(text))
             self.changed.notify_all()
 
     def is_over(self):

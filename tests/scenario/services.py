@@ -27,7 +27,7 @@ POSTGRES_SETTINGS = {"max_connections": 40, "log_min_messages": "warning"}
 
 def jars():
     """Kafka's jars, which the suite has fetched once."""
-    folder = os.environ.get("VC_KAFKA_LIB", "")
+    folder = os.environ.get("VC_KAFKA_LIB", os.path.join(harness.ROOT, "build-tests", "kafka-jars"))
     if not folder or not kafka_cluster.has_jars(folder):
         raise harness.Skip("Kafka's jars of Maven Central are not here (VC_KAFKA_LIB)")
     return folder
@@ -36,22 +36,21 @@ def jars():
 class RealKafka:
     """A cluster of its own in a folder that goes with it.
 
-    With `proxied` there is a listener besides whose address, `brokers("PROXIED")`, is a Proxy's: what
-    goes through it can be cut off while `brokers()` still reaches the cluster.
+    For each name in `proxied` there is a listener besides, whose address `brokers(NAME)` is that of a
+    Proxy, `proxies[NAME]`: who uses it can be cut off while `brokers()` still reaches the cluster.
     """
 
-    def __init__(self, nodes=1, proxied=False, listeners=None, properties=None):
+    def __init__(self, nodes=1, proxied=(), listeners=None, properties=None):
         library = jars()
         self.folder = tempfile.mkdtemp(prefix="vc-kafka-")
         self.cluster = kafka_cluster.Cluster(os.path.join(self.folder, "kafka"))
-        self.proxies = [Proxy() for _ in range(nodes)] if proxied else []
+        assert nodes == 1 or not proxied, "all nodes would be told at one address"
+        self.proxies = {name: Proxy() for name in proxied}
         listeners = dict(listeners or {})
-        if proxied:
-            assert nodes == 1, "one address is told for the proxied listener"
-            listeners["PROXIED"] = ("PLAINTEXT", self.proxies[0].port)
+        listeners.update({name: ("PLAINTEXT", proxy.port) for name, proxy in self.proxies.items()})
         self.cluster.init(library, nodes, listeners=listeners, properties=properties)
-        for proxy, ports in zip(self.proxies, self.cluster.about["ports"]):
-            proxy.target = ports["PROXIED"]
+        for name, proxy in self.proxies.items():
+            proxy.target = self.cluster.about["ports"][0][name]
 
     def start(self, *nodes):
         self.cluster.start(nodes or None)
@@ -69,8 +68,8 @@ class RealKafka:
         self.cluster.signal(signal.SIGCONT, nodes or None)
 
     def brokers(self, listener="PLAINTEXT"):
-        if listener == "PROXIED":
-            return ",".join(f"127.0.0.1:{proxy.port}" for proxy in self.proxies)
+        if listener in self.proxies:
+            return f"127.0.0.1:{self.proxies[listener].port}"
         return self.cluster.brokers(listener)
 
     def create_topics(self, topic="transcripts", partitions=kafka_cluster.PARTITIONS):
@@ -100,7 +99,7 @@ class RealKafka:
             print(f"--- Kafka's log, its end:\n{self.log()[-3000:]}", file=sys.stderr)
         self.thaw()
         self.kill()
-        for proxy in self.proxies:
+        for proxy in self.proxies.values():
             proxy.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -12,7 +12,7 @@ from services import kafka_cluster
 
 
 def test_kafka_keeps_what_it_acknowledged():
-    with services.RealKafka(proxied=True) as kafka:
+    with services.RealKafka(proxied=["PROXIED"]) as kafka:
         kafka.create_topics("room")
         kafka.write("room.dead", "one", "before")
         kafka.kill()
@@ -22,11 +22,11 @@ def test_kafka_keeps_what_it_acknowledged():
         assert [record.value for record in records] == ["before", "behind"] and records[0].key == "one", records
         through = ["kcat", "-L", "-b", kafka.brokers("PROXIED"), "-m", "2"]
         assert subprocess.run(through, stdout=subprocess.DEVNULL).returncode == 0
-        kafka.proxies[0].cut()
+        kafka.proxies["PROXIED"].cut()
         assert subprocess.run(through, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0
-        kafka.proxies[0].hole()
+        kafka.proxies["PROXIED"].hole()
         assert subprocess.run(through, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0
-        kafka.proxies[0].heal()
+        kafka.proxies["PROXIED"].heal()
         assert subprocess.run(through, stdout=subprocess.DEVNULL).returncode == 0
 
 
