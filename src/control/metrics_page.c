@@ -213,6 +213,22 @@ static void print_degraded(struct vc_control *control, FILE *out)
   }
 }
 
+static void print_state(struct vc_control *control, FILE *out)
+{
+  char name[STUCK_NAME_MAX];
+  const char *stuck = find_stuck(control, name);
+  fputs("# HELP verbacast_stuck 1 for a thread that has been silent for more than 5 s.\n"
+        "# TYPE verbacast_stuck gauge\n",
+        out);
+  if (stuck != NULL) {
+    fprintf(out, "verbacast_stuck{worker=\"%s\"} 1\n", stuck);
+  }
+  fprintf(out,
+          "# HELP verbacast_draining 1 since the drain began.\n# TYPE verbacast_draining gauge\n"
+          "verbacast_draining %d\n",
+          atomic_load_explicit(&control->is_draining, memory_order_relaxed));
+}
+
 static void prometheus_page(struct call *call)
 {
   struct vc_control *control = call->control;
@@ -225,6 +241,7 @@ static void prometheus_page(struct call *call)
   }
   vc_metrics_print_prometheus(control->settings.metrics, out);
   print_degraded(control, out);
+  print_state(control, out);
   if (control->settings.options->metrics_per_session) {
     print_sessions(control, out);
   }

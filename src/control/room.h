@@ -95,6 +95,9 @@ json_t *degraded_list(struct vc_control *control);
 void respond_json(struct call *call, int status, json_t *value); // takes the reference
 
 // --- routes.c
+#define STUCK_NAME_MAX 64
+// Returns: a thread that has been silent for more than 5 s, NULL: none.
+const char *find_stuck(const struct vc_control *control, char name[STUCK_NAME_MAX]);
 void route(struct vc_control *control, struct vc_request *request, enum door door);
 int route_socket(struct vc_control *control, struct vc_request *request, char slug[],
                  struct vc_position *since);

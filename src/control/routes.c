@@ -36,31 +36,29 @@ static const struct route routes[] = {
 
 #define SILENT_MS 5000
 
-static void say_stuck(struct call *call, const char *name)
+const char *find_stuck(const struct vc_control *control, char name[STUCK_NAME_MAX])
 {
-  char why[128];
-  snprintf(why, sizeof why, "worker %s has been silent for more than 5 s", name);
-  vc_respond_error(call->request, 503, why);
-}
-
-static void healthz_page(struct call *call)
-{
-  const struct vc_control_settings *settings = &call->control->settings;
+  const struct vc_control_settings *settings = &control->settings;
   const struct vc_stage *const stages[] = {settings->ingest,    settings->decode,
                                            settings->stt,       settings->ledger,
                                            settings->broadcast, settings->journal};
   for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
     int stuck = stages[i] != NULL ? vc_stage_stuck_worker(stages[i], SILENT_MS) : -1;
     if (stuck >= 0) {
-      char name[64];
-      snprintf(name, sizeof name, "%s-%d", vc_stage_name(stages[i]), stuck);
-      say_stuck(call, name);
-      return;
+      snprintf(name, STUCK_NAME_MAX, "%s-%d", vc_stage_name(stages[i]), stuck);
+      return name;
     }
   }
-  const char *stuck = settings->stuck(settings->context, SILENT_MS);
+  return settings->stuck(settings->context, SILENT_MS);
+}
+
+static void healthz_page(struct call *call)
+{
+  char name[STUCK_NAME_MAX], why[128];
+  const char *stuck = find_stuck(call->control, name);
   if (stuck != NULL) {
-    say_stuck(call, stuck);
+    snprintf(why, sizeof why, "worker %s has been silent for more than 5 s", stuck);
+    vc_respond_error(call->request, 503, why);
     return;
   }
   static const char ok[] = "{\"status\":\"ok\"}\n";

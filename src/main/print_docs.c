@@ -62,7 +62,8 @@ static void print_metrics(const struct sets *sets)
       "begin with `verbacast_` and have `_` for `.`. Distributions slide over 60 s; "
       "`count_total`, and Prometheus' `_sum` and "
       "`_count`, are since start. Besides: `verbacast_info{node,version}`, "
-      "`verbacast_degraded{what}` and, with METRICS_PER_SESSION, "
+      "`verbacast_degraded{what}`, `verbacast_stuck{worker}`, `verbacast_draining` and, with "
+      "METRICS_PER_SESSION, "
       "`verbacast_session_clients{session}` and `verbacast_session_broadcast_lag_ms{session}`. "
       "The JSON's form is [schemas/metrics.v1.json](schemas/metrics.v1.json).\n\n");
   vc_metrics_print_markdown(node_metric_tables, n_node_metric_tables, stdout);
