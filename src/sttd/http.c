@@ -405,6 +405,10 @@ static void serve_prometheus(struct connection *connection)
     return;
   }
   vc_metrics_print_prometheus(connection->room->settings.metrics, out);
+  fprintf(out,
+          "# HELP verbacast_degraded 1 for each thing that is degraded.\n"
+          "# TYPE verbacast_degraded gauge\n%s",
+          connection->room->engine->is_fallback ? "verbacast_degraded{what=\"engine\"} 1\n" : "");
   fclose(out);
   const struct answer answer = {.status = 200,
                                 .type = "text/plain; version=0.0.4; charset=utf-8",

@@ -848,6 +848,9 @@ static void test_a_fallback_engine_is_told_as_the_node_tells(void **state)
   assert_int_equal(json_array_size(none), 0);
   json_decref(none);
   rig.engine->is_fallback = 1;
+  struct reply text = client_request(&rig.address, "GET /metrics?format=prometheus", "", "");
+  assert_non_null(strstr(text.body, "\nverbacast_degraded{what=\"engine\"} 1\n"));
+  expect_status(text, 200);
   json_t *ready = degraded_of(client_request(&rig.address, "GET /readyz", "", ""), NULL);
   json_t *figures = degraded_of(client_request(&rig.address, "GET /metrics", "", ""), "node");
   assert_true(json_equal(ready, figures));
