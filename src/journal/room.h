@@ -18,6 +18,7 @@ enum metric {
   RELAY_ERRORS,
   ROWS,
   BYTES,
+  BYTES_MAX,
   PENDING_BYTES,
   DEAD,
   OLDEST_UNSENT,

@@ -50,6 +50,8 @@ const struct vc_metric vc_journal_metrics[] = {
                       "Batches that the database did not take and that are tried again."},
     [ROWS] = {"journal.rows", VC_METRIC_GAUGE, "rows", "Rows in the outbox."},
     [BYTES] = {"journal.bytes", VC_METRIC_GAUGE, "bytes", "Bytes of the rows in the outbox."},
+    [BYTES_MAX] = {"journal.max_bytes", VC_METRIC_GAUGE, "bytes",
+                   "JOURNAL_MAX_BYTES: at so many bytes of rows new publishers are refused."},
     [PENDING_BYTES] = {"journal.backlog_bytes", VC_METRIC_GAUGE, "bytes",
                        "Records in memory that wait for the journal's disk."},
     [DEAD] = {"journal.dead_total", VC_METRIC_COUNTER, "records",
@@ -459,6 +461,8 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
   count_size(worker);
   look_at_dead(worker);
   tell_sizes(worker);
+  vc_metric_set(vc_worker_slots(worker), BYTES_MAX,
+                journal_of(worker)->settings.options->journal_max_bytes);
   return 0;
 }
 
