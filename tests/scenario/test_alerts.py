@@ -1,0 +1,305 @@
+"""deploy/alerts.yml with the real Prometheus: every alarm is rung by what it is there for, and falls silent after. (release only)"""
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+import harness
+from rtmp_peer import RtmpPeer
+from scripted_stt import ScriptedStt
+from test_slow_viewer import Deaf
+
+RULES = os.path.join(harness.ROOT, "deploy", "alerts.yml")
+HUGE = " and so on" * 40000  # of 400 kB: below what one message of an STT may have
+SEEN = set()
+
+
+def shortened(rules):
+    """The same rules with less patience: a window of 5 minutes is 10 s, and nothing has to last."""
+    rules = re.sub(r"\bfor: \w+", "for: 0s", rules)
+    rules = re.sub(r"\[5m\]", "[10s]", rules)
+    return rules.replace("oldest_unsent_s > 300", "oldest_unsent_s > 2")
+
+
+class Prometheus:
+    """Scrapes what it is told to, four times a second."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="vc-prometheus-")
+        self.targets = {}
+        self.write("targets.json", "[]")
+        with open(RULES, encoding="utf-8") as file:
+            self.write("alerts.yml", shortened(file.read()))
+        subprocess.run(["promtool", "check", "rules", self.path("alerts.yml")], stdout=subprocess.DEVNULL, check=True)
+        self.write("prometheus.yml", json.dumps({
+            "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "250ms"},
+            "rule_files": ["alerts.yml"],
+            "scrape_configs": [{"job_name": "files", "scrape_timeout": "250ms",
+                                "file_sd_configs": [{"files": ["targets.json"], "refresh_interval": "1s"}]}]}))
+        self.port = harness.free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        with open(self.path("log"), "wb") as log:
+            self.process = subprocess.Popen(
+                ["prometheus", f"--config.file={self.path('prometheus.yml')}", f"--storage.tsdb.path={self.path('data')}",
+                 f"--web.listen-address=127.0.0.1:{self.port}"], cwd=self.folder, stdout=log, stderr=log)
+        harness.wait_until(self.is_ready, "Prometheus is ready")
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, name, text):
+        """As a whole: it is read at any time."""
+        with open(self.path(name + ".new"), "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(self.path(name + ".new"), self.path(name))
+
+    def is_ready(self):
+        assert self.process.poll() is None, open(self.path("log"), encoding="utf-8").read()[-3000:]
+        try:
+            return harness.http(f"{self.url}/-/ready")[0] == 200
+        except OSError:
+            return False
+
+    def watch(self, job, address):
+        self.targets[address] = job
+        self.write("targets.json", json.dumps([{"targets": [target], "labels": {"job": its}}
+                                               for target, its in self.targets.items()]))
+        harness.wait_until(lambda: self.is_scraped(address), f"{address} is scraped")
+
+    def is_scraped(self, address):
+        with urllib.request.urlopen(f"{self.url}/api/v1/targets", timeout=20) as answer:
+            active = json.load(answer)["data"]["activeTargets"]
+        return any(target["labels"]["instance"] == address and target["health"] == "up" for target in active)
+
+    def firing(self, address):
+        with urllib.request.urlopen(f"{self.url}/api/v1/alerts", timeout=20) as answer:
+            alerts = json.load(answer)["data"]["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts
+                if alert["state"] == "firing" and alert["labels"].get("instance") == address}
+
+    def wait_firing(self, address, *names):
+        harness.wait_until(lambda: set(names) <= self.firing(address), f"{names} ring; now {self.firing(address)}")
+        SEEN.update(names)
+
+    def wait_silent(self, address, *names):
+        harness.wait_until(lambda: not set(names) & self.firing(address), f"{names} fall silent")
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(harness.PATIENCE_S)
+        shutil.rmtree(self.folder)
+
+
+@contextlib.contextmanager
+def watched_node(stt_url, **options):
+    with harness.node(stt_url, **options) as node:
+        prometheus.watch("verbacast", node.addresses["admin"])
+        yield node, node.addresses["admin"]
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Another program has the file: nobody writes to it."""
+    with contextlib.closing(sqlite3.connect(path, timeout=harness.PATIENCE_S, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+        connection.execute("ROLLBACK")
+
+
+def gauges(node):
+    return harness.http_json(node.url("admin", "/metrics"))["gauges"]
+
+
+class Frozen:
+    """One thread of a process of ours stands still, as one that waits for a disk that hangs."""
+
+    SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
+
+    def __init__(self, pid, name):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+        self.libc.ptrace.restype = ctypes.c_long
+        self.thread = next(int(task) for task in os.listdir(f"/proc/{pid}/task") if self.name_of(pid, task) == name)
+
+    @staticmethod
+    def name_of(pid, task):
+        with open(f"/proc/{pid}/task/{task}/comm", encoding="utf-8") as file:
+            return file.read().strip()
+
+    def ask(self, request):
+        assert self.libc.ptrace(request, self.thread, None, None) == 0, os.strerror(ctypes.get_errno())
+
+    def __enter__(self):
+        self.ask(self.SEIZE)
+        self.ask(self.INTERRUPT)
+        os.waitpid(self.thread, 0x40000000)  # __WALL
+        return self
+
+    def __exit__(self, *_):
+        self.ask(self.DETACH)
+
+
+def test_a_node_that_dies_and_comes_back():
+    with ScriptedStt() as stt, tempfile.TemporaryDirectory() as folder:
+        node = harness.node(stt.url, folder=folder)
+        address = node.addresses["admin"]
+        prometheus.watch("verbacast", address)
+        node.kill()
+        prometheus.wait_firing(address, "VerbacastDown")
+        with harness.node(stt.url, folder=folder, ADMIN_LISTEN=address):
+            prometheus.wait_silent(address, "VerbacastDown")
+
+
+def test_a_drain():
+    with ScriptedStt() as stt, tempfile.TemporaryDirectory() as folder:
+        node = harness.node(stt.url, folder=folder, DRAIN_DELAY_MS=600000)
+        address = node.addresses["admin"]
+        prometheus.watch("verbacast", address)
+        node.process.terminate()
+        prometheus.wait_firing(address, "VerbacastDrainDoesNotEnd")
+        node.process.terminate()  # a second signal ends it at once
+        assert node.wait() == 1, node.log()
+        prometheus.wait_silent(address, "VerbacastDrainDoesNotEnd")
+
+
+def test_an_stt_that_refuses():
+    with ScriptedStt() as stt, watched_node(stt.url, STT_BUFFER_MS=1000) as (node, address):
+        stt.refuse_with = 503
+        with harness.publisher(node, "room") as publisher:
+            prometheus.wait_firing(address, "VerbacastSttDegraded", "VerbacastAudioDropped")
+            stt.refuse_with = None
+            prometheus.wait_silent(address, "VerbacastSttDegraded", "VerbacastAudioDropped")
+            publisher.stop()
+
+
+def test_an_stt_without_its_engine():
+    with harness.stt(STT_ENGINE="pocketsphinx") as stt:
+        prometheus.watch("verbacast-stt", stt.addresses["stt"])
+        prometheus.wait_firing(stt.addresses["stt"], "VerbacastEngineDegraded")
+
+
+def test_publishers_that_are_refused():
+    with ScriptedStt() as stt, watched_node(stt.url, MAX_PUBLISHERS=1) as (node, address):
+        with harness.publisher(node, "room") as publisher, harness.viewer(node, "room") as viewer:
+            viewer.wait_finals(1)
+            with harness.publisher(node, "other") as other:
+                assert other.wait() != 0
+            for _ in range(11):
+                with RtmpPeer(node) as peer:
+                    peer.handshake()
+                    peer.command("connect", 1, {"app": "elsewhere", "tcUrl": peer.url})
+                    peer.wait_for(b"NetConnection.Connect.Rejected")
+            prometheus.wait_firing(address, "VerbacastPublishersHaveNoRoom", "VerbacastPublishersTurnedAway")
+            prometheus.wait_silent(address, "VerbacastPublishersHaveNoRoom", "VerbacastPublishersTurnedAway")
+            publisher.stop()
+
+
+def test_viewers_that_take_nothing():
+    with ScriptedStt(0.2) as stt, contextlib.ExitStack() as stack:
+        options = {"SLOW_VIEWER_TIMEOUT_MS": 300}
+        node, address = stack.enter_context(watched_node(stt.url, **options))
+        stt.padding = " and so on" * 400
+        for _ in range(7):
+            stack.enter_context(Deaf(node, "room"))
+        with harness.publisher(node, "room") as publisher:
+            prometheus.wait_firing(address, "VerbacastSlowViewers")
+            publisher.stop()
+        prometheus.wait_silent(address, "VerbacastSlowViewers")
+
+
+def test_viewers_that_do_not_answer():
+    with ScriptedStt() as stt, contextlib.ExitStack() as stack:
+        node, address = stack.enter_context(watched_node(stt.url, PING_INTERVAL_MS=100))
+        for _ in range(7):
+            stack.enter_context(Deaf(node, "room"))
+        prometheus.wait_firing(address, "VerbacastHeartbeatsMissed")
+        prometheus.wait_silent(address, "VerbacastHeartbeatsMissed")
+
+
+def test_a_viewer_that_comes_too_late_for_the_history():
+    options = {"MAX_BROADCAST_QUEUE_SIZE": 16, "HISTORY_FINALS": 4}
+    with ScriptedStt(0.2) as stt, watched_node(stt.url, **options) as (node, address), \
+            harness.viewer(node, "room") as viewer, Deaf(node, "room") as deaf:
+        stt.padding = " and so on" * 400
+        with harness.publisher(node, "room") as publisher:
+            viewer.wait_finals(60)
+            deaf.read_until(lambda message: message["type"] == "gap")
+            prometheus.wait_firing(address, "VerbacastFinalsMissedByViewers")
+            publisher.stop()
+        prometheus.wait_silent(address, "VerbacastFinalsMissedByViewers")
+
+
+def test_a_database_that_others_have_locked():
+    with ScriptedStt(0.2) as stt, watched_node(stt.url, JOURNAL_MAX_BYTES=65536) as (node, address):
+        stt.padding = " and so on" * 400
+        rings = ("VerbacastDatabaseDegraded", "VerbacastJournalUnsentOld", "VerbacastJournalNearlyFull",
+                 "VerbacastJournalDegraded")
+        with locked(os.path.join(node.folder, "store.db")), harness.publisher(node, "room") as publisher:
+            prometheus.wait_firing(address, *rings)
+            with harness.publisher(node, "other") as other:
+                assert other.wait() != 0  # the journal is full
+            publisher.stop()
+            prometheus.wait_firing(address, "VerbacastPublishersHaveNoRoom")
+        prometheus.wait_silent(address, *rings)
+
+
+def test_a_place_that_is_taken():
+    with ScriptedStt(0.2) as stt, watched_node(stt.url) as (node, address), harness.viewer(node, "room") as viewer:
+        with harness.publisher(node, "room") as publisher:
+            first = viewer.wait_finals(1)[0]
+            store = os.path.join(node.folder, "store.db")
+            query = "SELECT id FROM sessions WHERE slug = 'room' AND epoch = ?"
+            with contextlib.closing(sqlite3.connect(store, timeout=harness.PATIENCE_S)) as other:
+                session, = harness.wait_until(lambda: other.execute(query, (first["epoch"],)).fetchone(), "the session is stored")
+                other.executemany("INSERT INTO transcripts (session_id, utterance_id, seq, text, start_s, end_s)"
+                                  " VALUES (?, ?, ?, 'another', 0, 0) ON CONFLICT DO NOTHING",
+                                  [(session, f"other-{seq}", seq) for seq in range(first["seq"] + 1, first["seq"] + 200)])
+                other.commit()
+            prometheus.wait_firing(address, "VerbacastStoreDead")
+            publisher.stop()
+        prometheus.wait_silent(address, "VerbacastStoreDead")
+
+
+def test_a_journal_that_others_have_locked():
+    with ScriptedStt(0.2) as stt, watched_node(stt.url) as (node, address):
+        with harness.publisher(node, "room", realtime=False) as publisher:
+            with locked(os.path.join(node.folder, "journal.db")):
+                prometheus.wait_firing(address, "VerbacastJournalDegraded", "VerbacastJournalCommitsFail")
+                stt.padding = HUGE  # 64 MB are soon there
+                prometheus.wait_firing(address, "VerbacastJournalLost")
+                publisher.kill()
+            prometheus.wait_silent(address, "VerbacastJournalDegraded", "VerbacastJournalCommitsFail", "VerbacastJournalLost")
+
+
+def test_a_journal_that_hangs():
+    with ScriptedStt(0.05) as stt, watched_node(stt.url) as (node, address):
+        with Frozen(node.process.pid, "vc-journal-0"), harness.publisher(node, "room", realtime=False) as publisher:
+            prometheus.wait_firing(address, "VerbacastStuck")
+            harness.wait_until(lambda: harness.http_json(node.url("admin", "/metrics"))["counters"]["ledger.finals_total"] > 8200,
+                               "the lane is full")
+            stt.padding = HUGE
+            prometheus.wait_firing(address, "VerbacastJournalBacklogDegraded")
+            publisher.kill()
+        prometheus.wait_silent(address, "VerbacastStuck", "VerbacastJournalBacklogDegraded")
+
+
+def test_none_was_left_out():
+    with open(RULES, encoding="utf-8") as file:
+        alarms = set(re.findall(r"- alert: (\w+)", file.read()))
+    assert alarms == SEEN, (alarms - SEEN, SEEN - alarms)
+
+
+if __name__ == "__main__":
+    prometheus = Prometheus()
+    try:
+        harness.main(globals())
+    finally:
+        prometheus.close()
