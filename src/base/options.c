@@ -1,5 +1,6 @@
 #include <verbacast/base/options.h>
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -233,6 +234,11 @@ static struct value *find_flag(struct vc_option_values *values, const char *flag
 
 // --- values
 
+static int is_text_kind(enum vc_option_kind kind)
+{
+  return kind == VC_OPTION_TEXT || kind == VC_OPTION_HIDDEN;
+}
+
 static const struct {
   const char *suffix;
   int64_t factor;
@@ -275,6 +281,7 @@ void vc_option_print_allowed(const struct vc_option *row, FILE *out)
     fprintf(out, "one of %s", row->choices);
     break;
   case VC_OPTION_TEXT:
+  case VC_OPTION_HIDDEN:
     fputs(row->unit != NULL ? row->unit : "text", out);
     break;
   case VC_OPTION_SECRET:
@@ -309,7 +316,7 @@ static int refuse_value(const struct value *value, const char *why, struct vc_er
   }
   out = open_memstream(&shown, &size);
   if (out != NULL) {
-    print_url(out, value->text);
+    print_url(out, value->row->kind == VC_OPTION_HIDDEN ? "***" : value->text);
     fclose(out);
   }
   vc_error_set(error, "%s (--%s): '%.100s' %s; allowed: %s", value->row->name, flag,
@@ -440,6 +447,7 @@ static int set_field(const struct value *value, struct vc_error *error)
   case VC_OPTION_SWITCH:
     return set_switch(value, field, error);
   case VC_OPTION_TEXT:
+  case VC_OPTION_HIDDEN:
     return set_text(value, field, error);
   case VC_OPTION_CHOICE:
     return set_choice(value, field, error);
@@ -476,7 +484,7 @@ static int take_defaults(struct vc_option_set *set, struct vc_error *error)
     for (const struct vc_option *row = set->groups[g].rows; row->name != NULL; row++, value++) {
       value->group = &set->groups[g];
       value->row = row;
-      int is_text = row->kind == VC_OPTION_TEXT || row->kind == VC_OPTION_SECRET;
+      int is_text = is_text_kind(row->kind) || row->kind == VC_OPTION_SECRET;
       const char *initial = row->initial != NULL ? row->initial : is_text ? "" : "0";
       if (give(value, initial, FROM_DEFAULT, error) != 0) {
         return -1;
@@ -494,6 +502,7 @@ static int take_environment(struct vc_option_set *set, char *const *environment,
     size_t size = equals != NULL ? (size_t)(equals - *environment) : 0;
     for (size_t i = 0; size > 0 && i < set->values->n_values; i++) {
       struct value *value = &set->values->values[i];
+      assert(value->row != NULL); // take_defaults has been through all
       if (strlen(value->row->name) == size && memcmp(value->row->name, *environment, size) == 0 &&
           give(value, equals + 1, FROM_ENVIRONMENT, error) != 0) {
         return -1;
@@ -605,7 +614,7 @@ static void print_bounds(FILE *out, const struct vc_option *row)
   if (line == NULL) {
     return;
   }
-  int has_unit = row->unit != NULL && row->kind != VC_OPTION_TEXT && row->kind != VC_OPTION_BYTES;
+  int has_unit = row->unit != NULL && !is_text_kind(row->kind) && row->kind != VC_OPTION_BYTES;
   if (shown_default(row) != NULL) {
     fprintf(line, "Default: %s%s%s. ", row->initial, has_unit ? " " : "",
             has_unit ? row->unit : "");
@@ -723,7 +732,7 @@ void vc_options_print_effective(const struct vc_option_set *set, FILE *out)
   for (size_t i = 0; i < set->values->n_values; i++) {
     const struct value *value = &set->values->values[i];
     fprintf(out, "%s=", value->row->name);
-    if (value->row->kind == VC_OPTION_SECRET) {
+    if (value->row->kind == VC_OPTION_SECRET || value->row->kind == VC_OPTION_HIDDEN) {
       fputs(value->text[0] != '\0' ? "(set)" : "(not set)", out);
     } else {
       print_url(out, value->text);

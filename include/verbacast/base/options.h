@@ -15,6 +15,7 @@ enum vc_option_kind {
   VC_OPTION_REAL,    // double field
   VC_OPTION_SWITCH,  // int field, 0 or 1; a bare flag means 1
   VC_OPTION_TEXT,    // const char * field, never NULL ("" when unset)
+  VC_OPTION_HIDDEN,  // a TEXT that may have secrets in it: shown as set or not set
   VC_OPTION_CHOICE,  // int field, the index in `choices`
   VC_OPTION_SECRET,  // struct vc_secret field; the text, @file, or "new,old" while rotated (or a
                      // longer comma list, where several parties have one each)
@@ -29,7 +30,7 @@ struct vc_option {
   double min, max;     // INTEGER, BYTES, REAL
   const char *choices; // CHOICE: "auto,sherpa,pocketsphinx"
   const char *help;    // one line
-  int (*check)(const char *value, struct vc_error *error); // further demands on a TEXT, or NULL
+  int (*check)(const char *value, struct vc_error *error); // further demands on a text, or NULL
 };
 #define VC_OPTION_ROWS_END                                                                         \
   {                                                                                                \
@@ -76,8 +77,8 @@ enum vc_options_outcome vc_options_parse(struct vc_option_set *set, int argc, ch
 void vc_options_free(struct vc_option_set *set);
 // Reads the files behind @file secrets again (SIGHUP). Returns 0, or -1: the old ones stay.
 int vc_options_reload_secrets(struct vc_option_set *set, struct vc_error *error);
-// What is in force and where each value came from; secrets are shown as set or not set, the
-// password in a URL as ***.
+// What is in force and where each value came from; secrets and hidden texts are shown as set or not
+// set, the password in a URL as ***.
 void vc_options_print_effective(const struct vc_option_set *set, FILE *out);
 // For other documents: "--pcm-chunk-size-ms"; "10 to 200 ms".
 void vc_option_print_flag(const struct vc_option *row, FILE *out);

@@ -17,7 +17,7 @@ struct target {
   int64_t chunk_ms, bytes;
   double share;
   int is_on, engine;
-  const char *url;
+  const char *url, *config;
   struct vc_secret *token;
 };
 
@@ -27,6 +27,11 @@ static int check_url(const char *value, struct vc_error *error)
     return vc_error_set(error, "is no URL");
   }
   return strstr(value, "forbidden") != NULL ? vc_error_set(error, "is forbidden") : 0;
+}
+
+static int check_config(const char *value, struct vc_error *error)
+{
+  return strchr(value, '=') != NULL || value[0] == '\0' ? 0 : vc_error_set(error, "has no key");
 }
 
 static const struct vc_option rows[] = {
@@ -43,6 +48,8 @@ static const struct vc_option rows[] = {
     {"DATABASE_URL", VC_OPTION_TEXT, offsetof(struct target, url), .check = check_url,
      .help = "Database."},
     {"ADMIN_TOKEN", VC_OPTION_SECRET, offsetof(struct target, token), .help = "Token."},
+    {"CLIENT_CONFIG", VC_OPTION_HIDDEN, offsetof(struct target, config), .check = check_config,
+     .help = "Settings."},
     VC_OPTION_ROWS_END,
 };
 
@@ -218,11 +225,12 @@ static void test_nothing_secret_is_printed(void **state)
   struct rig *rig = *state;
   refuse(rig, "--database-url postgres://user:hunter2@forbidden/db", NULL,
          "'postgres://user:***@forbidden/db' is forbidden");
+  refuse(rig, "--client-config hunter2", NULL, "'***' has no key");
   refuse(rig, "--admin-tokn=hunter2", NULL, "unknown option '--admin-tokn': did you mean");
   assert_null(strstr(rig->error.text, "hunter2"));
-  assert_int_equal(
-      parse(rig, "--admin-token=hunter2 --database-url=pg://u:hunter2@h/d?a=b@c", NULL),
-      VC_OPTIONS_RUN);
+  assert_int_equal(parse(rig, "--admin-token=hunter2 --database-url=pg://u:hunter2@h/d?a=b@c",
+                         "CLIENT_CONFIG=password=hunter2"),
+                   VC_OPTIONS_RUN);
   char *text = NULL;
   size_t size;
   FILE *out = open_memstream(&text, &size);
@@ -231,6 +239,7 @@ static void test_nothing_secret_is_printed(void **state)
   assert_null(strstr(text, "hunter2"));
   assert_non_null(strstr(text, "ADMIN_TOKEN=(set) (flag)\n"));
   assert_non_null(strstr(text, "DATABASE_URL=pg://u:***@h/d?a=b@c (flag)\n"));
+  assert_non_null(strstr(text, "CLIENT_CONFIG=(set) (environment)\n"));
   assert_non_null(strstr(text, "SHARE=0.5 (default)\n"));
   free(text);
 }
