@@ -20,7 +20,8 @@
 #include <verbacast/base/options.h>
 #include <verbacast/flow/stage.h>
 
-#define VC_KAFKA_TOPIC_MAX 249 // Kafka's own bound on a topic's name
+#define VC_KAFKA_TOPIC_MAX 249      // Kafka's own bound on a topic's name
+#define VC_KAFKA_PARTIALS_MAX 10000 // partials that wait for the brokers, at most 16 MiB of them
 
 struct vc_kafka_options {
   const char *kafka_brokers; // "": none
@@ -88,7 +89,7 @@ int vc_kafka_producer_send(struct vc_kafka_producer *producer, struct vc_kafka_r
                            size_t n_records, uint32_t wait_ms, struct vc_error *error);
 
 // --- partials: a stage of one worker that takes RECORDs of kind PARTIAL and never waits; what its
-// queue (PARTIALS_MAX) does not take is dropped and counted
+// queue (VC_KAFKA_PARTIALS_MAX) does not take is dropped and counted
 
 int vc_kafka_partials_create(struct vc_stage **stage,
                              const struct vc_kafka_producer_settings *settings,

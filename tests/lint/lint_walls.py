@@ -6,7 +6,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLOORS = ["base", "wire", "flow", "net"]
-ROOMS = ["ingest", "decode", "stt", "ledger", "broadcast", "store", "journal", "control", "sttd"]
+ROOMS = ["ingest", "decode", "stt", "ledger", "broadcast", "store", "journal", "kafka", "control", "sttd"]
 
 # What a room may include beyond the floors and itself. The programs (main) may include everything.
 # journal and control write to and read from the store: it is a library of tables, not a stage.
@@ -19,7 +19,8 @@ FOREIGN = {
     r"curl/": ["net"],
     r"sqlite3\.h": ["store", "journal"],
     r"ck_\w+\.h": ["base"],
-    r"jansson\.h": ["wire", "control", "sttd", "store", "journal", "ledger", "broadcast", "ingest"],
+    r"jansson\.h": ["wire", "control", "sttd", "store", "journal", "kafka", "ledger", "broadcast",
+                       "ingest"],
     r"openssl/": ["wire", "base"],
     r"jwt\.h": ["control"],
     r"sherpa-onnx/": ["sttd"],

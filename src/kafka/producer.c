@@ -1,0 +1,618 @@
+// The producer keeps an entry for each record by its id, which is also the opaque of the message:
+// reports come from a thread of the handle's own that does nothing but poll. An entry is new, under
+// way, stored or hopeless; a call of send moves the new ones on, in their order, and waits.
+//
+// Order: what librdkafka was given it sends in order, and gapless (config.c) makes an error that
+// would break it fatal. Then the handle is replaced: what has no report is new again. Nothing is
+// sent while a record before it could not be: a queue that is full, a topic that is unknown.
+//
+// A broker refuses a whole batch as too large: its records are sent once more, each alone, and only
+// that which is refused alone is hopeless.
+#include <assert.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define HASH_NONFATAL_OOM 1 // an element that was not added has hh.tbl NULL
+#include <uthash.h>
+
+#include "room.h"
+
+#define POLL_MS 100
+#define RETRY_FIRST_MS 100
+#define RETRY_MAX_MS 5000
+
+static const char too_large_for_us[] = "larger than the producer's message.max.bytes";
+static const char too_large_for_topic[] = "larger than the topic's max.message.bytes";
+static const char refused_for_good[] = "refused by the brokers as invalid";
+
+enum {
+  STORED = N_CLIENT_METRICS,
+  HOPELESS,
+  TOO_LARGE,
+  QUEUE_FULL,
+  SENT_ANEW,
+  REPLACED,
+  STORE_MS,
+};
+const struct vc_metric vc_kafka_producer_metrics[] = {
+    KAFKA_CLIENT_METRICS("kafka.producer_", "sent to"),
+    [STORED] = {"kafka.stored_total", VC_METRIC_COUNTER, "records",
+                "Records that all brokers in sync have acknowledged."},
+    [HOPELESS] = {"kafka.hopeless_total", VC_METRIC_COUNTER, "records",
+                  "Records that no broker will ever take."},
+    [TOO_LARGE] = {"kafka.too_large_total", VC_METRIC_COUNTER, "records",
+                   "Refusals for size; of a whole batch, or of one record that then is hopeless."},
+    [QUEUE_FULL] = {"kafka.queue_full_total", VC_METRIC_COUNTER, "times",
+                    "Times that the producer's queue had no room."},
+    [SENT_ANEW] = {"kafka.sent_anew_total", VC_METRIC_COUNTER, "records",
+                   "Records given to the brokers again: refused, or under way in a producer that "
+                   "was replaced."},
+    [REPLACED] = {"kafka.producers_replaced_total", VC_METRIC_COUNTER, "producers",
+                  "Producers that could not go on and were replaced."},
+    [STORE_MS] = {"kafka.store_ms", VC_METRIC_DISTRIBUTION, "ms",
+                  "From giving a record to the producer to its acknowledgment."},
+    VC_METRIC_ROWS_END,
+};
+
+enum entry_state { ENTRY_NEW, ENTRY_UNDER_WAY, ENTRY_STORED, ENTRY_HOPELESS };
+
+struct entry {
+  struct vc_kafka_producer *producer;
+  UT_hash_handle hh; // in producer.entries
+  int64_t id;
+  enum entry_state state;
+  int is_wanted;     // by the call of send
+  int is_sent_alone; // refused in a batch
+  int was_sent;
+  uint64_t given_ns;
+  const char *hopeless;
+  char topic[VC_KAFKA_TOPIC_MAX + 1];
+};
+
+struct vc_kafka_producer {
+  struct client client;
+  struct vc_kafka_producer_settings settings;
+  /* the caller's thread */
+  rd_kafka_t *handle; // NULL: could not be made
+  pthread_t thread;   // polls the handle
+  rd_kafka_topic_t *warm[2];
+  uint64_t retry_ns; // nothing is given to the handle before
+  uint32_t retry_ms;
+  /* any thread, under the mutex */
+  pthread_mutex_t mutex;
+  pthread_cond_t changed;
+  struct entry *entries; // by id
+  size_t n_under_way, n_wanted_under_way;
+  int is_waiting_for_room;
+  int has_failed; // a record: it is time to look
+  int is_broken;  // the handle must be replaced
+  int is_ending;  // the thread
+};
+
+static uint64_t now_ns(void)
+{
+  return vc_clock_now_ns(&vc_clock_system);
+}
+
+// --- reports. Thread: the handle's
+
+static int is_for_good(rd_kafka_resp_err_t code)
+{
+  switch (code) {
+  case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+  case RD_KAFKA_RESP_ERR_INVALID_MSG:
+  case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+  case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+    return 1;
+  default:
+    return 0;
+  }
+}
+
+static int breaks_handle(rd_kafka_resp_err_t code)
+{
+  return code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+         code == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED || code == RD_KAFKA_RESP_ERR__FATAL;
+}
+
+static void give_up(struct entry *entry, const char *why)
+{
+  entry->state = ENTRY_HOPELESS;
+  entry->hopeless = why;
+  vc_metric_add(entry->producer->client.slots, HOPELESS, 1);
+}
+
+static void take_failure(struct entry *entry, rd_kafka_resp_err_t code)
+{
+  struct vc_kafka_producer *producer = entry->producer;
+  entry->state = ENTRY_NEW;
+  producer->has_failed = 1;
+  producer->is_broken |= breaks_handle(code);
+  if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+    vc_metric_add(producer->client.slots, TOO_LARGE, 1);
+  } else if (code != RD_KAFKA_RESP_ERR__FATAL && code != RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE) {
+    client_take_error(&producer->client, code, entry->topic, rd_kafka_err2str(code));
+  }
+  int is_about_it = code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || is_for_good(code);
+  if (is_about_it && entry->is_sent_alone) {
+    give_up(entry,
+            code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? too_large_for_topic : refused_for_good);
+  }
+  entry->is_sent_alone |= is_about_it;
+}
+
+static void take_success(struct entry *entry)
+{
+  struct client *client = &entry->producer->client;
+  uint64_t now = now_ns();
+  entry->state = ENTRY_STORED;
+  vc_metric_add(client->slots, STORED, 1);
+  vc_metric_record(client->slots, STORE_MS, (double)(now - entry->given_ns) / VC_NS_PER_MS, now);
+  client_topic_works(client, entry->topic);
+}
+
+static void take_report(rd_kafka_t *handle, const rd_kafka_message_t *message, void *opaque)
+{
+  struct entry *entry = message->_private;
+  struct vc_kafka_producer *producer = entry->producer;
+  pthread_mutex_lock(&producer->mutex);
+  producer->n_under_way--;
+  producer->n_wanted_under_way -= (size_t)entry->is_wanted;
+  if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    take_success(entry);
+  } else {
+    take_failure(entry, message->err);
+  }
+  if (producer->n_wanted_under_way == 0 || producer->n_under_way == 0 || producer->has_failed ||
+      producer->is_waiting_for_room) {
+    pthread_cond_signal(&producer->changed);
+  }
+  pthread_mutex_unlock(&producer->mutex);
+}
+
+static int is_ending(struct vc_kafka_producer *producer)
+{
+  pthread_mutex_lock(&producer->mutex);
+  if (rd_kafka_fatal_error(producer->handle, NULL, 0) != RD_KAFKA_RESP_ERR_NO_ERROR &&
+      !producer->is_broken) {
+    producer->is_broken = 1;
+    pthread_cond_signal(&producer->changed);
+  }
+  int ending = producer->is_ending;
+  pthread_mutex_unlock(&producer->mutex);
+  return ending;
+}
+
+static void *poll_handle(void *context)
+{
+  struct vc_kafka_producer *producer = context;
+  while (!is_ending(producer)) {
+    rd_kafka_poll(producer->handle, POLL_MS);
+  }
+  return NULL;
+}
+
+// --- the handle. Thread: the caller's
+
+static int start_polling(struct vc_kafka_producer *producer)
+{
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  producer->is_ending = 0;
+  int status = pthread_create(&producer->thread, NULL, poll_handle, producer);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (status == 0) {
+    pthread_setname_np(producer->thread, "vc-kafka");
+  }
+  return status;
+}
+
+// The first record need not wait for librdkafka to learn who leads its partition.
+static void warm_up(struct vc_kafka_producer *producer)
+{
+  static const enum vc_kafka_topic topics[] = {VC_KAFKA_TRANSCRIPTS, VC_KAFKA_SESSIONS};
+  for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
+    char topic[VC_KAFKA_TOPIC_MAX + 1];
+    kafka_topic_print(topic, producer->settings.options, topics[i]);
+    producer->warm[i] = rd_kafka_topic_new(producer->handle, topic, NULL);
+  }
+}
+
+static int open_handle(struct vc_kafka_producer *producer, struct vc_error *error)
+{
+  const struct vc_kafka_options *options = producer->settings.options;
+  rd_kafka_conf_t *conf = kafka_conf_create(options, options->kafka_brokers, kafka_producer_ours,
+                                            kafka_producer_fixed, error);
+  if (conf == NULL) {
+    return -1;
+  }
+  client_configure(&producer->client, conf);
+  rd_kafka_conf_set_dr_msg_cb(conf, take_report);
+  producer->handle = kafka_new(RD_KAFKA_PRODUCER, conf, error);
+  if (producer->handle == NULL) {
+    return -1;
+  }
+  client_renewed(&producer->client);
+  if (start_polling(producer) != 0) {
+    rd_kafka_destroy(producer->handle);
+    producer->handle = NULL;
+    return vc_error_set(error, "kafka: no thread");
+  }
+  warm_up(producer);
+  return 0;
+}
+
+static void close_handle(struct vc_kafka_producer *producer)
+{
+  if (producer->handle == NULL) {
+    return;
+  }
+  pthread_mutex_lock(&producer->mutex);
+  producer->is_ending = 1;
+  pthread_mutex_unlock(&producer->mutex);
+  pthread_join(producer->thread, NULL);
+  for (size_t i = 0; i < sizeof producer->warm / sizeof *producer->warm; i++) {
+    if (producer->warm[i] != NULL) {
+      rd_kafka_topic_destroy(producer->warm[i]);
+    }
+    producer->warm[i] = NULL;
+  }
+  rd_kafka_destroy(producer->handle);
+  producer->handle = NULL;
+}
+
+static void back_off(struct vc_kafka_producer *producer)
+{
+  producer->retry_ms = producer->retry_ms == 0                 ? RETRY_FIRST_MS
+                       : producer->retry_ms * 2 < RETRY_MAX_MS ? producer->retry_ms * 2
+                                                               : RETRY_MAX_MS;
+  producer->retry_ns = now_ns() + producer->retry_ms * VC_NS_PER_MS;
+}
+
+// What has no report is new again: another handle knows nothing of it.
+static void replace_handle(struct vc_kafka_producer *producer)
+{
+  struct vc_error why;
+  struct entry *entry, *next;
+  if (producer->handle != NULL) {
+    vc_metric_add(producer->client.slots, REPLACED, 1);
+  }
+  close_handle(producer);
+  pthread_mutex_lock(&producer->mutex);
+  HASH_ITER(hh, producer->entries, entry, next)
+  {
+    if (entry->state == ENTRY_UNDER_WAY) {
+      entry->state = ENTRY_NEW;
+    }
+  }
+  producer->n_under_way = producer->n_wanted_under_way = 0;
+  producer->is_broken = 0;
+  pthread_mutex_unlock(&producer->mutex);
+  if (open_handle(producer, &why) != 0) {
+    client_trouble(&producer->client, TROUBLE_FATAL, "%s", why.text);
+    producer->is_broken = 1;
+  }
+}
+
+int vc_kafka_producer_create(struct vc_kafka_producer **producer_out,
+                             const struct vc_kafka_producer_settings *settings,
+                             struct vc_error *error)
+{
+  struct vc_kafka_producer *producer = calloc(1, sizeof *producer);
+  if (producer == NULL) {
+    return vc_error_set(error, "kafka: no memory");
+  }
+  producer->settings = *settings;
+  if (client_init(&producer->client, "producer", settings->options, settings->clock,
+                  settings->metrics, vc_kafka_producer_metrics, error) != 0) {
+    free(producer);
+    return -1;
+  }
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_cond_init(&producer->changed, &attributes);
+  pthread_condattr_destroy(&attributes);
+  pthread_mutex_init(&producer->mutex, NULL);
+  *producer_out = producer;
+  if (open_handle(producer, error) != 0) {
+    vc_kafka_producer_destroy(producer_out, 0);
+    return -1;
+  }
+  return 0;
+}
+
+// --- entries. Under the mutex
+
+static void forget(struct vc_kafka_producer *producer, struct entry *entry)
+{
+  HASH_DEL(producer->entries, entry);
+  free(entry);
+}
+
+static struct entry *find(struct vc_kafka_producer *producer, int64_t id)
+{
+  struct entry *entry;
+  HASH_FIND(hh, producer->entries, &id, sizeof id, entry);
+  return entry;
+}
+
+static struct entry *add(struct vc_kafka_producer *producer, const struct vc_kafka_record *record)
+{
+  struct entry *entry = calloc(1, sizeof *entry);
+  if (entry == NULL) {
+    return NULL;
+  }
+  entry->producer = producer;
+  entry->id = record->id;
+  kafka_topic_print(entry->topic, producer->settings.options, record->topic);
+  HASH_ADD(hh, producer->entries, id, sizeof entry->id, entry);
+  if (entry->hh.tbl == NULL) {
+    free(entry);
+    return NULL;
+  }
+  return entry;
+}
+
+// What is not asked for again is forgotten when its report is there.
+static int want(struct vc_kafka_producer *producer, const struct vc_kafka_record *records,
+                size_t n_records)
+{
+  struct entry *entry, *next;
+  for (entry = producer->entries; entry != NULL; entry = entry->hh.next) {
+    entry->is_wanted = 0;
+  }
+  producer->n_wanted_under_way = 0;
+  for (size_t i = 0; i < n_records; i++) {
+    entry = find(producer, records[i].id);
+    entry = entry != NULL ? entry : add(producer, &records[i]);
+    if (entry == NULL) {
+      return -1;
+    }
+    assert(!entry->is_wanted);
+    entry->is_wanted = 1;
+    producer->n_wanted_under_way += entry->state == ENTRY_UNDER_WAY;
+  }
+  HASH_ITER(hh, producer->entries, entry, next)
+  {
+    if (!entry->is_wanted && entry->state != ENTRY_UNDER_WAY) {
+      forget(producer, entry);
+    }
+  }
+  return 0;
+}
+
+// --- sending
+
+static const char *schema_of(const struct vc_kafka_record *record, const char *topic)
+{
+  const char *of = record->source != NULL ? record->source->topic : topic;
+  const char *dot = strrchr(of, '.');
+  return dot != NULL && strcmp(dot, ".sessions") == 0 ? "verbacast.sessions.v1"
+                                                      : "verbacast.transcript.v1";
+}
+
+static rd_kafka_headers_t *headers_of(const struct vc_kafka_producer *producer,
+                                      const struct vc_kafka_record *record, const char *topic)
+{
+  rd_kafka_headers_t *headers =
+      kafka_headers_create(schema_of(record, topic), producer->settings.node);
+  const struct vc_kafka_source *source = record->source;
+  if (source != NULL) {
+    char partition[16], offset[24];
+    snprintf(partition, sizeof partition, "%" PRId32, source->partition);
+    snprintf(offset, sizeof offset, "%" PRId64, source->offset);
+    rd_kafka_header_add(headers, "reason", -1, source->reason, -1);
+    rd_kafka_header_add(headers, "topic", -1, source->topic, -1);
+    rd_kafka_header_add(headers, "partition", -1, partition, -1);
+    rd_kafka_header_add(headers, "offset", -1, offset, -1);
+  }
+  return headers;
+}
+
+static rd_kafka_resp_err_t give(struct vc_kafka_producer *producer, struct entry *entry,
+                                const struct vc_kafka_record *record)
+{
+  return kafka_give(producer->handle,
+                    &(struct kafka_message){.topic = entry->topic,
+                                            .key = record->key,
+                                            .key_size = record->key_size,
+                                            .value = record->value,
+                                            .size = record->size,
+                                            .headers = headers_of(producer, record, entry->topic),
+                                            .opaque = entry});
+}
+
+// Returns: 0 go on with the next, 1 nothing behind it may be sent now.
+static int send_one(struct vc_kafka_producer *producer, struct entry *entry,
+                    const struct vc_kafka_record *record)
+{
+  if (entry->is_sent_alone && producer->n_under_way > 0) {
+    return 1;
+  }
+  entry->given_ns = now_ns();
+  rd_kafka_resp_err_t code = give(producer, entry, record);
+  switch (code) {
+  case RD_KAFKA_RESP_ERR_NO_ERROR:
+    vc_metric_add(producer->client.slots, SENT_ANEW, (uint64_t)entry->was_sent);
+    entry->was_sent = 1;
+    entry->state = ENTRY_UNDER_WAY;
+    producer->n_under_way++;
+    producer->n_wanted_under_way++;
+    return entry->is_sent_alone;
+  case RD_KAFKA_RESP_ERR__QUEUE_FULL:
+    vc_metric_add(producer->client.slots, QUEUE_FULL, 1);
+    producer->is_waiting_for_room = 1;
+    return 1;
+  case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    vc_metric_add(producer->client.slots, TOO_LARGE, 1);
+    give_up(entry, too_large_for_us);
+    return 0;
+  default:
+    take_failure(entry, code);
+    return 1;
+  }
+}
+
+// Returns: how many have no report yet.
+static size_t send_new(struct vc_kafka_producer *producer, const struct vc_kafka_record *records,
+                       size_t n_records)
+{
+  size_t n_left = 0;
+  int is_held = now_ns() < producer->retry_ns || producer->handle == NULL;
+  producer->is_waiting_for_room = 0;
+  for (size_t i = 0; i < n_records; i++) {
+    struct entry *entry = find(producer, records[i].id);
+    if (entry->state == ENTRY_NEW && !is_held) {
+      is_held = send_one(producer, entry, &records[i]);
+    }
+    n_left += entry->state == ENTRY_NEW || entry->state == ENTRY_UNDER_WAY;
+  }
+  return n_left;
+}
+
+static void wait_changed(struct vc_kafka_producer *producer, uint64_t until_ns)
+{
+  struct timespec limit = {.tv_sec = (time_t)(until_ns / VC_NS_PER_S),
+                           .tv_nsec = (long)(until_ns % VC_NS_PER_S)};
+  pthread_cond_timedwait(&producer->changed, &producer->mutex, &limit);
+}
+
+// Where a record failed: those behind it are waited for before anything is sent anew, so that it
+// does not fall behind them.
+static int is_settling(const struct vc_kafka_producer *producer)
+{
+  return producer->has_failed && producer->n_under_way > 0 && !producer->is_broken;
+}
+
+static int repair(struct vc_kafka_producer *producer)
+{
+  if (!producer->is_broken || now_ns() < producer->retry_ns) {
+    return 0;
+  }
+  pthread_mutex_unlock(&producer->mutex);
+  replace_handle(producer);
+  pthread_mutex_lock(&producer->mutex);
+  return 1;
+}
+
+// Under the mutex. Returns: how many have no report yet.
+static size_t send_until(struct vc_kafka_producer *producer, const struct vc_kafka_record *records,
+                         size_t n_records, uint64_t until_ns)
+{
+  for (;;) {
+    if (producer->is_broken) {
+      if (repair(producer)) {
+        back_off(producer);
+        producer->has_failed = 0;
+      }
+    }
+    size_t n_left = n_records;
+    if (!producer->is_broken && !is_settling(producer)) {
+      if (producer->has_failed) {
+        back_off(producer);
+        producer->has_failed = 0;
+      }
+      n_left = send_new(producer, records, n_records);
+    }
+    if (n_left == 0) {
+      producer->retry_ms = 0;
+      return 0;
+    }
+    uint64_t now = now_ns();
+    if (now >= until_ns) {
+      return n_left;
+    }
+    uint64_t wake_ns =
+        now < producer->retry_ns && producer->retry_ns < until_ns ? producer->retry_ns : until_ns;
+    wait_changed(producer, wake_ns);
+  }
+}
+
+static void tell_trouble(struct vc_kafka_producer *producer, size_t n_left, size_t n_records,
+                         struct vc_error *error)
+{
+  char text[400];
+  if (client_print_trouble(&producer->client, text, sizeof text)) {
+    vc_error_set(error, "kafka: %s", text);
+  } else {
+    vc_error_set(error, "kafka: %zu of %zu records are not acknowledged yet by %s", n_left,
+                 n_records, producer->settings.options->kafka_brokers);
+  }
+}
+
+static int ask_brokers(struct vc_kafka_producer *producer, uint32_t wait_ms, struct vc_error *error)
+{
+  const struct rd_kafka_metadata *metadata;
+  rd_kafka_resp_err_t code =
+      producer->handle != NULL
+          ? rd_kafka_metadata(producer->handle, 0, producer->warm[0], &metadata, (int)wait_ms)
+          : RD_KAFKA_RESP_ERR__STATE;
+  if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    rd_kafka_metadata_destroy(metadata);
+    return 0;
+  }
+  char text[400];
+  vc_error_set(error, "kafka: %s",
+               client_print_trouble(&producer->client, text, sizeof text) ? text
+                                                                          : rd_kafka_err2str(code));
+  return 1;
+}
+
+int vc_kafka_producer_send(struct vc_kafka_producer *producer, struct vc_kafka_record *records,
+                           size_t n_records, uint32_t wait_ms, struct vc_error *error)
+{
+  uint64_t until_ns = now_ns() + wait_ms * VC_NS_PER_MS;
+  if (n_records == 0) {
+    return ask_brokers(producer, wait_ms, error);
+  }
+  pthread_mutex_lock(&producer->mutex);
+  if (want(producer, records, n_records) != 0) {
+    pthread_mutex_unlock(&producer->mutex);
+    return vc_error_set(error, "kafka: no memory");
+  }
+  size_t n_left = send_until(producer, records, n_records, until_ns);
+  for (size_t i = 0; i < n_records; i++) {
+    struct entry *entry = find(producer, records[i].id);
+    records[i].hopeless = entry->hopeless;
+    if (n_left == 0) {
+      forget(producer, entry);
+    }
+  }
+  pthread_mutex_unlock(&producer->mutex);
+  if (n_left > 0) {
+    tell_trouble(producer, n_left, n_records, error);
+    return 1;
+  }
+  return 0;
+}
+
+void vc_kafka_producer_destroy(struct vc_kafka_producer **producer_in, uint32_t flush_ms)
+{
+  struct vc_kafka_producer *producer = *producer_in;
+  if (producer == NULL) {
+    return;
+  }
+  uint64_t until_ns = now_ns() + flush_ms * VC_NS_PER_MS;
+  pthread_mutex_lock(&producer->mutex);
+  while (producer->n_under_way > 0 && !producer->is_broken && now_ns() < until_ns) {
+    wait_changed(producer, until_ns);
+  }
+  pthread_mutex_unlock(&producer->mutex);
+  close_handle(producer);
+  struct entry *entry, *next;
+  HASH_ITER(hh, producer->entries, entry, next)
+  {
+    forget(producer, entry);
+  }
+  pthread_cond_destroy(&producer->changed);
+  pthread_mutex_destroy(&producer->mutex);
+  client_fini(&producer->client);
+  free(producer);
+  *producer_in = NULL;
+}
