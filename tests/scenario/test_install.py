@@ -12,8 +12,10 @@ import harness
 
 PREFIX = "usr/local"
 PROGRAMS = ("verbacast", "verbacast-stt")
+NEEDED = {"verbacast-sink": {"KAFKA_BROKERS": "127.0.0.1:9", "DATABASE_URL": "sqlite:sink.db"}}  # without which it does not run
 UNITS = f"{PREFIX}/lib/systemd/system"
-HARDENED = {"DynamicUser=yes", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes",
+DOC = f"{PREFIX}/share/doc/verbacast"
+HARDENED = {"StartLimitIntervalSec=0", "RestartPreventExitStatus=2", "DynamicUser=yes", "NoNewPrivileges=yes", "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes",
             "PrivateDevices=yes", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
             "ProtectControlGroups=yes", "RestrictNamespaces=yes", "RestrictSUIDSGID=yes", "LockPersonality=yes",
             "MemoryDenyWriteExecute=yes", "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX", "CapabilityBoundingSet=",
@@ -41,6 +43,16 @@ class Installed:
 
     def libraries(self):
         return os.path.dirname(next(iter(glob.glob(self.path(PREFIX, "lib*/**/libonnxruntime.so"), recursive=True)), ""))
+
+
+def check_config(installed, name, settings):
+    """What it says that it would run with these options and no others."""
+    environment = {**{key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}, **NEEDED.get(name, {}),
+                   "LD_LIBRARY_PATH": installed.libraries(), **settings}
+    done = subprocess.run([installed.program(name), "--check-config"], env=environment, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, (name, done.stdout)
+    return done.stdout
 
 
 def node_settings():
@@ -111,6 +123,31 @@ def test_the_units_keep_what_they_need_and_nothing_else():
             with open(installed.path(UNITS, f"{name}.service"), encoding="utf-8") as file:
                 missing = HARDENED - set(file.read().splitlines())
             assert not missing, (name, missing)
+
+
+def test_a_stop_has_the_time_that_a_drain_may_take():
+    with Installed() as installed:
+        for name in PROGRAMS:
+            text = check_config(installed, name, {})
+            bound_ms = int(re.search(r"a drain (?:may take up to|takes at most) (\d+) ms", text)[1])
+            with open(installed.path(UNITS, f"{name}.service"), encoding="utf-8") as file:
+                stop_s = int(re.search(r"^TimeoutStopSec=(\d+)$", file.read(), re.M)[1])
+            assert stop_s * 1000 > bound_ms, (name, stop_s, bound_ms)
+
+
+def test_the_examples_of_environment_files_are_taken():
+    with open(os.path.join(harness.ROOT, "docs", "configuration.md"), encoding="utf-8") as file:
+        known = set(re.findall(r"^\| `([A-Z0-9_]+)` \|", file.read(), re.M))
+    with Installed() as installed:
+        for name in PROGRAMS:
+            with open(installed.path(DOC, f"{name}.env"), encoding="utf-8") as file:
+                text = file.read()
+            set_or_not = re.findall(r"^#?([A-Z][A-Z0-9_]*)=", text, re.M)
+            assert set(set_or_not) <= known, set(set_or_not) - known
+            lines = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+            effective = check_config(installed, name, lines)
+            for key in lines:
+                assert re.search(rf"^{key}=.* \(environment\)$", effective, re.M), (name, key, effective)
 
 
 def test_systemd_has_no_complaint_about_the_units():
