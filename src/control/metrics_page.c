@@ -201,18 +201,6 @@ static void print_sessions(struct vc_control *control, FILE *out)
   json_decref(latency);
 }
 
-static void print_degraded(struct vc_control *control, FILE *out)
-{
-  struct vc_condition conditions[VC_HEALTH_MAX];
-  size_t n = vc_health_list(control->settings.health, conditions);
-  fputs("# HELP verbacast_degraded 1 for each thing that is degraded.\n"
-        "# TYPE verbacast_degraded gauge\n",
-        out);
-  for (size_t i = 0; i < n; i++) {
-    fprintf(out, "verbacast_degraded{what=\"%s\"} 1\n", conditions[i].what);
-  }
-}
-
 static void print_state(struct vc_control *control, FILE *out)
 {
   char name[STUCK_NAME_MAX];
@@ -240,7 +228,7 @@ static void prometheus_page(struct call *call)
     return;
   }
   vc_metrics_print_prometheus(control->settings.metrics, out);
-  print_degraded(control, out);
+  vc_health_print_prometheus(control->settings.health, out);
   print_state(control, out);
   if (control->settings.options->metrics_per_session) {
     print_sessions(control, out);

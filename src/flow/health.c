@@ -94,3 +94,32 @@ size_t vc_health_list(struct vc_health *health, struct vc_condition into[VC_HEAL
   pthread_mutex_unlock(&health->mutex);
   return n;
 }
+
+void vc_health_print_prometheus(struct vc_health *health, FILE *out)
+{
+  struct vc_condition conditions[VC_HEALTH_MAX];
+  size_t n = vc_health_list(health, conditions);
+  fputs("# HELP verbacast_degraded 1 for each thing that is degraded.\n"
+        "# TYPE verbacast_degraded gauge\n",
+        out);
+  for (size_t i = 0; i < n; i++) {
+    fprintf(out, "verbacast_degraded{what=\"%s\"} 1\n", conditions[i].what);
+  }
+}
+
+void vc_health_print(struct vc_health *health, struct vc_text *text)
+{
+  struct vc_condition conditions[VC_HEALTH_MAX];
+  size_t n = vc_health_list(health, conditions);
+  vc_text_add(text, "[");
+  for (size_t i = 0; i < n; i++) {
+    vc_text_add(text, i > 0 ? ",{\"what\":" : "{\"what\":");
+    vc_text_json_string(text, conditions[i].what);
+    vc_text_add(text, ",\"since\":");
+    vc_text_json_number(text, (double)conditions[i].since_unix_ms / 1000, 3);
+    vc_text_add(text, ",\"reason\":");
+    vc_text_json_string(text, conditions[i].reason);
+    vc_text_add(text, "}");
+  }
+  vc_text_add(text, "]");
+}

@@ -5,8 +5,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <verbacast/base/clock.h>
+#include <verbacast/wire/text.h>
 
 #define VC_HEALTH_MAX 16
 
@@ -26,3 +28,7 @@ void vc_health_set(struct vc_health *health, const char *what, const char *reaso
 void vc_health_clear(struct vc_health *health, const char *what);
 // Copies what stands now. Returns: how many.
 size_t vc_health_list(struct vc_health *health, struct vc_condition into[VC_HEALTH_MAX]);
+// The same as a JSON array: [{"what":…,"since":…,"reason":…}]
+void vc_health_print(struct vc_health *health, struct vc_text *text);
+// And as Prometheus' verbacast_degraded{what="…"}.
+void vc_health_print_prometheus(struct vc_health *health, FILE *out);
