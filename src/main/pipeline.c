@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -210,16 +209,11 @@ static int check_lanes(const struct workers *workers, struct vc_error *error)
 
 static void name_node(struct pipeline *pipeline)
 {
-  char host[64] = "node";
-  uint32_t random = 0;
   if (pipeline->options->control.node_id[0] != '\0') {
     snprintf(pipeline->node, sizeof pipeline->node, "%.90s", pipeline->options->control.node_id);
-    return;
+  } else {
+    vc_program_make_name(pipeline->node, sizeof pipeline->node);
   }
-  gethostname(host, sizeof host - 1);
-  ssize_t n = getrandom(&random, sizeof random, 0);
-  (void)n; // a zero is a name too
-  snprintf(pipeline->node, sizeof pipeline->node, "%s-%08x", host, random);
 }
 
 static uint32_t max_viewers(const struct node_options *options)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -121,18 +122,22 @@ enum vc_program_signal vc_program_wait(uint32_t timeout_ms)
   }
 }
 
+void vc_program_reload(struct vc_option_set *set)
+{
+  struct vc_error error;
+  if (vc_options_reload_secrets(set, &error) == 0) {
+    vc_log(VC_LOG_INFO, VC_EVENT("secrets.reload"));
+  } else {
+    vc_log(VC_LOG_ERROR, VC_EVENT("secrets.reload"), VC_STR("error", error.text));
+  }
+}
+
 void vc_program_wait_for_stop(struct vc_option_set *set)
 {
   enum vc_program_signal signal;
   while ((signal = vc_program_wait(WAIT_MS)) != VC_PROGRAM_STOP) {
-    struct vc_error error;
-    if (signal != VC_PROGRAM_RELOAD) {
-      continue;
-    }
-    if (vc_options_reload_secrets(set, &error) == 0) {
-      vc_log(VC_LOG_INFO, VC_EVENT("secrets.reload"));
-    } else {
-      vc_log(VC_LOG_ERROR, VC_EVENT("secrets.reload"), VC_STR("error", error.text));
+    if (signal == VC_PROGRAM_RELOAD) {
+      vc_program_reload(set);
     }
   }
 }
@@ -154,6 +159,16 @@ size_t vc_program_descriptor_limit(void)
 {
   struct rlimit limit;
   return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? (size_t)limit.rlim_cur : 1024;
+}
+
+void vc_program_make_name(char *name, size_t size)
+{
+  char host[64] = "node";
+  uint32_t random = 0;
+  gethostname(host, sizeof host - 1);
+  ssize_t n = getrandom(&random, sizeof random, 0);
+  (void)n; // a zero is a name too
+  snprintf(name, size, "%s-%08x", host, random);
 }
 
 int vc_program_start(const struct vc_program_settings *settings, const char *program,

@@ -44,6 +44,9 @@ int vc_program_start(const struct vc_program_settings *settings, const char *pro
 // Returns: how many descriptors the process may have.
 size_t vc_program_descriptor_limit(void);
 
+// For what has no other name: the host's, and a random number.
+void vc_program_make_name(char *name, size_t size);
+
 struct vc_program_address {
   const char *name; // "http"
   struct vc_address address;
@@ -58,6 +61,8 @@ enum vc_program_signal {
 };
 // SIGUSR1 and SIGUSR2 raise and lower the log level here.
 enum vc_program_signal vc_program_wait(uint32_t timeout_ms);
+// Reads the secrets again, and says so in the log.
+void vc_program_reload(struct vc_option_set *set);
 // Waits for the stop, and reads the secrets again meanwhile.
 void vc_program_wait_for_stop(struct vc_option_set *set);
 
