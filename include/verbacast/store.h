@@ -37,7 +37,7 @@ void vc_store_close(struct vc_store **store);
 
 enum vc_store_outcome {
   VC_STORE_STORED,
-  VC_STORE_REPEATED, // it was there already, the same
+  VC_STORE_REPEATED, // it was there already, the same; an erasure: so much was erased before
   VC_STORE_ERASED,   // its session was erased: it is not kept
   VC_STORE_CONFLICT, // its place is taken by another text: it lies in the table `dead`
   VC_STORE_POISONED, // it is no record: it lies in the table `dead`
@@ -96,8 +96,9 @@ int vc_store_find_other_cluster(struct vc_store *store, const char *cluster, con
 // Forgets all positions of the group.
 int vc_store_reset_positions(struct vc_store *store, const char *group, struct vc_error *error);
 
-// Deletes sessions whose end, or, where no end is known, whose last final or begin lies before; at
-// most `most` at a time. Returns: sessions deleted, or -1.
+// Deletes sessions whose end, or, where no end is known, whose last final and begin lie before, at
+// most `most` at a time, and what has lain in `dead` since before. Returns: sessions deleted, or
+// -1.
 long vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
                      struct vc_error *error);
 

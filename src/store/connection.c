@@ -25,6 +25,12 @@ static const char *const migrations[] = {
     " key TEXT NOT NULL, epoch INTEGER NOT NULL, value BLOB NOT NULL, at REAL NOT NULL);"
     "CREATE INDEX dead_by_key ON dead (key, epoch);",
     "ALTER TABLE transcripts ADD COLUMN approximate INTEGER NOT NULL DEFAULT 0;",
+    "CREATE TABLE offsets (cluster_id TEXT NOT NULL, grp TEXT NOT NULL, topic TEXT NOT NULL,"
+    " partition INTEGER NOT NULL, next_offset INTEGER NOT NULL,"
+    " PRIMARY KEY (cluster_id, grp, topic, partition)) WITHOUT ROWID;"
+    "CREATE INDEX sessions_by_end ON sessions (ended_at);"
+    "CREATE INDEX transcripts_by_participant ON transcripts (participant_id)"
+    " WHERE participant_id IS NOT NULL;",
 };
 #define N_MIGRATIONS ((int)(sizeof migrations / sizeof *migrations))
 
@@ -50,6 +56,23 @@ sqlite3_stmt *store_prepare(struct vc_store *store, const char *sql, struct vc_e
   return statement;
 }
 
+int store_one_number(struct vc_store *store, sqlite3_stmt *statement, int64_t *number,
+                     struct vc_error *error)
+{
+  int status = sqlite3_step(statement);
+  int has_number = status == SQLITE_ROW;
+  *number = has_number ? sqlite3_column_int64(statement, 0) : 0;
+  // To its end: an INSERT … RETURNING is done only then.
+  while (status == SQLITE_ROW) {
+    status = sqlite3_step(statement);
+  }
+  if (status != SQLITE_DONE) {
+    has_number = store_fail(store, sqlite3_sql(statement), error);
+  }
+  sqlite3_reset(statement);
+  return has_number;
+}
+
 int vc_store_check_url(const char *url, struct vc_error *error)
 {
   const char *path = strncmp(url, SCHEME, sizeof SCHEME - 1) == 0 ? url + sizeof SCHEME - 1 : "";
@@ -62,13 +85,12 @@ int vc_store_check_url(const char *url, struct vc_error *error)
 
 static int user_version(struct vc_store *store, int *version, struct vc_error *error)
 {
+  int64_t number = 0;
   sqlite3_stmt *statement = store_prepare(store, "PRAGMA user_version", error);
-  if (statement == NULL) {
-    return -1;
-  }
-  int status = sqlite3_step(statement) == SQLITE_ROW ? 0 : store_fail(store, "version", error);
-  *version = status == 0 ? sqlite3_column_int(statement, 0) : 0;
+  int status =
+      statement != NULL && store_one_number(store, statement, &number, error) == 1 ? 0 : -1;
   sqlite3_finalize(statement);
+  *version = (int)number;
   return status;
 }
 
@@ -185,6 +207,9 @@ void vc_store_close(struct vc_store **store)
 {
   if (*store != NULL) {
     store_forget_ids(*store);
+    for (size_t i = 0; i < N_STATEMENTS; i++) {
+      sqlite3_finalize((*store)->statements[i]);
+    }
     sqlite3_close_v2((*store)->database);
     free(*store);
     *store = NULL;

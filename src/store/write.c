@@ -8,59 +8,59 @@
 #include <stdlib.h>
 #include <string.h>
 
-// The statements of one write; prepared once a transaction.
 struct writer {
   struct vc_store *store;
+  const struct vc_store_batch *batch;
   struct vc_error *error;
-  sqlite3_stmt *erased, *upsert_session, *upsert_participant, *insert, *compare, *bury;
+  size_t n_unkept; // rows that are CONFLICT or POISONED
+  size_t n_erasures;
 };
 
-static int writer_init(struct writer *writer, struct vc_store *store, struct vc_error *error)
+static const char *const statements[N_STATEMENTS] = {
+    [STATEMENT_DATA_VERSION] = "PRAGMA data_version",
+    [STATEMENT_ERASED] = "SELECT epoch FROM erasures WHERE slug = ?1",
+    [STATEMENT_UPSERT_SESSION] =
+        "INSERT INTO sessions (slug, epoch, node, started_at, ended_at) VALUES (?1, ?2, ?3, ?4, ?5)"
+        " ON CONFLICT (slug, epoch) DO UPDATE SET ended_at = coalesce(excluded.ended_at, ended_at),"
+        " started_at = coalesce(started_at, excluded.started_at) RETURNING id",
+    [STATEMENT_UPSERT_PARTICIPANT] =
+        "INSERT INTO participants (session_id, label) VALUES (?1, ?2)"
+        " ON CONFLICT (session_id, label) DO UPDATE SET label = label RETURNING id",
+    [STATEMENT_INSERT] =
+        "INSERT INTO transcripts (session_id, participant_id, utterance_id, seq, text, language,"
+        " confidence, start_s, end_s, words, received_at, approximate)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
+    [STATEMENT_COMPARE] = "SELECT count(*) FROM transcripts WHERE session_id = ?1"
+                          " AND utterance_id = ?2 AND seq = ?3 AND text = ?4",
+    [STATEMENT_BURY] =
+        "INSERT INTO dead (reason, topic, key, epoch, value, at) SELECT ?1, ?2, ?3, ?4, ?5,"
+        " (julianday('now') - 2440587.5) * 86400" // Unix time
+        " WHERE NOT EXISTS (SELECT 1 FROM dead WHERE key = ?3 AND epoch = ?4 AND value = ?5)",
+    [STATEMENT_ADD_POSITION] =
+        "INSERT INTO offsets (cluster_id, grp, topic, partition, next_offset)"
+        " VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+    [STATEMENT_MOVE_POSITION] =
+        "UPDATE offsets SET next_offset = ?5 WHERE cluster_id = ?1 AND grp = ?2 AND topic = ?3"
+        " AND partition = ?4 AND next_offset = ?6",
+};
+
+static int prepare_all(struct writer *writer)
 {
-  *writer = (struct writer){.store = store, .error = error};
-  writer->erased = store_prepare(store, "SELECT epoch FROM erasures WHERE slug = ?1", error);
-  writer->upsert_session = store_prepare(
-      store,
-      "INSERT INTO sessions (slug, epoch, node, started_at, ended_at) VALUES (?1, ?2, ?3, ?4, ?5)"
-      " ON CONFLICT (slug, epoch) DO UPDATE SET ended_at = coalesce(excluded.ended_at, ended_at),"
-      " started_at = coalesce(started_at, excluded.started_at) RETURNING id",
-      error);
-  writer->upsert_participant =
-      store_prepare(store,
-                    "INSERT INTO participants (session_id, label) VALUES (?1, ?2)"
-                    " ON CONFLICT (session_id, label) DO UPDATE SET label = label RETURNING id",
-                    error);
-  writer->insert = store_prepare(
-      store,
-      "INSERT INTO transcripts (session_id, participant_id, utterance_id, seq, text, language,"
-      " confidence, start_s, end_s, words, received_at, approximate)"
-      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
-      error);
-  writer->compare = store_prepare(store,
-                                  "SELECT count(*) FROM transcripts WHERE session_id = ?1"
-                                  " AND utterance_id = ?2 AND seq = ?3 AND text = ?4",
-                                  error);
-  writer->bury = store_prepare(
-      store,
-      "INSERT INTO dead (reason, topic, key, epoch, value, at) SELECT ?1, ?2, ?3, ?4, ?5,"
-      " (julianday('now') - 2440587.5) * 86400" // Unix time
-      " WHERE NOT EXISTS (SELECT 1 FROM dead WHERE key = ?3 AND epoch = ?4 AND value = ?5)",
-      error);
-  return writer->erased == NULL || writer->upsert_session == NULL ||
-                 writer->upsert_participant == NULL || writer->insert == NULL ||
-                 writer->compare == NULL || writer->bury == NULL
-             ? -1
-             : 0;
+  for (size_t i = 0; i < N_STATEMENTS; i++) {
+    sqlite3_stmt **statement = &writer->store->statements[i];
+    if (*statement == NULL) {
+      *statement = store_prepare(writer->store, statements[i], writer->error);
+    }
+    if (*statement == NULL) {
+      return -1;
+    }
+  }
+  return 0;
 }
 
-static void writer_fini(struct writer *writer)
+static sqlite3_stmt *statement_of(const struct writer *writer, enum store_statement which)
 {
-  sqlite3_finalize(writer->erased);
-  sqlite3_finalize(writer->upsert_session);
-  sqlite3_finalize(writer->upsert_participant);
-  sqlite3_finalize(writer->insert);
-  sqlite3_finalize(writer->compare);
-  sqlite3_finalize(writer->bury);
+  return writer->store->statements[which];
 }
 
 static void bind_text(sqlite3_stmt *statement, int at, const char *text)
@@ -86,34 +86,31 @@ static void bind_time(sqlite3_stmt *statement, int at, int64_t unix_ms)
   bind_real(statement, at, unix_ms > 0 ? (double)unix_ms / 1000 : NAN);
 }
 
-// Runs a statement that gives one number or none. Returns: 1 a number, 0 none, -1.
 static int one_number(struct writer *writer, sqlite3_stmt *statement, int64_t *number)
 {
-  int status = sqlite3_step(statement);
-  if (status == SQLITE_ROW) {
-    *number = sqlite3_column_int64(statement, 0);
-    // To its end: an INSERT … RETURNING is done only then.
-    while ((status = sqlite3_step(statement)) == SQLITE_ROW) {
-    }
-    sqlite3_reset(statement);
-    return status == SQLITE_DONE ? 1 : store_fail(writer->store, "write", writer->error);
-  }
-  sqlite3_reset(statement);
-  return status == SQLITE_DONE ? 0 : store_fail(writer->store, "write", writer->error);
+  return store_one_number(writer->store, statement, number, writer->error);
+}
+
+// Of a statement that gives nothing. Returns: 0 or -1.
+static int step(struct writer *writer, sqlite3_stmt *statement)
+{
+  int64_t unused;
+  return one_number(writer, statement, &unused);
 }
 
 // Returns: 1 the record's session was erased, 0 it was not, -1.
 static int is_erased(struct writer *writer, const char *slug, int64_t epoch)
 {
   int64_t upto = 0;
-  bind_text(writer->erased, 1, slug);
-  int status = one_number(writer, writer->erased, &upto);
+  sqlite3_stmt *statement = statement_of(writer, STATEMENT_ERASED);
+  bind_text(statement, 1, slug);
+  int status = one_number(writer, statement, &upto);
   return status <= 0 ? status : epoch <= upto;
 }
 
 static int upsert_session(struct writer *writer, const struct vc_record_fields *fields, int64_t *id)
 {
-  sqlite3_stmt *statement = writer->upsert_session;
+  sqlite3_stmt *statement = statement_of(writer, STATEMENT_UPSERT_SESSION);
   bind_text(statement, 1, fields->session);
   sqlite3_bind_int64(statement, 2, fields->epoch);
   bind_text(statement, 3, fields->node);
@@ -164,22 +161,24 @@ static int session_id(struct writer *writer, const struct vc_record_fields *fiel
 static int bind_participant(struct writer *writer, int64_t session, const char *label)
 {
   int64_t id = 0;
+  sqlite3_stmt *upsert = statement_of(writer, STATEMENT_UPSERT_PARTICIPANT);
+  sqlite3_stmt *statement = statement_of(writer, STATEMENT_INSERT);
   if (label == NULL) {
-    sqlite3_bind_null(writer->insert, 2);
+    sqlite3_bind_null(statement, 2);
     return 0;
   }
-  sqlite3_bind_int64(writer->upsert_participant, 1, session);
-  sqlite3_bind_text(writer->upsert_participant, 2, label, -1, SQLITE_TRANSIENT);
-  if (one_number(writer, writer->upsert_participant, &id) != 1) {
+  sqlite3_bind_int64(upsert, 1, session);
+  sqlite3_bind_text(upsert, 2, label, -1, SQLITE_TRANSIENT);
+  if (one_number(writer, upsert, &id) != 1) {
     return -1;
   }
-  sqlite3_bind_int64(writer->insert, 2, id);
+  sqlite3_bind_int64(statement, 2, id);
   return 0;
 }
 
 static int insert(struct writer *writer, int64_t session, const struct vc_record_fields *fields)
 {
-  sqlite3_stmt *statement = writer->insert;
+  sqlite3_stmt *statement = statement_of(writer, STATEMENT_INSERT);
   char *words = fields->words != NULL ? vc_json_print(fields->words) : NULL;
   int status = -1;
   if (fields->words != NULL && words == NULL) {
@@ -197,10 +196,7 @@ static int insert(struct writer *writer, int64_t session, const struct vc_record
     bind_text(statement, 10, words);
     bind_time(statement, 11, fields->received_at_us / 1000);
     sqlite3_bind_int(statement, 12, fields->is_approximate);
-    status = sqlite3_step(statement) == SQLITE_DONE
-                 ? 0
-                 : store_fail(writer->store, "insert", writer->error);
-    sqlite3_reset(statement);
+    status = step(writer, statement);
   }
   free(words);
   return status;
@@ -211,21 +207,39 @@ static int compare(struct writer *writer, int64_t session, const struct vc_recor
                    enum vc_store_outcome *outcome)
 {
   int64_t n_same = 0;
-  sqlite3_bind_int64(writer->compare, 1, session);
-  bind_text(writer->compare, 2, fields->utterance_id);
-  sqlite3_bind_int64(writer->compare, 3, (int64_t)fields->seq);
-  sqlite3_bind_text(writer->compare, 4, fields->text, -1, SQLITE_TRANSIENT);
-  if (one_number(writer, writer->compare, &n_same) != 1) {
+  sqlite3_stmt *statement = statement_of(writer, STATEMENT_COMPARE);
+  sqlite3_bind_int64(statement, 1, session);
+  bind_text(statement, 2, fields->utterance_id);
+  sqlite3_bind_int64(statement, 3, (int64_t)fields->seq);
+  sqlite3_bind_text(statement, 4, fields->text, -1, SQLITE_TRANSIENT);
+  if (one_number(writer, statement, &n_same) != 1) {
     return -1;
   }
   *outcome = n_same > 0 ? VC_STORE_REPEATED : VC_STORE_CONFLICT;
   return 0;
 }
 
+static int write_erasure(struct writer *writer, const struct vc_record_fields *fields,
+                         enum vc_store_outcome *outcome)
+{
+  int erased = is_erased(writer, fields->session, fields->epoch);
+  *outcome = erased > 0 ? VC_STORE_REPEATED : VC_STORE_STORED;
+  if (erased != 0) {
+    return erased < 0 ? -1 : 0;
+  }
+  writer->n_erasures++;
+  long n = store_erase(writer->store, fields->session, fields->epoch, fields->erased_at_ms,
+                       writer->error);
+  return n < 0 ? -1 : 0;
+}
+
 static int write_fields(struct writer *writer, const struct vc_record_fields *fields,
                         enum vc_store_outcome *outcome)
 {
   int64_t session;
+  if (fields->type == VC_RECORD_TYPE_SESSION_ERASED) {
+    return write_erasure(writer, fields, outcome);
+  }
   int erased = is_erased(writer, fields->session, fields->epoch);
   if (erased != 0) {
     *outcome = VC_STORE_ERASED;
@@ -247,16 +261,17 @@ static int write_fields(struct writer *writer, const struct vc_record_fields *fi
 static int bury(struct writer *writer, const struct vc_store_row *row, const char *slug,
                 int64_t epoch)
 {
-  sqlite3_stmt *statement = writer->bury;
+  sqlite3_stmt *statement = statement_of(writer, STATEMENT_BURY);
+  writer->n_unkept++;
+  if (writer->batch->bury != NULL) {
+    return 0; // the caller does
+  }
   sqlite3_bind_text(statement, 1, row->why, -1, SQLITE_STATIC);
   sqlite3_bind_text(statement, 2, row->topic != NULL ? row->topic : "", -1, SQLITE_STATIC);
   sqlite3_bind_text(statement, 3, slug != NULL ? slug : "", -1, SQLITE_STATIC);
   sqlite3_bind_int64(statement, 4, epoch);
   sqlite3_bind_blob64(statement, 5, row->value, row->size, SQLITE_STATIC);
-  int status =
-      sqlite3_step(statement) == SQLITE_DONE ? 0 : store_fail(writer->store, "dead", writer->error);
-  sqlite3_reset(statement);
-  return status;
+  return step(writer, statement);
 }
 
 static int write_poison(struct writer *writer, struct vc_store_row *row)
@@ -282,11 +297,83 @@ static int write_row(struct writer *writer, struct vc_store_row *row)
   return status;
 }
 
-static int write_rows(struct writer *writer, struct vc_store_row *rows, size_t n_rows)
+static int write_rows(struct writer *writer)
+{
+  const struct vc_store_batch *batch = writer->batch;
+  for (size_t i = 0; i < batch->n_rows; i++) {
+    if (write_row(writer, &batch->rows[i]) != 0) {
+      return -1;
+    }
+  }
+  return writer->n_unkept > 0 && batch->bury != NULL
+             ? batch->bury(batch->context, batch->rows, batch->n_rows, writer->error)
+             : 0;
+}
+
+// Returns: 0; 1: it is not where it is said to be; -1.
+static int move_position(struct writer *writer, const struct vc_store_position *position)
+{
+  sqlite3_stmt *statement =
+      statement_of(writer, position->from < 0 ? STATEMENT_ADD_POSITION : STATEMENT_MOVE_POSITION);
+  sqlite3_bind_text(statement, 1, writer->batch->cluster, -1, SQLITE_STATIC);
+  sqlite3_bind_text(statement, 2, writer->batch->group, -1, SQLITE_STATIC);
+  sqlite3_bind_text(statement, 3, position->topic, -1, SQLITE_STATIC);
+  sqlite3_bind_int(statement, 4, position->partition);
+  sqlite3_bind_int64(statement, 5, position->next);
+  if (position->from >= 0) {
+    sqlite3_bind_int64(statement, 6, position->from);
+  }
+  if (step(writer, statement) != 0) {
+    return -1;
+  }
+  return sqlite3_changes(writer->store->database) == 1 ? 0 : 1;
+}
+
+static int move_positions(struct writer *writer)
 {
   int status = 0;
-  for (size_t i = 0; i < n_rows && status == 0; i++) {
-    status = write_row(writer, &rows[i]);
+  for (size_t i = 0; i < writer->batch->n_positions && status == 0; i++) {
+    status = move_position(writer, &writer->batch->positions[i]);
+  }
+  return status;
+}
+
+// Somebody else's deletions give row ids free, which the next session may get.
+static int forget_old_ids(struct writer *writer)
+{
+  int64_t version;
+  if (one_number(writer, statement_of(writer, STATEMENT_DATA_VERSION), &version) != 1) {
+    return -1;
+  }
+  if (version != writer->store->data_version) {
+    store_forget_ids(writer->store);
+    writer->store->data_version = version;
+  }
+  return 0;
+}
+
+int vc_store_write_batch(struct vc_store *store, const struct vc_store_batch *batch,
+                         struct vc_error *error)
+{
+  struct writer writer = {.store = store, .batch = batch, .error = error};
+  if (prepare_all(&writer) != 0 || store_run(store, "BEGIN IMMEDIATE", error) != 0) {
+    return -1;
+  }
+  int status = forget_old_ids(&writer);
+  if (status == 0) {
+    status = move_positions(&writer);
+  }
+  if (status == 0) {
+    status = write_rows(&writer);
+  }
+  if (status == 0) {
+    status = store_run(store, "COMMIT", error);
+  }
+  if (status != 0) {
+    store_run(store, "ROLLBACK", NULL);
+    store_forget_ids(store); // some may be of rows that are gone with the transaction
+  } else if (writer.n_erasures > 0) {
+    store_wipe_log(store);
   }
   return status;
 }
@@ -294,21 +381,6 @@ static int write_rows(struct writer *writer, struct vc_store_row *rows, size_t n
 int vc_store_write(struct vc_store *store, struct vc_store_row *rows, size_t n_rows,
                    struct vc_error *error)
 {
-  struct writer writer;
-  if (store_run(store, "BEGIN IMMEDIATE", error) != 0) {
-    return -1;
-  }
-  int status = writer_init(&writer, store, error);
-  if (status == 0) {
-    status = write_rows(&writer, rows, n_rows);
-  }
-  writer_fini(&writer);
-  if (status == 0) {
-    status = store_run(store, "COMMIT", error);
-  }
-  if (status != 0) {
-    store_run(store, "ROLLBACK", NULL);
-    store_forget_ids(store); // some may be of rows that are gone with the transaction
-  }
-  return status;
+  return vc_store_write_batch(store, &(struct vc_store_batch){.rows = rows, .n_rows = n_rows},
+                              error);
 }

@@ -155,3 +155,12 @@ char *record_ended(const char *slug, int64_t epoch, const char *reason)
                                           .ended_at_ms = epoch + 60000,
                                           .reason = reason});
 }
+
+char *record_erased(const char *slug, int64_t epoch)
+{
+  return print(&(struct vc_record_fields){.type = VC_RECORD_TYPE_SESSION_ERASED,
+                                          .session = slug,
+                                          .epoch = epoch,
+                                          .node = "a1",
+                                          .erased_at_ms = epoch + 90000});
+}

@@ -22,3 +22,4 @@ char *record_final(const char *slug, int64_t epoch, uint64_t seq, const char *id
 char *record_spread(const char *slug, int64_t epoch, uint64_t seq); // its word times were spread
 char *record_started(const char *slug, int64_t epoch);
 char *record_ended(const char *slug, int64_t epoch, const char *reason);
+char *record_erased(const char *slug, int64_t epoch);

@@ -92,6 +92,7 @@ static void test_tables(void **state)
   vc_store_close(&store);
   run_sql("SELECT id, slug, epoch, node, started_at, ended_at FROM sessions");
   run_sql("SELECT id, session_id, label FROM participants");
+  run_sql("SELECT cluster_id, grp, topic, partition, next_offset FROM offsets");
   run_sql("SELECT id, session_id, participant_id, utterance_id, seq, text, language, confidence,"
           " start_s, end_s, words, received_at, approximate FROM transcripts");
 }
@@ -128,7 +129,8 @@ static void test_an_older_version_is_brought_on(void **state)
   struct vc_store_row row = {.value = value, .size = strlen(value)};
   assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
   vc_store_close(&store);
-  run_sql("DROP TABLE dead; ALTER TABLE transcripts DROP COLUMN approximate;"
+  run_sql("DROP TABLE dead; DROP TABLE offsets; DROP INDEX sessions_by_end;"
+          " DROP INDEX transcripts_by_participant; ALTER TABLE transcripts DROP COLUMN approximate;"
           " PRAGMA user_version = 1");
   assert_int_equal(vc_store_open(&store, url, &error), 0);
   assert_int_equal(vc_store_read(store, "demo", 10, check_is_heard, NULL, &error), 1);
