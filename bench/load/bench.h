@@ -147,6 +147,7 @@ struct speech {
   /* set before start, then read-only */
   double rate_hz; // transcripts a second and session; 0: only what keeps a session going
   uint32_t burst; // so many at once, as much more seldom
+  uint32_t messages_per_final;
   size_t max_sessions;
   /* the worker's, read after the stop */
   struct heard *heard;
@@ -216,7 +217,7 @@ void report_write_json(const struct report *report, const char *path);
 
 // --- ingest.c, fanout.c: the measurements
 struct plan {
-  int64_t seconds, rounds, warm_up_s, n_sessions, burst;
+  int64_t seconds, rounds, warm_up_s, n_sessions, burst, messages_per_final;
   double rate_hz;
   size_t counts[COUNTS_MAX]; // streams or viewers
   size_t n_counts;

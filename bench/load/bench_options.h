@@ -12,7 +12,7 @@
 
 struct bench_options {
   const char *counts, *audio, *node, *peers, *json;
-  int64_t seconds, warm_up_s, rounds, n_sessions, burst;
+  int64_t seconds, warm_up_s, rounds, n_sessions, burst, messages_per_final;
   double rate_hz;
 };
 extern const struct vc_option bench_option_rows[];

@@ -61,7 +61,9 @@ static void add_own_figures(struct run *run, const char *row, const char *metric
 {
   static const struct {
     const char *name, *column;
-  } own[] = {{"ws.session_broadcast_lag_ms", "lag (own)"}, {"ws.fanout_ms", "fanout (own)"}};
+  } own[] = {{"ws.session_broadcast_lag_ms", "lag (own)"},
+             {"ws.fanout_ms", "fanout (own)"},
+             {"ingest.broadcast_latency_ms", "latency (own)"}};
   json_t *root = metrics != NULL ? json_loads(metrics, 0, NULL) : NULL;
   for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
     const json_t *average =
@@ -97,6 +99,7 @@ static int run_one(struct plan *plan, struct system *system, size_t n_viewers)
   struct usage before, after;
   struct run run = {.plan = plan, .system = system};
   run.speech.rate_hz = run.viewing.rate_hz = plan->rate_hz;
+  run.speech.messages_per_final = (uint32_t)plan->messages_per_final;
   run.speech.burst = run.viewing.burst = (uint32_t)plan->burst;
   aac_read(&run.aac, plan->audio);
   run.publishing.aac = &run.aac;

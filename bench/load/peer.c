@@ -21,7 +21,6 @@
 #define MARK_LEVEL 20000          // of a mark; what lies between is far quieter
 #define MARK_QUIET (RATE_HZ / 2)  // before one
 #define UTTERANCE_SAMPLES RATE_HZ // without a rate: a final a second, so that audio is let go
-#define MESSAGES_PER_UTTERANCE 10 // with a rate: nine partials and their final
 #define BACKLOG 1024
 
 struct peer {       // a connection; one that is upgraded belongs to a session
@@ -116,13 +115,22 @@ static uint64_t samples_of(const struct heard *heard)
   return heard->n_pieces > 0 ? heard->pieces[heard->n_pieces - 1].n_samples : 0;
 }
 
+// With a rate utterances follow each other through the sound, each as long as its messages take.
+static double end_of_utterance(const struct speech *speech, const struct peer *peer)
+{
+  double heard_s = (double)samples_of(peer->heard) / RATE_HZ;
+  double end_s = peer->utterance_start_s +
+                 (speech->rate_hz > 0 ? speech->messages_per_final / speech->rate_hz : HUGE_VAL);
+  return end_s < heard_s ? end_s : heard_s;
+}
+
 static void say_transcript(struct vc_worker *worker, struct peer *peer, const char *said,
                            int is_final)
 {
   char id[32];
   struct vc_text text = {0};
   const struct vc_gladia_envelope envelope = envelope_of(peer);
-  double end_s = (double)samples_of(peer->heard) / RATE_HZ;
+  double end_s = end_of_utterance(speech_of(worker), peer);
   snprintf(id, sizeof id, "00-%08llu", (unsigned long long)peer->n_finals);
   const struct vc_utterance utterance = {.id = id,
                                          .text = said,
@@ -144,7 +152,7 @@ static void say_stamped(struct vc_worker *worker, struct peer *peer)
   char said[STAMP_TEXT_MAX];
   peer->n_said++;
   stamp_print(said, sizeof said, vc_clock_now_ns(&vc_clock_system), peer->n_said);
-  say_transcript(worker, peer, said, peer->n_said % MESSAGES_PER_UTTERANCE == 0);
+  say_transcript(worker, peer, said, peer->n_said % speech_of(worker)->messages_per_final == 0);
   speech_of(worker)->n_said++;
 }
 

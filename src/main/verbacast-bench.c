@@ -102,6 +102,7 @@ static int measure(const char *mode, const struct bench_options *options)
                       .warm_up_s = options->warm_up_s,
                       .n_sessions = options->n_sessions,
                       .burst = options->burst,
+                      .messages_per_final = options->messages_per_final,
                       .rate_hz = options->rate_hz,
                       .audio = options->audio,
                       .report = report_create(is_ingest ? "ingest: RTMP message to PCM at the STT"
