@@ -8,14 +8,17 @@
 
 #include "node_options.h"
 #include "print_man.h"
+#include "sink_options.h"
 
 struct sets {
   struct node_options node_options;
   struct vc_sttd_options stt_options;
+  struct sink_options sink_options;
   struct vc_program_settings program;
   struct bench_options bench_options;
-  struct vc_option_group node_groups[NODE_GROUPS], stt_groups[2], bench_groups[1];
-  struct vc_option_set node, stt, bench;
+  struct vc_option_group node_groups[NODE_GROUPS], stt_groups[2];
+  struct vc_option_group sink_groups[SINK_GROUPS], bench_groups[1];
+  struct vc_option_set node, stt, sink, bench;
 };
 
 static void make_sets(struct sets *sets)
@@ -33,6 +36,11 @@ static void make_sets(struct sets *sets)
                                      .summary = VC_STTD_SUMMARY,
                                      .groups = sets->stt_groups,
                                      .n_groups = 2};
+  sink_option_groups(sets->sink_groups, &sets->sink_options, &sets->program);
+  sets->sink = (struct vc_option_set){.program = "verbacast-sink",
+                                      .summary = SINK_SUMMARY,
+                                      .groups = sets->sink_groups,
+                                      .n_groups = SINK_GROUPS};
   sets->bench_groups[0] =
       (struct vc_option_group){"Bench", bench_option_rows, &sets->bench_options};
   sets->bench = (struct vc_option_set){.program = "verbacast-bench",
@@ -50,6 +58,8 @@ static void print_configuration(const struct sets *sets)
   vc_options_print_markdown(&sets->node, stdout);
   printf("\n");
   vc_options_print_markdown(&sets->stt, stdout);
+  printf("\n");
+  vc_options_print_markdown(&sets->sink, stdout);
   printf("\n");
   vc_options_print_markdown(&sets->bench, stdout);
 }
@@ -70,6 +80,8 @@ static void print_metrics(const struct sets *sets)
   const struct vc_metric *const stt_tables[] = {vc_sttd_metrics, vc_sttd_pool_metrics};
   printf("\n## verbacast-stt\n\n");
   vc_metrics_print_markdown(stt_tables, 2, stdout);
+  printf("\n## verbacast-sink\n\n");
+  vc_metrics_print_markdown(sink_metric_tables, n_sink_metric_tables, stdout);
 }
 
 static void print_node_man(const struct sets *sets)
@@ -128,6 +140,39 @@ static void print_stt_man(const struct sets *sets)
   print_man(&page, stdout);
 }
 
+static void print_sink_man(const struct sets *sets)
+{
+  static const char *const about[] = {
+      "Reads the topics that the nodes write, KAFKA_TOPIC and KAFKA_TOPIC.sessions, as a member of "
+      "a consumer group, and writes the records into the database in batches. Rows and the "
+      "positions that they lead to are one transaction, and consuming begins at the positions in "
+      "the database: whatever dies, each record is there once. Any number of sinks may share the "
+      "work.",
+      "What the database cannot keep goes to KAFKA_TOPIC.dead with the reason. While the database "
+      "is away nothing is consumed, and nothing is lost.",
+      "/healthz, /readyz and /metrics at SINK_LISTEN tell how it is. A listener off loopback needs "
+      "ADMIN_TOKEN, or --insecure.",
+      NULL,
+  };
+  static const char *const files[] = {
+      "/etc/verbacast/verbacast-sink.env",
+      "The configuration, NAME=value, when systemd starts it.",
+      "/var/lib/verbacast-sink",
+      "The database, when systemd starts it and DATABASE_URL names a file there.",
+      NULL,
+  };
+  const struct man_page page = {
+      .set = &sets->sink,
+      .name = "from Kafka into the database, each record once",
+      .about = about,
+      .file_rows = files,
+      .example = "verbacast-sink --kafka-brokers kafka:9092 --database-url "
+                 "postgresql://verbacast@db/verbacast",
+      .see_also = "verbacast",
+  };
+  print_man(&page, stdout);
+}
+
 static void print_bench_man(const struct sets *sets)
 {
   static const char *const about[] = {
@@ -156,11 +201,9 @@ int main(int argc, char **argv)
   static const struct {
     const char *name;
     void (*print)(const struct sets *sets);
-  } documents[] = {{"configuration", print_configuration},
-                   {"metrics", print_metrics},
-                   {"verbacast.8", print_node_man},
-                   {"verbacast-stt.8", print_stt_man},
-                   {"verbacast-bench.8", print_bench_man}};
+  } documents[] = {{"configuration", print_configuration}, {"metrics", print_metrics},
+                   {"verbacast.8", print_node_man},        {"verbacast-stt.8", print_stt_man},
+                   {"verbacast-sink.8", print_sink_man},   {"verbacast-bench.8", print_bench_man}};
   struct sets sets;
   make_sets(&sets);
   for (size_t i = 0; i < sizeof documents / sizeof *documents; i++) {
@@ -169,7 +212,7 @@ int main(int argc, char **argv)
       return VC_EXIT_OK;
     }
   }
-  fprintf(stderr, "print-docs: configuration, metrics, verbacast.8, verbacast-stt.8 or "
-                  "verbacast-bench.8\n");
+  fprintf(stderr, "print-docs: configuration, metrics, verbacast.8, verbacast-stt.8, "
+                  "verbacast-sink.8 or verbacast-bench.8\n");
   return VC_EXIT_USAGE;
 }

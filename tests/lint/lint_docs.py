@@ -7,6 +7,7 @@ import sys
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GENERATED = {"configuration": "docs/configuration.md", "metrics": "docs/metrics.md",
              "verbacast.8": "docs/man/verbacast.8", "verbacast-stt.8": "docs/man/verbacast-stt.8",
+             "verbacast-sink.8": "docs/man/verbacast-sink.8",
              "verbacast-bench.8": "docs/man/verbacast-bench.8"}
 
 

@@ -52,8 +52,33 @@ def test_the_stt_server_says_the_same():
     assert status == 1 and "/nonexistent" in log, (status, log)
 
 
+def test_the_sink_says_the_same():
+    needed = {"KAFKA_BROKERS": "127.0.0.1:9", "DATABASE_URL": "sqlite:x.db"}
+    for arguments, words in ((["--batch-max-size", "0"], ["BATCH_MAX_SIZE", "0", "1 to 10000 rows"]),
+                             (["--retention-days=-1"], ["RETENTION_DAYS", "-1", "0 to 36500 days"]),
+                             (["--kafka-group="], ["KAFKA_GROUP"]), (["--sink-listen", "here"], ["SINK_LISTEN", "here"]),
+                             (["--database-url", "mysql://x"], ["DATABASE_URL", "mysql://x", "sqlite:PATH"]),
+                             (["--reset-offset"], ["--reset-offset", "--reset-offsets"])):
+        status, output, log = run(*arguments, name="verbacast-sink", **needed)
+        assert status == 2 and output == "" and log.startswith("verbacast-sink: "), (arguments, status, log)
+        for word in words:
+            assert word in log, (arguments, word, log)
+    for missing in needed:
+        for arguments in ([], ["--check-config"]):
+            status, output, log = run(*arguments, name="verbacast-sink", **{**needed, missing: ""})
+            assert status == 2 and output == "" and missing in log, (missing, status, log)
+    status, _, log = run("--check-config", name="verbacast-sink", **needed, SINK_LISTEN="0.0.0.0:0")
+    assert status == 1 and "ADMIN_TOKEN" in log and "--insecure" in log, log
+    status, _, log = run("--check-config", name="verbacast-sink", **needed, KAFKA_CONFIG="no.such.key=1")
+    assert status == 1 and "no.such.key" in log, (status, log)
+    status, output, log = run("--check-config", name="verbacast-sink", KAFKA_BROKERS="127.0.0.1:9", ADMIN_TOKEN="hush",
+                              DATABASE_URL="sqlite:x.db")
+    assert status == 0 and "drain" in output and "KAFKA_GROUP=verbacast-sink" in output, (output, log)
+    assert "hush" not in output + log
+
+
 def test_help_version_and_check():
-    for name in ("verbacast", "verbacast-stt"):
+    for name in ("verbacast", "verbacast-stt", "verbacast-sink"):
         status, output, _ = run("--help", name=name)
         assert status == 0 and "LOG_LEVEL" in output and "--check-config" in output
         status, output, _ = run("--version", name=name)
