@@ -8,7 +8,8 @@
 // the log says at debug level: event=journal_committed session=… epoch=… seq=….
 //
 // Bounds: VC_JOURNAL_PENDING_MAX bytes of records that are not committed (disk full, disk slow);
-// beyond, the oldest loses its durability: journal.lost_total, an error in the log. At
+// beyond, the oldest loses its durability: journal.lost_total, an error in the log. A sink that
+// says so is given them meanwhile, behind all rows: event=journal_past_disk. At
 // JOURNAL_MAX_BYTES of rows not relayed vc_journal_refusal tells the ingest to refuse new sessions.
 // A file that others have locked is waited for at most VC_JOURNAL_WAIT_MS at a time.
 #pragma once
@@ -40,13 +41,16 @@ struct vc_journal_row {
   const char *hopeless; // set by the sink, a constant: why it will never take this row; else NULL
 };
 // Where the relay's rows go. Thread: the relay's. Returns: 0 they are kept there, those that are
-// not hopeless, or -1: not all are yet, the same rows are given again later; the error says why.
+// not hopeless, or -1: not all are yet, the same rows are given again later, or, when they were not
+// of the file, never; the error says why.
 // When `what` was degraded before the start it is called without rows until it returns 0.
 struct vc_journal_sink {
   int (*write)(void *context, struct vc_journal_row *rows, size_t n_rows, struct vc_error *error);
-  const char *what;   // the health condition while it fails: "database"
-  uint32_t gather_ms; // how long a batch gathers
-  uint32_t most;      // rows in a batch, 0: 100
+  const char *what;      // the health condition while it fails: "database"
+  uint32_t gather_ms;    // how long a batch gathers
+  uint32_t most;         // rows in a batch, 0: 100
+  int is_past_disk;      // it takes what the disk does not, too
+  const char *erased_by; // NODE_ID: it is sent a record of each erasure; NULL: it is not
   void *context;
 };
 
@@ -83,7 +87,8 @@ int64_t vc_journal_highest_epoch(const struct vc_journal *journal);
 int vc_journal_is_relay_stuck(const struct vc_journal *journal, uint32_t silent_ms);
 // Thread: any. Returns: why new sessions should be refused (a constant), or NULL.
 const char *vc_journal_refusal(const struct vc_journal *journal);
-// The stage answers VC_QUERY_ERASE (its number: an epoch): rows of the slug up to that epoch go.
+// The stage answers VC_QUERY_ERASE (its number: an epoch): rows of the slug up to that epoch go,
+// and a sink that wants it is told of it, in one transaction.
 // And VC_QUERY_UNRELAYED: the slug's records that wait here, the oldest first, the first
 // VC_JOURNAL_ANSWER_MAX bytes of them (incomplete when there are more); 404 none, 503 it cannot be
 // read.

@@ -454,17 +454,8 @@ void outbox_close(struct outbox **outbox)
   }
 }
 
-static int append(struct outbox *outbox, const struct vc_record *record, int64_t now_ms,
-                  struct vc_error *error)
+static int turn(struct outbox *outbox, const struct vc_record *record, struct vc_error *error)
 {
-  const struct row row = {.kind = record->kind,
-                          .key = record->slug,
-                          .epoch = record->epoch,
-                          .value = record->value->data,
-                          .size = record->value->size};
-  if (add_row(outbox, &row, now_ms, error) != 0) {
-    return -1;
-  }
   if (record->kind == VC_RECORD_SESSION_STARTED) {
     bind_key(outbox->open_session, record->slug, record->epoch);
     sqlite3_bind_blob64(outbox->open_session, 3, record->value->data, record->value->size,
@@ -478,12 +469,27 @@ static int append(struct outbox *outbox, const struct vc_record *record, int64_t
   return 0;
 }
 
-// Returns: the highest epoch of the records, or of what was there where that is higher.
-static int64_t highest_with(const struct outbox *outbox, const struct vc_record *first)
+static int append(struct outbox *outbox, const struct vc_record *record, int64_t now_ms,
+                  struct vc_error *error)
 {
-  int64_t highest = outbox->highest_epoch;
-  for (const struct vc_record *record = first; record != NULL; record = record->next) {
-    highest = record->epoch > highest ? record->epoch : highest;
+  const struct row row = {.kind = record->kind,
+                          .key = record->slug,
+                          .epoch = record->epoch,
+                          .value = record->value->data,
+                          .size = record->value->size};
+  return add_row(outbox, &row, now_ms, error) == 0 ? turn(outbox, record, error) : -1;
+}
+
+// Returns: the highest epoch of the batch, or of what was there where that is higher.
+static int64_t highest_with(const struct outbox *outbox, const struct outbox_batch *batch)
+{
+  int64_t highest = outbox->highest_epoch > batch->epoch ? outbox->highest_epoch : batch->epoch;
+  const struct vc_record *record;
+  for (size_t i = 0; i < OUTBOX_LISTS; i++) {
+    DL_FOREACH(batch->lists[i], record)
+    {
+      highest = record->epoch > highest ? record->epoch : highest;
+    }
   }
   return highest;
 }
@@ -521,6 +527,45 @@ static int bury(struct outbox *outbox, const struct outbox_grave *grave, int64_t
   return status;
 }
 
+static int add_all(struct outbox *outbox, const struct outbox_batch *batch, int64_t now_ms,
+                   struct vc_error *error)
+{
+  const struct vc_record *record;
+  int status = 0;
+  DL_FOREACH(batch->turns, record)
+  {
+    status = status == 0 ? turn(outbox, record, error) : status;
+  }
+  for (size_t i = 0; i < OUTBOX_LISTS; i++) {
+    DL_FOREACH(batch->lists[i], record)
+    {
+      status = status == 0 ? append(outbox, record, now_ms, error) : status;
+    }
+  }
+  return status;
+}
+
+static int bury_all(struct outbox *outbox, const struct outbox_grave *graves, int64_t now_ms,
+                    struct outbox_deleted *deleted, struct vc_error *error)
+{
+  const struct outbox_grave *grave;
+  int status = 0;
+  DL_FOREACH(graves, grave)
+  {
+    status = status == 0 ? bury(outbox, grave, now_ms, deleted, error) : status;
+  }
+  return status;
+}
+
+static int is_empty(const struct outbox_batch *batch)
+{
+  size_t n = 0;
+  for (size_t i = 0; i < OUTBOX_LISTS; i++) {
+    n += batch->lists[i] != NULL;
+  }
+  return n == 0 && batch->turns == NULL && batch->delete_upto == 0;
+}
+
 int outbox_commit(struct outbox *outbox, const struct outbox_batch *batch, int64_t now_ms,
                   struct outbox_deleted *deleted, struct vc_error *error)
 {
@@ -528,20 +573,15 @@ int outbox_commit(struct outbox *outbox, const struct outbox_batch *batch, int64
   if (make_ready(outbox, now_ms, error) != 0 || run(outbox, "BEGIN IMMEDIATE", error) != 0) {
     return -1;
   }
-  int status = 0;
-  for (const struct vc_record *record = batch->records; record != NULL && status == 0;
-       record = record->next) {
-    status = append(outbox, record, now_ms, error);
-  }
-  for (const struct outbox_grave *grave = batch->graves; grave != NULL && status == 0;
-       grave = grave->next) {
-    status = bury(outbox, grave, now_ms, deleted, error);
+  int64_t highest = highest_with(outbox, batch);
+  int status = add_all(outbox, batch, now_ms, error);
+  if (status == 0) {
+    status = bury_all(outbox, batch->graves, now_ms, deleted, error);
   }
   if (status == 0 && batch->delete_upto > 0) {
     status = delete_rows(outbox, batch->delete_upto, deleted, error);
   }
-  int64_t highest = highest_with(outbox, batch->records);
-  if (status == 0 && highest > outbox->highest_epoch) {
+  if (status == 0 && (highest > outbox->highest_epoch || is_empty(batch))) {
     status = raise_epoch(outbox, highest, error);
   }
   if (status == 0 && run(outbox, "COMMIT", error) == 0) {
@@ -589,22 +629,34 @@ static int erase_from(struct outbox *outbox, const char *sql, const char *slug, 
   return status;
 }
 
-int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t now_ms,
-                 struct vc_error *error)
+static int erase_all(struct outbox *outbox, const char *slug, int64_t epoch, struct vc_error *error)
+{
+  static const char *const statements[] = {
+      "DELETE FROM outbox WHERE key = ?1 AND epoch <= ?2",
+      "DELETE FROM open_sessions WHERE key = ?1 AND epoch <= ?2",
+      "DELETE FROM dead WHERE key = ?1 AND epoch <= ?2",
+  };
+  int status = 0;
+  for (size_t i = 0; i < sizeof statements / sizeof *statements && status == 0; i++) {
+    status = erase_from(outbox, statements[i], slug, epoch, error);
+  }
+  return status;
+}
+
+int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch,
+                 const struct vc_record *notice, int64_t now_ms, struct vc_error *error)
 {
   if (make_ready(outbox, now_ms, error) != 0 || run(outbox, "BEGIN IMMEDIATE", error) != 0) {
     return -1;
   }
-  if (erase_from(outbox, "DELETE FROM outbox WHERE key = ?1 AND epoch <= ?2", slug, epoch, error) !=
-          0 ||
-      erase_from(outbox, "DELETE FROM open_sessions WHERE key = ?1 AND epoch <= ?2", slug, epoch,
-                 error) != 0 ||
-      erase_from(outbox, "DELETE FROM dead WHERE key = ?1 AND epoch <= ?2", slug, epoch, error) !=
-          0 ||
-      run(outbox, "COMMIT", error) != 0) {
+  int64_t highest = epoch > outbox->highest_epoch ? epoch : outbox->highest_epoch;
+  if (erase_all(outbox, slug, epoch, error) != 0 ||
+      (notice != NULL && append(outbox, notice, now_ms, error) != 0) ||
+      raise_epoch(outbox, highest, error) != 0 || run(outbox, "COMMIT", error) != 0) {
     run(outbox, "ROLLBACK", NULL);
     return -1;
   }
+  outbox->highest_epoch = highest;
   // What was deleted is zeroed in the file; the log before it may still hold it.
   run(outbox, "PRAGMA wal_checkpoint(TRUNCATE)", NULL);
   return 0;

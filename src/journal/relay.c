@@ -12,7 +12,6 @@
 
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 5000
-#define MOST 100    // rows in a batch
 #define IDLE_MS 500 // looks anew even if no commit was told
 
 struct relay {
@@ -31,7 +30,8 @@ static uint64_t now_ns(void)
   return vc_clock_now_ns(&vc_clock_system);
 }
 
-// Waits for a commit beyond `seen`, the stop, or the time. Returns: 1 when the relay has to end.
+// Waits for a commit beyond `seen` or an offer, the stop, or the time. Returns: 1 when the relay
+// has to end.
 static int wait_changed(struct vc_journal *journal, uint64_t seen, uint64_t wait_ms,
                         int also_commits)
 {
@@ -42,7 +42,8 @@ static int wait_changed(struct vc_journal *journal, uint64_t seen, uint64_t wait
   limit.tv_nsec = (long)(ns % VC_NS_PER_S);
   int status = 0;
   pthread_mutex_lock(&journal->mutex);
-  while (status == 0 && !journal->is_stopping && !(also_commits && journal->n_commits != seen)) {
+  while (status == 0 && !journal->is_stopping &&
+         !(also_commits && (journal->n_commits != seen || past_is_offered(journal)))) {
     status = pthread_cond_timedwait(&journal->changed, &journal->mutex, &limit);
   }
   int is_over = journal->is_stopping && now_ns() >= journal->stop_ns;
@@ -83,11 +84,10 @@ static int send_rows(struct relay *relay, int n, struct vc_error *error)
   return sink->write == NULL ? 0 : sink->write(sink->context, relay->shown, (size_t)n, error);
 }
 
-static void tell_age(struct relay *relay, int n)
+static void set_oldest(struct relay *relay, int n)
 {
-  struct vc_journal *journal = relay->journal;
-  int64_t age_ms = n > 0 ? vc_clock_unix_ms(journal->settings.clock) - relay->rows[0].added_ms : 0;
-  vc_metric_set(journal->relay_slots, OLDEST_UNSENT, age_ms > 0 ? age_ms / 1000 : 0);
+  atomic_store_explicit(&relay->journal->oldest_unix_ms, n > 0 ? relay->rows[0].added_ms : 0,
+                        memory_order_relaxed);
 }
 
 // Its connection is made when it is first needed and as often as it takes: the disk may be too full
@@ -135,37 +135,67 @@ static int find_graves(struct relay *relay, int n)
   return n_found;
 }
 
-// One batch. Returns: rows sent, or -1: it failed.
-static int relay_batch(struct relay *relay)
+// What the sink has taken. Returns: 0, or -1: the batch is to be given again.
+static int let_go(struct relay *relay, int n, struct vc_error *error)
+{
+  struct vc_journal *journal = relay->journal;
+  if (relay->rows[0].id < 0) {
+    past_report(journal, relay->shown, (size_t)n);
+    return 0;
+  }
+  int n_dead = find_graves(relay, n);
+  if (n_dead < 0) {
+    return vc_error_set(error, "no memory for rows that are dead");
+  }
+  relay->sent_upto = relay->rows[n - 1].id;
+  if (n < relay->most) {
+    set_oldest(relay, 0);
+  }
+  vc_metric_add(journal->relay_slots, RELAYED, (uint64_t)(n - n_dead));
+  // Release: whoever deletes the rows sees that they were written.
+  atomic_store_explicit(&journal->relayed_upto, relay->sent_upto, memory_order_release);
+  return 0;
+}
+
+// Rows of the file; where it has none, what goes past it. Returns: how many, or -1.
+static int find_rows(struct relay *relay, uint64_t seen, struct vc_error *error)
+{
+  int n = read_rows(relay, error);
+  relay->is_unreadable |= n < 0;
+  if (n >= 0) {
+    set_oldest(relay, n);
+  }
+  if (n == 0) {
+    n = past_take(relay->journal, seen, relay->rows);
+    return n < 0 ? vc_error_set(error, "no memory for what goes past the disk") : n;
+  }
+  return n;
+}
+
+// One batch; `seen`: commits before it. Returns: rows sent, or -1: it failed.
+static int relay_batch(struct relay *relay, uint64_t seen)
 {
   struct vc_journal *journal = relay->journal;
   const char *what = journal->settings.sink.what;
   struct vc_error error;
+  int was_unreadable = relay->is_unreadable;
+  relay->is_unreadable = 0;
   begin_call(journal);
-  int n = read_rows(relay, &error);
-  tell_age(relay, n);
+  int n = find_rows(relay, seen, &error);
   int is_probe = n == 0 && relay->is_unproven;
   begin_call(journal);
   int status = n > 0 || is_probe ? send_rows(relay, n, &error) : n;
   end_call(journal);
-  int n_dead = status >= 0 && n > 0 ? find_graves(relay, n) : 0;
-  if (n_dead < 0) {
-    status = vc_error_set(&error, "no memory for rows that are dead");
+  if (status >= 0 && n > 0) {
+    status = let_go(relay, n, &error);
+    vc_stage_wake(journal->stage);
   }
   if (status < 0) {
     vc_metric_add(journal->relay_slots, RELAY_ERRORS, 1);
     vc_health_set(journal->settings.health, what, error.text);
-  } else if (n > 0 || is_probe || relay->is_unreadable) {
+  } else if (n > 0 || is_probe || was_unreadable) {
     vc_health_clear(journal->settings.health, what);
     relay->is_unproven = 0;
-  }
-  relay->is_unreadable = n < 0;
-  if (status >= 0 && n > 0) {
-    vc_metric_add(journal->relay_slots, RELAYED, (uint64_t)(n - n_dead));
-    relay->sent_upto = relay->rows[n - 1].id;
-    // Release: whoever deletes the rows sees that they were written.
-    atomic_store_explicit(&journal->relayed_upto, relay->sent_upto, memory_order_release);
-    vc_stage_wake(journal->stage);
   }
   for (int i = 0; i < n; i++) {
     free(relay->rows[i].value);
@@ -184,7 +214,7 @@ static void relay_until_stop(struct relay *relay)
     pthread_mutex_unlock(&journal->mutex);
     int stopping = is_stopping(journal);
     relay->is_unproven &= !stopping;
-    int n = relay_batch(relay);
+    int n = relay_batch(relay, seen);
     if (n == relay->most) {
       backoff_ms = 0;
       if (stopping && wait_changed(journal, seen, 0, 0)) {
@@ -228,9 +258,7 @@ static int is_degraded(struct vc_health *health, const char *what)
 void *relay_run(void *context)
 {
   struct vc_journal *journal = context;
-  struct relay relay = {
-      .journal = journal,
-      .most = (int)(journal->settings.sink.most > 0 ? journal->settings.sink.most : MOST)};
+  struct relay relay = {.journal = journal, .most = (int)journal->past.most};
   const struct vc_journal_sink *sink = &journal->settings.sink;
   relay.is_unproven = sink->write != NULL && is_degraded(journal->settings.health, sink->what);
   relay.rows = calloc((size_t)relay.most, sizeof *relay.rows);

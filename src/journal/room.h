@@ -14,6 +14,7 @@ enum metric {
   COMMITTED,
   COMMIT_ERRORS,
   LOST,
+  PAST_DISK,
   RELAYED,
   RELAY_ERRORS,
   ROWS,
@@ -34,6 +35,24 @@ struct outbox_grave {
   const char *reason; // a constant
 };
 
+#define VC_JOURNAL_MOST 100 // rows in a batch when the sink does not say
+
+// What goes past the disk (past.c).
+struct past {
+  /* set before start, then read-only */
+  size_t most;
+  /* guarded by the mutex; the list is changed by the stage's thread only */
+  struct vc_record *offered; // to the relay, the oldest that are pending
+  int64_t first_id;          // of theirs, which go down from it; no other offer has the same
+  int is_sent;               // the relay has reported
+  const char **hopeless;     // and so each came out
+  /* the stage's thread only */
+  int64_t next_id;           // below 0: no row of the file has such
+  struct vc_record *refused; // hopeless ones, to become rows
+  struct vc_record *turns;   // sent; the file is to know which sessions are open
+  int64_t epoch;             // the highest that was sent
+};
+
 struct vc_journal {
   /* set before start, then read-only */
   struct vc_journal_settings settings;
@@ -43,11 +62,13 @@ struct vc_journal {
   pthread_t relay;
   int has_relay;
   /* the stage's thread only */
-  struct vc_record *pending; // not committed yet, the oldest first
-  size_t n_pending, pending_bytes;
+  struct vc_record *pending; // not committed yet, the oldest first; those before them are in `past`
+  size_t n_pending, pending_bytes; // with those
+  struct past past;
   uint64_t oldest_ns;  // when the oldest pending record came
   uint64_t retry_ns;   // no commit before
   uint64_t backoff_ms; // 0: the last commit went well
+  unsigned n_failed;   // commits since then
   int64_t deleted_upto;
   struct outbox_grave *graves; // for the commit that deletes their rows
   int has_dead;                // and health says so
@@ -60,11 +81,12 @@ struct vc_journal {
   _Atomic int64_t bytes;        // of rows in the outbox
   _Atomic int64_t rows;
   _Atomic int64_t highest_epoch;  // of all that was committed before this life
+  _Atomic int64_t oldest_unix_ms; // when the oldest row that the relay knows came; 0: it knows none
   _Atomic uint64_t relay_call_ns; // since when the relay is at a call that may block; 0: it is not
   /* guarded by the mutex */
   pthread_mutex_t mutex;
-  pthread_cond_t changed; // a commit, or the stop
-  uint64_t n_commits;
+  pthread_cond_t changed;     // a commit, or the stop
+  uint64_t n_commits;         // each may have brought rows
   struct outbox_grave *found; // by the relay, before it raised relayed_upto
   int is_stopping;
   uint64_t stop_ns; // the relay goes on until then
@@ -82,9 +104,12 @@ int64_t outbox_highest_epoch(const struct outbox *outbox);
 int outbox_open_reader(struct outbox **outbox, const char *path, struct vc_error *error);
 void outbox_close(struct outbox **outbox);
 // One transaction: appends the records, buries rows, deletes those up to `delete_upto`. Returns: 0,
-// or -1: it was rolled back.
+// or -1: it was rolled back. When there is nothing to do it writes all the same.
+#define OUTBOX_LISTS 3
 struct outbox_batch {
-  const struct vc_record *records;
+  const struct vc_record *lists[OUTBOX_LISTS]; // of records, in their order
+  const struct vc_record *turns;               // of sessions, without a row of their own
+  int64_t epoch;                               // not to be used again, 0: none
   const struct outbox_grave *graves;
   int64_t delete_upto; // 0: none
 };
@@ -97,8 +122,9 @@ int outbox_commit(struct outbox *outbox, const struct outbox_batch *batch, int64
 // Rows that lie in the table `dead`.
 int outbox_count_dead(struct outbox *outbox, int64_t *n, struct vc_error *error);
 int outbox_size(struct outbox *outbox, int64_t *rows, int64_t *bytes, struct vc_error *error);
-int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch, int64_t now_ms,
-                 struct vc_error *error);
+// All of a slug up to an epoch; appends `notice`, the record that says so, which may be NULL.
+int outbox_erase(struct outbox *outbox, const char *slug, int64_t epoch,
+                 const struct vc_record *notice, int64_t now_ms, struct vc_error *error);
 
 // Gives the values of a slug's rows in order, until `visit` returns other than 0. Returns: 0, or
 // -1.
@@ -117,6 +143,26 @@ struct outbox_row {
 // Reads rows behind `after`, at most `most`. Returns: how many, or -1.
 int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, int most,
                 struct vc_error *error);
+
+// --- stage.c
+size_t record_cost(const struct vc_record *record);
+
+// --- past.c
+// Thread: the stage's, but for the last three.
+int past_init(struct past *past, uint32_t most, struct vc_error *error);
+void past_fini(struct past *past);
+void past_forget_turns(struct past *past); // the file has them
+// All that was not sent is pending again.
+void past_take_back(struct vc_journal *journal);
+// When it is time for it.
+void past_offer(struct vc_journal *journal);
+// Lets go of what was sent.
+void past_settle(struct vc_worker *worker);
+// Thread: the relay's. Gives the offer unless there was a commit since `seen`. Returns: how many,
+// or -1 without memory.
+int past_take(struct vc_journal *journal, uint64_t seen, struct outbox_row *rows);
+void past_report(struct vc_journal *journal, const struct vc_journal_row *rows, size_t n);
+int past_is_offered(const struct vc_journal *journal); // the mutex is held
 
 // --- relay.c
 void *relay_run(void *journal);

@@ -1,4 +1,5 @@
 #include <verbacast/base/log.h>
+#include <verbacast/wire/record.h>
 #include <verbacast/wire/text.h>
 
 #include <signal.h>
@@ -44,10 +45,12 @@ const struct vc_metric vc_journal_metrics[] = {
                        "Commits that failed and are tried again."},
     [LOST] = {"journal.lost_total", VC_METRIC_COUNTER, "records",
               "Records that no restart will bring back: the disk took nothing for too long."},
+    [PAST_DISK] = {"journal.past_disk_total", VC_METRIC_COUNTER, "records",
+                   "Records that the brokers have taken because the disk did not."},
     [RELAYED] = {"journal.relayed_total", VC_METRIC_COUNTER, "records",
-                 "Records that the database has taken."},
+                 "Rows that the database, or Kafka, has taken."},
     [RELAY_ERRORS] = {"journal.relay_errors_total", VC_METRIC_COUNTER, "batches",
-                      "Batches that the database did not take and that are tried again."},
+                      "Batches that were not taken, or not in time, and that are tried again."},
     [ROWS] = {"journal.rows", VC_METRIC_GAUGE, "rows", "Rows in the outbox."},
     [BYTES] = {"journal.bytes", VC_METRIC_GAUGE, "bytes", "Bytes of the rows in the outbox."},
     [BYTES_MAX] = {"journal.max_bytes", VC_METRIC_GAUGE, "bytes",
@@ -57,7 +60,7 @@ const struct vc_metric vc_journal_metrics[] = {
     [DEAD] = {"journal.dead_total", VC_METRIC_COUNTER, "records",
               "Records that no broker will ever take; they lie in the journal's table dead."},
     [OLDEST_UNSENT] = {"journal.oldest_unsent_s", VC_METRIC_GAUGE_MAX, "s",
-                       "Age of the oldest row that is not in the database yet."},
+                       "Age of the oldest record that neither the database nor Kafka has yet."},
     [COMMIT_MS] = {"journal.commit_ms", VC_METRIC_DISTRIBUTION, "ms",
                    "One commit to the disk, with its fsync."},
     VC_METRIC_ROWS_END,
@@ -68,9 +71,28 @@ static struct vc_journal *journal_of(struct vc_worker *worker)
   return vc_worker_state(worker);
 }
 
-static size_t cost_of(const struct vc_record *record)
+size_t record_cost(const struct vc_record *record)
 {
   return record->value->size + ROW_OVERHEAD;
+}
+
+static int has_uncommitted(const struct vc_journal *journal)
+{
+  return journal->n_pending > 0 || journal->past.turns != NULL;
+}
+
+// It grows while the relay waits for its sink.
+static int64_t oldest_s(struct vc_worker *worker)
+{
+  const struct vc_journal *journal = journal_of(worker);
+  int64_t since = atomic_load_explicit(&journal->oldest_unix_ms, memory_order_relaxed);
+  int64_t row_ms = since > 0 ? vc_clock_unix_ms(vc_worker_clock(worker)) - since : 0;
+  uint64_t now = vc_worker_now_ns(worker);
+  int64_t pending_ms = journal->n_pending > 0 && now > journal->oldest_ns
+                           ? (int64_t)((now - journal->oldest_ns) / VC_NS_PER_MS)
+                           : 0;
+  int64_t oldest_ms = row_ms > pending_ms ? row_ms : pending_ms;
+  return oldest_ms > 0 ? oldest_ms / 1000 : 0;
 }
 
 static void tell_sizes(struct vc_worker *worker)
@@ -80,21 +102,25 @@ static void tell_sizes(struct vc_worker *worker)
   vc_metric_set(slots, PENDING_BYTES, (int64_t)journal->pending_bytes);
   vc_metric_set(slots, ROWS, atomic_load_explicit(&journal->rows, memory_order_relaxed));
   vc_metric_set(slots, BYTES, atomic_load_explicit(&journal->bytes, memory_order_relaxed));
+  vc_metric_set(slots, OLDEST_UNSENT, oldest_s(worker));
 }
 
 static void forget(struct vc_journal *journal, struct vc_record *record)
 {
   DL_DELETE(journal->pending, record);
   journal->n_pending--;
-  journal->pending_bytes -= cost_of(record);
+  journal->pending_bytes -= record_cost(record);
   vc_record_destroy(&record);
 }
 
 static void lose_oldest(struct vc_worker *worker)
 {
   struct vc_journal *journal = journal_of(worker);
-  const struct vc_record *record = journal->pending;
   uint64_t n_left_out;
+  if (journal->pending == NULL) {
+    past_take_back(journal);
+  }
+  const struct vc_record *record = journal->pending;
   vc_metric_add(vc_worker_slots(worker), LOST, 1);
   if (vc_log_limit_pass(&journal->lost_limit, vc_worker_now_ns(worker), LOG_INTERVAL_MS,
                         &n_left_out)) {
@@ -189,10 +215,19 @@ static void look_at_dead(struct vc_worker *worker)
   journal->has_dead = n > 0;
 }
 
+static void tell_relay(struct vc_journal *journal)
+{
+  pthread_mutex_lock(&journal->mutex);
+  journal->n_commits++;
+  pthread_cond_signal(&journal->changed);
+  pthread_mutex_unlock(&journal->mutex);
+}
+
 static void committed(struct vc_worker *worker, int64_t deleted_upto,
                       const struct outbox_deleted *deleted)
 {
   struct vc_journal *journal = journal_of(worker);
+  past_take_back(journal);
   vc_metric_add(vc_worker_slots(worker), COMMITTED, journal->n_pending);
   trace(journal);
   free_graves(&journal->graves);
@@ -209,6 +244,8 @@ static void committed(struct vc_worker *worker, int64_t deleted_upto,
   while (journal->pending != NULL) {
     forget(journal, journal->pending);
   }
+  past_forget_turns(&journal->past);
+  journal->n_failed = 0;
   if (deleted_upto > journal->deleted_upto) {
     journal->deleted_upto = deleted_upto;
   }
@@ -216,21 +253,20 @@ static void committed(struct vc_worker *worker, int64_t deleted_upto,
     journal->backoff_ms = 0;
     vc_health_clear(journal->settings.health, "journal");
   }
-  pthread_mutex_lock(&journal->mutex);
-  journal->n_commits++;
-  pthread_cond_signal(&journal->changed);
-  pthread_mutex_unlock(&journal->mutex);
+  tell_relay(journal);
 }
 
 static void commit_failed(struct vc_worker *worker, const struct vc_error *error)
 {
   struct vc_journal *journal = journal_of(worker);
   vc_metric_add(vc_worker_slots(worker), COMMIT_ERRORS, 1);
+  journal->n_failed++;
   journal->backoff_ms = journal->backoff_ms == 0                   ? BACKOFF_FIRST_MS
                         : journal->backoff_ms * 2 < BACKOFF_MAX_MS ? journal->backoff_ms * 2
                                                                    : BACKOFF_MAX_MS;
   journal->retry_ns = vc_worker_now_ns(worker) + journal->backoff_ms * VC_NS_PER_MS;
   vc_health_set(journal->settings.health, "journal", error->text);
+  past_offer(journal);
 }
 
 // Returns: 0 nothing is pending any more, -1 the disk did not take it.
@@ -241,7 +277,7 @@ static int commit(struct vc_worker *worker)
   int64_t upto = atomic_load_explicit(&journal->relayed_upto, memory_order_acquire);
   int64_t delete_upto = upto > journal->deleted_upto ? upto : 0;
   struct vc_error error;
-  if (journal->pending == NULL && delete_upto == 0 && outbox_is_ready(journal->outbox)) {
+  if (!has_uncommitted(journal) && delete_upto == 0 && journal->backoff_ms == 0) {
     return 0;
   }
   const struct vc_clock *clock = vc_worker_clock(worker);
@@ -250,7 +286,11 @@ static int commit(struct vc_worker *worker)
   struct outbox_deleted deleted;
   take_graves(journal, delete_upto);
   const struct outbox_batch batch = {
-      .records = journal->pending, .graves = journal->graves, .delete_upto = delete_upto};
+      .lists = {journal->past.refused, journal->past.offered, journal->pending},
+      .turns = journal->past.turns,
+      .epoch = journal->past.epoch,
+      .graves = journal->graves,
+      .delete_upto = delete_upto};
   int status = outbox_commit(journal->outbox, &batch, vc_clock_unix_ms(clock), &deleted, &error);
   uint64_t ended = vc_clock_now_ns(clock);
   vc_metric_record(vc_worker_slots(worker), COMMIT_MS,
@@ -279,13 +319,14 @@ static void commit_when_due(struct vc_worker *worker)
     vc_worker_wake_at(worker, journal->retry_ns);
     return;
   }
-  int is_due = journal->pending != NULL && now >= journal->oldest_ns + commit_ns;
+  int is_due = has_uncommitted(journal) && now >= journal->oldest_ns + commit_ns;
   int has_relayed =
       atomic_load_explicit(&journal->relayed_upto, memory_order_relaxed) > journal->deleted_upto;
-  if (is_due || (has_relayed && journal->pending == NULL) || !outbox_is_ready(journal->outbox)) {
+  // A disk that did not take the last is asked with nothing too.
+  if (is_due || (has_relayed && !has_uncommitted(journal)) || journal->backoff_ms != 0) {
     commit(worker);
   }
-  if (journal->pending != NULL) {
+  if (has_uncommitted(journal)) {
     vc_worker_wake_at(worker,
                       journal->retry_ns > now ? journal->retry_ns : journal->oldest_ns + commit_ns);
   }
@@ -296,7 +337,7 @@ static void commit_when_due(struct vc_worker *worker)
 static void handle_record(struct vc_worker *worker, struct vc_record *record)
 {
   struct vc_journal *journal = journal_of(worker);
-  if (journal->pending == NULL) {
+  if (journal->n_pending == 0) {
     journal->oldest_ns = vc_worker_now_ns(worker);
     vc_worker_wake_at(worker,
                       journal->oldest_ns +
@@ -304,32 +345,83 @@ static void handle_record(struct vc_worker *worker, struct vc_record *record)
   }
   DL_APPEND(journal->pending, record);
   journal->n_pending++;
-  journal->pending_bytes += cost_of(record);
+  journal->pending_bytes += record_cost(record);
   while (journal->pending_bytes > journal->settings.pending_max_bytes) {
     lose_oldest(worker);
   }
 }
 
-// Pending records of an erased session go too.
+static int is_erased(const struct vc_record *record, const struct vc_query *query)
+{
+  return strcmp(record->slug, vc_query_slug(query)) == 0 && record->epoch <= vc_query_number(query);
+}
+
+static void erase_pending(struct vc_journal *journal, const struct vc_query *query)
+{
+  struct vc_record *record, *next;
+  past_take_back(journal);
+  DL_FOREACH_SAFE(journal->pending, record, next)
+  {
+    if (is_erased(record, query)) {
+      forget(journal, record);
+    }
+  }
+  DL_FOREACH_SAFE(journal->past.turns, record, next)
+  {
+    if (is_erased(record, query)) {
+      DL_DELETE(journal->past.turns, record);
+      vc_record_destroy(&record);
+    }
+  }
+}
+
+// NULL without memory.
+static struct vc_record *notice_create(const struct vc_journal *journal,
+                                       const struct vc_query *query, int64_t now_ms)
+{
+  struct vc_record *record = vc_record_create(VC_RECORD_SESSION_ERASED, vc_query_slug(query));
+  struct vc_text text = {0};
+  vc_record_print(&text, &(struct vc_record_fields){.type = VC_RECORD_TYPE_SESSION_ERASED,
+                                                    .session = vc_query_slug(query),
+                                                    .epoch = vc_query_number(query),
+                                                    .node = journal->settings.sink.erased_by,
+                                                    .erased_at_ms = now_ms});
+  struct vc_buffer *value = vc_text_take(&text);
+  if (record == NULL || value == NULL) {
+    vc_buffer_unref(value);
+    vc_record_destroy(&record);
+    return NULL;
+  }
+  record->epoch = vc_query_number(query);
+  record->value = value;
+  return record;
+}
+
+static int erase(struct vc_journal *journal, const struct vc_query *query, struct vc_error *error)
+{
+  int64_t now_ms = vc_clock_unix_ms(journal->settings.clock);
+  int is_told = journal->settings.sink.erased_by != NULL;
+  struct vc_record *notice = is_told ? notice_create(journal, query, now_ms) : NULL;
+  int status = is_told && notice == NULL
+                   ? vc_error_set(error, "no memory")
+                   : outbox_erase(journal->outbox, vc_query_slug(query), vc_query_number(query),
+                                  notice, now_ms, error);
+  vc_record_destroy(&notice);
+  return status;
+}
+
 static void handle_erase(struct vc_worker *worker, struct vc_query *query)
 {
   struct vc_journal *journal = journal_of(worker);
   struct vc_error error;
-  struct vc_record *record, *next;
-  DL_FOREACH_SAFE(journal->pending, record, next)
-  {
-    if (strcmp(record->slug, vc_query_slug(query)) == 0 &&
-        record->epoch <= vc_query_number(query)) {
-      forget(journal, record);
-    }
-  }
-  int status = outbox_erase(journal->outbox, vc_query_slug(query), vc_query_number(query),
-                            vc_clock_unix_ms(vc_worker_clock(worker)), &error);
+  erase_pending(journal, query);
+  int status = erase(journal, query, &error);
   if (status != 0) {
     vc_log(VC_LOG_ERROR, VC_EVENT("journal.erase_failed"), VC_STR("why", error.text));
   }
   count_size(worker);
   look_at_dead(worker);
+  tell_relay(journal);
   vc_query_answer(query, status == 0 ? 200 : 503, NULL);
 }
 
@@ -351,12 +443,16 @@ static int add_to_list(void *context, const void *value, size_t size)
 
 static void add_pending(const struct vc_journal *journal, const char *slug, struct list *list)
 {
+  const struct vc_record *const lists[] = {journal->past.refused, journal->past.offered,
+                                           journal->pending};
   const struct vc_record *record;
-  DL_FOREACH(journal->pending, record)
-  {
-    if (strcmp(record->slug, slug) == 0 &&
-        add_to_list(list, record->value->data, record->value->size) != 0) {
-      return;
+  for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+    DL_FOREACH(lists[i], record)
+    {
+      if (strcmp(record->slug, slug) == 0 &&
+          add_to_list(list, record->value->data, record->value->size) != 0) {
+        return;
+      }
     }
   }
 }
@@ -437,6 +533,8 @@ static void tell_whether_full(struct vc_journal *journal)
 
 static void tick(struct vc_worker *worker)
 {
+  past_settle(worker);
+  past_offer(journal_of(worker));
   commit_when_due(worker);
   tell_whether_full(journal_of(worker));
   tell_rest_of_lost(worker);
@@ -449,10 +547,12 @@ static void tick(struct vc_worker *worker)
 static int is_drained(struct vc_worker *worker)
 {
   struct vc_journal *journal = journal_of(worker);
-  if (journal->pending != NULL && vc_worker_now_ns(worker) >= journal->retry_ns) {
+  past_settle(worker);
+  past_offer(journal);
+  if (has_uncommitted(journal) && vc_worker_now_ns(worker) >= journal->retry_ns) {
     commit(worker);
   }
-  return journal->pending == NULL;
+  return !has_uncommitted(journal);
 }
 
 static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
@@ -469,6 +569,8 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
 static void leave(struct vc_worker *worker)
 {
   struct vc_journal *journal = journal_of(worker);
+  past_settle(worker);
+  past_take_back(journal);
   journal->n_uncommitted = journal->n_pending;
   while (journal->pending != NULL) {
     lose_oldest(worker);
@@ -520,7 +622,8 @@ int vc_journal_create(struct vc_journal **journal_out, const struct vc_journal_s
   if (settings->metrics != NULL) {
     journal->relay_slots = vc_metrics_slots_create(settings->metrics, vc_journal_metrics);
   }
-  if (open_outbox(journal, error) != 0 ||
+  if (past_init(&journal->past, settings->sink.most, error) != 0 ||
+      open_outbox(journal, error) != 0 ||
       vc_stage_create(&journal->stage,
                       &(struct vc_stage_settings){
                           .ops = &ops,
@@ -601,6 +704,7 @@ void vc_journal_destroy(struct vc_journal **journal)
     vc_stage_destroy(&(*journal)->stage);
     free_graves(&(*journal)->graves);
     free_graves(&(*journal)->found);
+    past_fini(&(*journal)->past);
     outbox_close(&(*journal)->outbox);
     pthread_mutex_destroy(&(*journal)->mutex);
     pthread_cond_destroy(&(*journal)->changed);

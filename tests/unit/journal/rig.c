@@ -58,8 +58,10 @@ static int keep(void *context, struct vc_journal_row *rows, size_t n_rows, struc
   struct rig *rig = context;
   pthread_mutex_lock(&rig->mutex);
   while (rig->is_hanging) {
+    rig->is_waiting = 1;
     pthread_cond_wait(&rig->changed, &rig->mutex);
   }
+  rig->is_waiting = 0;
   int is_refusing = rig->is_refusing && rig->n_takes == 0;
   rig->n_takes -= rig->n_takes > 0;
   size_t n_bytes = (rig->n_kept + n_rows + 1) * sizeof(char *);
@@ -95,6 +97,8 @@ void rig_create(struct rig *rig)
                                               .what = "database",
                                               .gather_ms = 1,
                                               .most = rig->sink_most,
+                                              .is_past_disk = rig->is_past_disk,
+                                              .erased_by = rig->erased_by,
                                               .context = rig},
                                      .clock = rig->clock,
                                      .metrics = rig->metrics,
@@ -277,6 +281,22 @@ void rig_wait_kept(struct rig *rig, size_t n)
     rig_pause();
   }
   assert_int_equal(n_kept(rig), n);
+}
+
+static int is_waiting(struct rig *rig)
+{
+  pthread_mutex_lock(&rig->mutex);
+  int waiting = rig->is_waiting;
+  pthread_mutex_unlock(&rig->mutex);
+  return waiting;
+}
+
+void rig_wait_hanging(struct rig *rig)
+{
+  for (int i = 0; i < RIG_PATIENCE_MS && !is_waiting(rig); i++) {
+    rig_pause();
+  }
+  assert_true(is_waiting(rig));
 }
 
 static size_t n_refused(struct rig *rig)

@@ -17,6 +17,8 @@ struct rig {
   struct vc_journal_options options;
   size_t pending_max_bytes; // 0: the journal's own
   uint32_t sink_most;
+  int is_past_disk;
+  const char *erased_by;
   const struct vc_clock *clock;
   struct vc_metrics *metrics;
   struct vc_health *health;
@@ -36,6 +38,7 @@ struct rig {
   int is_refusing;  // the sink takes nothing
   int n_takes;      // but so many batches all the same
   int is_hanging;   // the sink does not return
+  int is_waiting;   // and somebody is in it
 };
 
 void rig_init(struct rig *rig);
@@ -73,6 +76,7 @@ uint64_t rig_metric(struct rig *rig, const char *name);
 #define RIG_PATIENCE_MS 60000
 void rig_wait_metric(struct rig *rig, const char *name, uint64_t value);
 void rig_wait_kept(struct rig *rig, size_t n);
+void rig_wait_hanging(struct rig *rig);
 void rig_wait_refused(struct rig *rig); // once more than until now
 // Copies the reason. Returns: 1 when the condition stands.
 int rig_is_degraded(struct rig *rig, const char *what, char reason[128]);

@@ -250,6 +250,53 @@ static void test_erase(void **state)
   rig_wait_metric(&rig, "journal.bytes", 0);
 }
 
+static size_t n_notices(const char *slug, int64_t epoch)
+{
+  size_t n = 0;
+  for (size_t i = 0; i < rig.n_kept; i++) {
+    struct vc_record_parsed record;
+    const char *why;
+    assert_int_equal(vc_record_parse(rig.kept[i], strlen(rig.kept[i]), &record, &why), 0);
+    if (record.fields.type == VC_RECORD_TYPE_SESSION_ERASED) {
+      assert_string_equal(record.fields.session, slug);
+      assert_string_equal(record.fields.node, "a1");
+      assert_int_equal(record.fields.epoch, epoch);
+      assert_true(record.fields.erased_at_ms > 0);
+      n++;
+    }
+    vc_record_parsed_fini(&record);
+  }
+  return n;
+}
+
+// A sink that has others behind it is sent an erasure too; it stands behind what was there.
+static void test_an_erasure_is_sent(void **state)
+{
+  rig.erased_by = "a1";
+  rig_refuse(&rig);
+  rig_start(&rig);
+  rig_final(&rig, "gone", E1, 1);
+  rig_final(&rig, "other", E1, 1);
+  rig_wait_metric(&rig, "journal.rows", 2);
+  assert_int_equal(rig_erase(&rig, "gone", E1 + 5), 200);
+  rig_accept(&rig);
+  rig_wait_kept(&rig, 2);
+  assert_int_equal(n_notices("gone", E1 + 5), 1);
+  assert_int_equal(rig.last_kind, VC_RECORD_SESSION_ERASED);
+  assert_int_equal(rig_n_finals(&rig, "other", E1, 1), 1);
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  rig_start(&rig); // its number is not given again
+  assert_int_equal(vc_journal_highest_epoch(rig.journal), E1 + 5);
+}
+
+static void test_an_erasure_is_sent_to_nobody(void **state)
+{
+  rig_start(&rig);
+  assert_int_equal(rig_erase(&rig, "gone", E1), 200);
+  assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+  assert_int_equal(rig.n_kept, 0);
+}
+
 // What is not committed yet goes too. (Two putters have no order: the finals are handled when the
 // lane of the query that comes behind an answered one is.)
 static void test_erase_what_is_pending(void **state)
@@ -484,6 +531,8 @@ int main(void)
       WITH_RIG(test_without_a_sink),
       WITH_RIG(test_full),
       WITH_RIG(test_erase),
+      WITH_RIG(test_an_erasure_is_sent),
+      WITH_RIG(test_an_erasure_is_sent_to_nobody),
       WITH_RIG(test_erase_what_is_pending),
       WITH_RIG(test_dead_rows_are_not_in_the_way),
       WITH_RIG(test_dead_rows_are_told_until_they_are_gone),
