@@ -173,17 +173,38 @@ static int64_t integer_of(const json_t *object, const char *name)
   return json_integer_value(json_object_get(object, name));
 }
 
+// A broker that nobody needs is not connected to; who leads a partition of ours is needed.
+static void check_leader(struct client *client, const json_t *brokers, const json_t *partition,
+                         const rd_kafka_topic_partition_t *own)
+{
+  int64_t leader = integer_of(partition, "leader");
+  const char *name;
+  json_t *broker;
+  json_object_foreach((json_t *)brokers, name, broker)
+  {
+    const char *state = json_string_value(json_object_get(broker, "state"));
+    const char *source = json_string_value(json_object_get(broker, "source"));
+    if (integer_of(broker, "nodeid") == leader && leader >= 0 && source != NULL &&
+        strcmp(source, "logical") != 0 && state != NULL && strcmp(state, "UP") != 0) {
+      client_trouble(client, TROUBLE_TRANSPORT,
+                     "broker %s, which leads topic %s partition %" PRId32 ", is not connected",
+                     name, own->topic, own->partition);
+    }
+  }
+}
+
 static void count_partitions(struct client *client, const void *statistics)
 {
   const struct vc_kafka_consumer *consumer = client->owner;
   const json_t *topics = json_object_get(statistics, "topics");
   int64_t lag = 0, queued = 0, queued_bytes = 0;
-  for (size_t i = 0; i < n_partitions(consumer); i++) {
+  for (size_t i = 0; i < n_partitions(consumer) && !consumer->is_unplaced; i++) {
     const rd_kafka_topic_partition_t *own = &consumer->partitions->elems[i];
     char number[16];
     snprintf(number, sizeof number, "%" PRId32, own->partition);
     const json_t *topic = json_object_get(topics, own->topic);
     const json_t *partition = json_object_get(json_object_get(topic, "partitions"), number);
+    check_leader(client, json_object_get(statistics, "brokers"), partition, own);
     int64_t next = own->offset >= 0 ? own->offset : integer_of(partition, "lo_offset");
     int64_t end = integer_of(partition, "ls_offset");
     lag += next >= 0 && end > next ? end - next : 0;

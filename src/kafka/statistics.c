@@ -34,9 +34,9 @@ static void add_broker(struct brokers *brokers, const json_t *broker)
   brokers->outstanding += integer_of(broker, "waitresp_cnt");
   brokers->rtt_avg = avg > brokers->rtt_avg ? avg : brokers->rtt_avg;
   brokers->rtt_max = max > brokers->rtt_max ? max : brokers->rtt_max;
-  // Those that bootstrapping only knows by address, and the group's coordinator, are others'
-  // doubles.
-  if (integer_of(broker, "nodeid") >= 0) {
+  // What is known by its address only, and the group's coordinator, are others' doubles.
+  const char *source = json_string_value(json_object_get(broker, "source"));
+  if (integer_of(broker, "nodeid") >= 0 && source != NULL && strcmp(source, "logical") != 0) {
     brokers->n++;
     brokers->n_up += is_up;
   }
@@ -60,9 +60,8 @@ static void take_brokers(struct client *client, json_t *root)
   count_up_to(client, DISCONNECTS, brokers.disconnects);
   if (brokers.n_up > 0) {
     client_clear(client, TROUBLE_AUTHENTICATION, TROUBLE_BROKERS);
-    if (brokers.n_up == brokers.n) {
-      client_clear(client, TROUBLE_TRANSPORT, TROUBLE_TRANSPORT);
-    }
+    // One that nobody needs is not connected to again.
+    client_clear(client, TROUBLE_TRANSPORT, TROUBLE_TRANSPORT);
   }
 }
 
