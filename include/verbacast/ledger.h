@@ -3,6 +3,7 @@
 //
 //   stt -- RESULT --> ledger -- LIVE, ANSWER --> broadcast -- JOIN, CATCH_UP, LEAVE --> ledger
 //                     ledger -- RECORD --> journal            control -- QUERY --> ledger
+//                     ledger -- RECORD (PARTIAL) --> kafka: what its lane does not take is dropped
 //
 // A session is a slug with all its publishings, each an epoch of its own numbers. It is held while
 // somebody publishes or watches, and SESSION_KEEP_MS after its end. Everything of a slug is put to
@@ -46,7 +47,8 @@ struct vc_ledger_settings {
   uint32_t max_viewers; // of the node
   const char *node;     // NODE_ID
   struct vc_stage *broadcast;
-  struct vc_stage *journal; // NULL: nothing is kept; records go to worker hash % n
+  struct vc_stage *journal;  // NULL: nothing is kept; records go to worker hash % n
+  struct vc_stage *partials; // takes RECORDs of kind PARTIAL, in worker 0; NULL: nobody does
   const struct vc_clock *clock;
   struct vc_metrics *metrics;   // may be NULL
   struct vc_health *health;     // may be NULL

@@ -52,6 +52,7 @@ enum ledger_metric {
   REQUESTS_LOST,
   BACKLOG_BYTES,
   RECORDS_LOST,
+  PARTIALS_DROPPED,
 };
 
 // --- dedup.c: the utterances of one publishing whose final was shown, the last DEDUP_WINDOW
@@ -155,7 +156,8 @@ struct ledger {
   struct vc_slots *slots;
   const char *node;
   struct vc_putter *broadcast;
-  struct vc_putter *journal; // NULL: nothing is kept
+  struct vc_putter *journal;  // NULL: nothing is kept
+  struct vc_putter *partials; // NULL: nobody takes them
   uint32_t n_broadcast_workers, n_journal_workers;
   /* the worker's */
   struct session *sessions;
@@ -250,6 +252,9 @@ void requests_fini(struct ledger *ledger);
 
 void record_started(struct ledger *ledger, const struct session *session);
 void record_ended(struct ledger *ledger, const struct session *session, const char *reason);
+// Takes the reference of the record, which may be NULL. There is somebody who takes partials.
+void record_partial(struct ledger *ledger, const struct vc_message *message,
+                    struct vc_buffer *value);
 // Takes a reference of the final's record.
 void record_final(struct ledger *ledger, const struct session *session,
                   const struct vc_message *message);

@@ -112,8 +112,10 @@ static struct vc_message *build_transcript(struct ledger *ledger, struct session
   return frame(ledger, message) == 0 ? message : give_up(ledger, message);
 }
 
-static int add_record(struct ledger *ledger, const struct session *session,
-                      struct vc_message *message, const struct vc_utterance *utterance)
+// NULL without memory.
+static struct vc_buffer *print_record(struct ledger *ledger, const struct session *session,
+                                      const struct vc_message *message,
+                                      const struct vc_utterance *utterance)
 {
   struct vc_text *text = clean_text(ledger);
   vc_record_print(
@@ -126,8 +128,7 @@ static int add_record(struct ledger *ledger, const struct session *session,
                                        .utterance_id = message->utterance_id,
                                        .utterance = utterance,
                                        .received_at_us = message->received_unix_us});
-  message->record = text->has_failed ? NULL : vc_buffer_copy(text->at, text->size);
-  return message->record != NULL ? 0 : -1;
+  return text->has_failed ? NULL : vc_buffer_copy(text->at, text->size);
 }
 
 static void show(struct ledger *ledger, struct session *session, struct open *open,
@@ -139,31 +140,36 @@ static void show(struct ledger *ledger, struct session *session, struct open *op
 }
 
 static struct vc_message *build_partial(struct ledger *ledger, struct session *session,
-                                        const struct open *open)
+                                        const struct open *open, struct vc_utterance *utterance)
 {
   // What was shown of it stays where it began and never ends before that.
-  struct vc_utterance utterance = *open->utterance;
-  utterance.start_s = open->start_s;
-  if (utterance.end_s < utterance.start_s) {
-    utterance.end_s = utterance.start_s;
+  *utterance = *open->utterance;
+  utterance->start_s = open->start_s;
+  if (utterance->end_s < utterance->start_s) {
+    utterance->end_s = utterance->start_s;
   }
-  return build_transcript(ledger, session, open, &utterance);
+  return build_transcript(ledger, session, open, utterance);
 }
 
 void say_partial(struct ledger *ledger, struct session *session, struct open *open,
                  const struct vc_result *heard)
 {
-  struct vc_message *message = build_partial(ledger, session, open);
+  struct vc_utterance utterance;
+  struct vc_message *message = build_partial(ledger, session, open, &utterance);
   if (message != NULL) {
     set_received(message, heard);
     ledger_count(ledger, PARTIALS);
+    if (ledger->partials != NULL) {
+      record_partial(ledger, message, print_record(ledger, session, message, &utterance));
+    }
     show(ledger, session, open, message);
   }
 }
 
 void say_again(struct ledger *ledger, struct session *session, struct open *open)
 {
-  struct vc_message *message = build_partial(ledger, session, open);
+  struct vc_utterance utterance;
+  struct vc_message *message = build_partial(ledger, session, open, &utterance);
   if (message != NULL) {
     show(ledger, session, open, message);
   }
@@ -177,7 +183,8 @@ int say_final(struct ledger *ledger, struct session *session, const struct open 
     return -1;
   }
   set_received(message, heard);
-  if (add_record(ledger, session, message, utterance) != 0) {
+  message->record = print_record(ledger, session, message, utterance);
+  if (message->record == NULL) {
     give_up(ledger, message);
     return -1;
   }

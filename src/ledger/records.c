@@ -1,5 +1,6 @@
-// What must outlive the node, to the journal. The ledger never waits for it: what does not fit the
-// lane waits here, and at BACKLOG_MAX_BYTES the oldest loses its durability.
+// What must outlive the node, to the journal; and partials, to whoever wants them. The ledger never
+// waits for it: what does not fit the lane waits here, and at BACKLOG_MAX_BYTES the oldest loses
+// its durability.
 #include "ledger.h"
 
 #include <verbacast/wire/record.h>
@@ -142,6 +143,26 @@ void record_final(struct ledger *ledger, const struct session *session,
     record->seq = message->seq;
   }
   send(ledger, record, vc_buffer_ref(message->record));
+}
+
+// For those who may do without: what does not fit the lane is not waited for.
+void record_partial(struct ledger *ledger, const struct vc_message *message,
+                    struct vc_buffer *value)
+{
+  struct vc_record *record = vc_record_create(VC_RECORD_PARTIAL, message->slug);
+  if (record == NULL || value == NULL) {
+    ledger_out_of_memory(ledger);
+    vc_buffer_unref(value);
+    vc_record_destroy(&record);
+    return;
+  }
+  record->epoch = message->epoch;
+  record->seq = message->seq;
+  record->value = value;
+  if (vc_putter_put(ledger->partials, 0, &record->item) != 0) {
+    ledger_count(ledger, PARTIALS_DROPPED);
+    vc_record_destroy(&record);
+  }
 }
 
 void records_erase(struct ledger *ledger, const char *slug)

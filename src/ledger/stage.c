@@ -85,6 +85,8 @@ const struct vc_metric vc_ledger_metrics[] = {
                        "Records that wait in memory for room in the journal's lane."},
     [RECORDS_LOST] = {"journal.lost_total", VC_METRIC_COUNTER, "records",
                       "Records that no restart will bring back."},
+    [PARTIALS_DROPPED] = {"ledger.partials_dropped_total", VC_METRIC_COUNTER, "messages",
+                          "Partials for Kafka that found its lane full."},
     VC_METRIC_ROWS_END,
 };
 
@@ -128,8 +130,12 @@ static int open_lanes(struct ledger *ledger, const struct vc_ledger_settings *se
     ledger->journal = vc_putter_create(settings->journal);
     ledger->n_journal_workers = vc_stage_n_workers(settings->journal);
   }
+  if (settings->partials != NULL) {
+    ledger->partials = vc_putter_create(settings->partials);
+  }
   return ledger->broadcast != NULL && ledger->waiting != NULL &&
-                 (settings->journal == NULL || ledger->journal != NULL)
+                 (settings->journal == NULL || ledger->journal != NULL) &&
+                 (settings->partials == NULL || ledger->partials != NULL)
              ? 0
              : -1;
 }
@@ -160,7 +166,7 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
   set_share(ledger, settings);
   if (open_lanes(ledger, settings) != 0) {
     ledger_destroy(ledger);
-    return vc_error_set(error, "no memory, or too many lanes into broadcast or journal");
+    return vc_error_set(error, "no memory, or too many lanes into broadcast, journal or partials");
   }
   vc_worker_set_state(worker, ledger);
   return 0;

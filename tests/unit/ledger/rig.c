@@ -48,6 +48,7 @@ struct rig *rig_create(void (*change)(struct rig *rig))
                                             .max_sessions = 10000};
   rig->broadcast = make_inbox(rig, 2);
   rig->journal = make_inbox(rig, 1);
+  rig->partials = make_inbox(rig, 1);
   rig->settings = (struct vc_ledger_settings){.options = &rig->options,
                                               .max_viewers = 1000,
                                               .node = "a1",
@@ -71,6 +72,7 @@ void rig_destroy(struct rig *rig)
   vc_stage_destroy(&rig->ledger);
   vc_stage_destroy(&rig->broadcast);
   vc_stage_destroy(&rig->journal);
+  vc_stage_destroy(&rig->partials);
   vc_metrics_destroy(&rig->metrics);
   vc_health_destroy(&rig->health);
   free(rig);

@@ -27,7 +27,8 @@ struct rig {
   struct vc_ledger_options options;
   struct vc_ledger_settings settings;
   struct vc_stage *broadcast, *journal, *ledger;
-  struct vc_putter *putter; // into the ledger
+  struct vc_stage *partials; // an inbox; the ledger has it only when a test says so
+  struct vc_putter *putter;  // into the ledger
   uint64_t next_session, next_viewer;
   int64_t began_ms; // as the last that rig_expect saw says
 };

@@ -436,6 +436,77 @@ static void test_works_without_a_journal(void **state)
   rig_destroy(rig);
 }
 
+// --- partials for others
+
+static void want_partials(struct rig *rig)
+{
+  rig->settings.partials = rig->partials;
+}
+
+static void expect_partial(struct rig *rig, uint64_t seq, const char *text)
+{
+  struct vc_item *item = hand_take(rig->partials, 0);
+  assert_non_null(item);
+  const struct vc_record *record = (const struct vc_record *)item;
+  assert_int_equal(item->kind, VC_ITEM_RECORD);
+  assert_int_equal(record->kind, VC_RECORD_PARTIAL);
+  assert_string_equal(record->slug, "demo");
+  assert_int_equal(record->epoch, RIG_UNIX_MS);
+  assert_int_equal(record->seq, seq);
+  char wanted[256];
+  snprintf(wanted, sizeof wanted,
+           "\"seq\":%llu,\"utteranceId\":\"1-0-a\",\"isFinal\":false,\"text\":\"%s\"",
+           (unsigned long long)seq, text);
+  assert_non_null(memmem(record->value->data, record->value->size, wanted, strlen(wanted)));
+  vc_item_destroy(item);
+}
+
+static void test_partials_are_given(void **state)
+{
+  struct rig *rig = rig_create(want_partials);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_partial(rig, session, "a", "Good");
+  rig_partial(rig, session, "a", "Good");
+  rig_partial(rig, session, "a", "Good mor");
+  rig_final(rig, session, "a", "Good morning.");
+  expect_partial(rig, 1, "Good");
+  expect_partial(rig, 2, "Good mor");
+  assert_int_equal(hand_count(rig->partials, 0), 0);
+  rig_expect_records(rig, "started demo e0", "final demo e0#3", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_destroy(rig);
+}
+
+// Nobody waits for them: what the lane does not take is gone, and viewers and finals go on.
+static void test_partials_that_do_not_fit_are_dropped(void **state)
+{
+  struct rig *rig = rig_create(want_partials);
+  struct vc_session *session = rig_open(rig, "demo");
+  hand_set_capacity(rig->partials, 0, 1);
+  rig_partial(rig, session, "a", "Good");
+  rig_partial(rig, session, "a", "Good mor");
+  rig_partial(rig, session, "a", "Good morn");
+  rig_final(rig, session, "a", "Good morning.");
+  assert_int_equal(rig_count(rig, "ledger.partials_dropped_total"), 2);
+  assert_int_equal(rig_count(rig, "journal.lost_total"), 0);
+  expect_partial(rig, 1, "Good");
+  rig_partial(rig, session, "b", "Next");
+  assert_int_equal(hand_count(rig->partials, 0), 1);
+  rig_expect_records(rig, "started demo e0", "final demo e0#4", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_destroy(rig);
+}
+
+static void test_partials_are_nobodys_by_themselves(void **state)
+{
+  struct rig *rig = rig_create(NULL);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_partial(rig, session, "a", "Good");
+  assert_int_equal(hand_count(rig->partials, 0), 0);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_destroy(rig);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -462,6 +533,9 @@ int main(void)
       CASE(test_a_lost_close_is_made_good),
       cmocka_unit_test(test_a_drain_ends_what_is_live),
       cmocka_unit_test(test_works_without_a_journal),
+      cmocka_unit_test(test_partials_are_given),
+      cmocka_unit_test(test_partials_that_do_not_fit_are_dropped),
+      cmocka_unit_test(test_partials_are_nobodys_by_themselves),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
