@@ -20,6 +20,7 @@ struct vc_store_options {
   int64_t batch_flush_interval_ms;
   int64_t batch_max_size;
   int64_t batch_max_queue;
+  int64_t retention_days; // 0: for ever
 };
 extern const struct vc_option vc_store_option_rows[];       // where it is
 extern const struct vc_option vc_store_batch_option_rows[]; // BATCH_*
