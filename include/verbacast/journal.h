@@ -46,11 +46,13 @@ struct vc_journal_row {
 // When `what` was degraded before the start it is called without rows until it returns 0.
 struct vc_journal_sink {
   int (*write)(void *context, struct vc_journal_row *rows, size_t n_rows, struct vc_error *error);
-  const char *what;      // the health condition while it fails: "database"
-  uint32_t gather_ms;    // how long a batch gathers
-  uint32_t most;         // rows in a batch, 0: 100
-  int is_past_disk;      // it takes what the disk does not, too
-  const char *erased_by; // NODE_ID: it is sent a record of each erasure; NULL: it is not
+  const char *what;        // the health condition while it fails: "database"
+  uint32_t gather_ms;      // how long a batch gathers
+  uint32_t most;           // rows in a batch, 0: 100
+  uint32_t backoff_max_ms; // how long it is left alone when it has failed, 0: 5000
+  uint32_t idle_ms;        // it is called without rows when there were none for so long, 0: never
+  int is_past_disk;        // it takes what the disk does not, too
+  const char *erased_by;   // NODE_ID: it is sent a record of each erasure; NULL: it is not
   void *context;
 };
 

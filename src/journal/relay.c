@@ -11,8 +11,8 @@
 #include "room.h"
 
 #define BACKOFF_FIRST_MS 100
-#define BACKOFF_MAX_MS 5000
-#define IDLE_MS 500 // looks anew even if no commit was told
+#define BACKOFF_MAX_MS 5000 // when the sink does not say
+#define IDLE_MS 500         // looks anew even if no commit was told
 
 struct relay {
   struct vc_journal *journal;
@@ -22,6 +22,7 @@ struct relay {
   int most;
   int64_t sent_upto;
   int is_unreadable; // the last read failed
+  uint64_t idle_ns;  // since when the sink was given nothing
   int is_unproven;   // the sink was away before the first row: it is asked without one
 };
 
@@ -172,6 +173,12 @@ static int find_rows(struct relay *relay, uint64_t seen, struct vc_error *error)
   return n;
 }
 
+static int is_idle(const struct relay *relay)
+{
+  uint64_t idle_ms = relay->journal->settings.sink.idle_ms;
+  return idle_ms > 0 && now_ns() - relay->idle_ns >= idle_ms * VC_NS_PER_MS;
+}
+
 // One batch; `seen`: commits before it. Returns: rows sent, or -1: it failed.
 static int relay_batch(struct relay *relay, uint64_t seen)
 {
@@ -182,10 +189,11 @@ static int relay_batch(struct relay *relay, uint64_t seen)
   relay->is_unreadable = 0;
   begin_call(journal);
   int n = find_rows(relay, seen, &error);
-  int is_probe = n == 0 && relay->is_unproven;
+  int is_probe = n == 0 && (relay->is_unproven || is_idle(relay));
   begin_call(journal);
   int status = n > 0 || is_probe ? send_rows(relay, n, &error) : n;
   end_call(journal);
+  relay->idle_ns = n > 0 || is_probe ? now_ns() : relay->idle_ns;
   if (status >= 0 && n > 0) {
     status = let_go(relay, n, &error);
     vc_stage_wake(journal->stage);
@@ -207,6 +215,9 @@ static void relay_until_stop(struct relay *relay)
 {
   struct vc_journal *journal = relay->journal;
   uint64_t interval_ms = journal->settings.sink.gather_ms;
+  uint64_t backoff_max_ms = journal->settings.sink.backoff_max_ms > 0
+                                ? journal->settings.sink.backoff_max_ms
+                                : BACKOFF_MAX_MS;
   uint64_t backoff_ms = 0;
   for (;;) {
     pthread_mutex_lock(&journal->mutex);
@@ -227,8 +238,8 @@ static void relay_until_stop(struct relay *relay)
     }
     backoff_ms = n >= 0                            ? 0
                  : backoff_ms == 0                 ? BACKOFF_FIRST_MS
-                 : backoff_ms * 2 < BACKOFF_MAX_MS ? backoff_ms * 2
-                                                   : BACKOFF_MAX_MS;
+                 : backoff_ms * 2 < backoff_max_ms ? backoff_ms * 2
+                                                   : backoff_max_ms;
     if (n < 0) {
       if (wait_changed(journal, seen, stopping ? BACKOFF_FIRST_MS : backoff_ms, 0)) {
         return;

@@ -14,12 +14,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "keeping.h"
 #include "program.h"
 
 #define FRONTS_STOP_MS 4000 // Civetweb's own end, 2 s for each door
 #define JOURNAL_FLUSH_MS 2000
 #define STAGE_STOP_MS 1000     // of the stages that have nothing to wait for
 #define BROADCAST_STOP_MS 3500 // closes are spread over 1 s, and the peers' own are waited for
+#define KAFKA_STOP_MS 1000     // of a client's threads
 #define DESCRIPTORS_KEPT 1536  // for all that is no viewer
 
 #define CORES_MAX 128 // more workers by themselves would have too few lanes
@@ -36,65 +38,14 @@ struct pipeline {
   struct vc_metrics *metrics;
   struct vc_health *health;
   struct vc_limits *viewers;
-  struct vc_store *store; // the relay's connection
-  struct vc_slots *store_slots;
-  _Atomic int64_t stored_epoch; // the highest that the store had when it was opened first; 0: none
+  struct keeping keeping;
+  struct vc_stage *partials; // NULL: they are not sent
   struct vc_stage *ingest, *decode, *stt, *ledger;
   struct vc_broadcast *broadcast;
   struct vc_journal *journal;
   struct vc_control *control;
   _Atomic uint32_t n_sessions; // that the ledger holds
 };
-
-// --- the store, behind the journal
-
-static int open_store(struct pipeline *pipeline, struct vc_error *error)
-{
-  if (vc_store_open(&pipeline->store, pipeline->options->store.database_url, error) != 0) {
-    return -1;
-  }
-  if (atomic_load_explicit(&pipeline->stored_epoch, memory_order_relaxed) != 0) {
-    return 0;
-  }
-  int64_t epoch = vc_store_highest_epoch(pipeline->store, error);
-  if (epoch < 0) {
-    vc_store_close(&pipeline->store);
-    return -1;
-  }
-  atomic_store_explicit(&pipeline->stored_epoch, epoch, memory_order_relaxed);
-  return 0;
-}
-
-// Thread: the journal's relay.
-static int write_to_store(void *context, struct vc_journal_row *rows, size_t n_rows,
-                          struct vc_error *error)
-{
-  struct pipeline *pipeline = context;
-  if (pipeline->store == NULL && open_store(pipeline, error) != 0) {
-    return -1;
-  }
-  struct vc_store_row *batch = calloc(n_rows + 1, sizeof *batch);
-  if (batch == NULL) {
-    return vc_error_set(error, "no memory for a batch of %zu", n_rows);
-  }
-  for (size_t i = 0; i < n_rows; i++) {
-    batch[i] = (struct vc_store_row){.topic = "journal",
-                                     .key = rows[i].key,
-                                     .epoch = rows[i].epoch,
-                                     .value = rows[i].value,
-                                     .size = rows[i].size};
-  }
-  uint64_t begun = vc_clock_now_ns(&vc_clock_system);
-  int status = vc_store_write(pipeline->store, batch, n_rows, error);
-  uint64_t ended = vc_clock_now_ns(&vc_clock_system);
-  vc_store_tell_time(pipeline->store_slots, begun, ended);
-  vc_store_tell(pipeline->store_slots, batch, status == 0 ? n_rows : 0);
-  free(batch);
-  if (status != 0) {
-    vc_store_close(&pipeline->store); // opened anew at the next try
-  }
-  return status;
-}
 
 // --- what the stages ask
 
@@ -118,7 +69,7 @@ static int authorize(void *context, const struct vc_ingest_claim *claim, const c
 static int64_t epoch_floor(void *context, const char *slug)
 {
   const struct pipeline *pipeline = context;
-  int64_t stored = atomic_load_explicit(&pipeline->stored_epoch, memory_order_relaxed);
+  int64_t stored = atomic_load_explicit(&pipeline->keeping.stored_epoch, memory_order_relaxed);
   int64_t journaled = vc_journal_highest_epoch(pipeline->journal);
   return stored > journaled ? stored : journaled;
 }
@@ -126,6 +77,9 @@ static int64_t epoch_floor(void *context, const char *slug)
 static const char *stuck(void *context, uint32_t silent_ms)
 {
   const struct pipeline *pipeline = context;
+  if (pipeline->partials != NULL && vc_stage_stuck_worker(pipeline->partials, silent_ms) >= 0) {
+    return "partials";
+  }
   return vc_journal_is_relay_stuck(pipeline->journal, silent_ms) ? "journal-relay" : NULL;
 }
 
@@ -237,31 +191,44 @@ static int make_ground(struct pipeline *pipeline, struct vc_error *error)
   if (pipeline->metrics == NULL || pipeline->health == NULL || pipeline->viewers == NULL) {
     return vc_error_set(error, "no memory");
   }
-  pipeline->store_slots = vc_metrics_slots_create(pipeline->metrics, vc_store_metrics);
   return vc_networks_parse(options->ingest.trusted_proxies, &pipeline->proxies, error);
 }
 
 static int make_journal(struct pipeline *pipeline, struct vc_error *error)
 {
   const struct node_options *options = pipeline->options;
-  int has_store = options->store.database_url[0] != '\0';
-  // A database that is away does not keep the node down: the journal holds what it is to get.
-  if (has_store && open_store(pipeline, error) != 0) {
-    vc_health_set(pipeline->health, "database", error->text);
+  if (keeping_init(&pipeline->keeping,
+                   &(struct keeping_settings){.store = &options->store,
+                                              .kafka = &options->kafka,
+                                              .node = pipeline->node,
+                                              .metrics = pipeline->metrics,
+                                              .health = pipeline->health},
+                   error) != 0) {
+    return -1;
   }
-  return vc_journal_create(
-      &pipeline->journal,
-      &(struct vc_journal_settings){
-          .options = &options->journal,
-          .sink = {.write = has_store ? write_to_store : NULL,
-                   .what = "database",
-                   .gather_ms = (uint32_t)options->store.batch_flush_interval_ms,
-                   .most = (uint32_t)options->store.batch_max_size,
-                   .context = pipeline},
-          .clock = &vc_clock_system,
-          .metrics = pipeline->metrics,
-          .health = pipeline->health,
-      },
+  return vc_journal_create(&pipeline->journal,
+                           &(struct vc_journal_settings){
+                               .options = &options->journal,
+                               .sink = keeping_sink(&pipeline->keeping),
+                               .clock = &vc_clock_system,
+                               .metrics = pipeline->metrics,
+                               .health = pipeline->health,
+                           },
+                           error);
+}
+
+static int make_partials(struct pipeline *pipeline, struct vc_error *error)
+{
+  const struct vc_kafka_options *options = &pipeline->options->kafka;
+  if (!keeping_has_kafka(options) || !options->kafka_partials) {
+    return 0;
+  }
+  return vc_kafka_partials_create(
+      &pipeline->partials,
+      &(struct vc_kafka_producer_settings){.options = options,
+                                           .node = pipeline->node,
+                                           .clock = &vc_clock_system,
+                                           .metrics = pipeline->metrics},
       error);
 }
 
@@ -290,6 +257,7 @@ static int make_ledger(struct pipeline *pipeline, struct vc_error *error)
                                     .node = pipeline->node,
                                     .broadcast = vc_broadcast_stage(pipeline->broadcast),
                                     .journal = vc_journal_stage(pipeline->journal),
+                                    .partials = pipeline->partials,
                                     .clock = &vc_clock_system,
                                     .metrics = pipeline->metrics,
                                     .health = pipeline->health,
@@ -358,6 +326,9 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
                           &(struct vc_control_settings){
                               .options = &pipeline->options->control,
                               .database_url = pipeline->options->store.database_url,
+                              .kafka_topic = keeping_has_kafka(&pipeline->options->kafka)
+                                                 ? pipeline->options->kafka.kafka_topic
+                                                 : NULL,
                               .node = pipeline->node,
                               .version = VC_VERSION,
                               .proxies = &pipeline->proxies,
@@ -383,6 +354,7 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
 static int start_stages(struct pipeline *pipeline, struct vc_error *error)
 {
   return vc_journal_start(pipeline->journal, error) != 0 ||
+                 (pipeline->partials != NULL && vc_stage_start(pipeline->partials, error) != 0) ||
                  vc_stage_start(vc_broadcast_stage(pipeline->broadcast), error) != 0 ||
                  vc_stage_start(pipeline->ledger, error) != 0 ||
                  vc_stage_start(pipeline->stt, error) != 0 ||
@@ -401,8 +373,9 @@ static void destroy(struct pipeline **pipeline_in)
   vc_stage_destroy(&pipeline->stt);
   vc_stage_destroy(&pipeline->ledger);
   vc_broadcast_destroy(&pipeline->broadcast);
+  vc_stage_destroy(&pipeline->partials);
   vc_journal_destroy(&pipeline->journal);
-  vc_store_close(&pipeline->store);
+  keeping_fini(&pipeline->keeping);
   vc_limits_destroy(&pipeline->viewers);
   vc_health_destroy(&pipeline->health);
   vc_metrics_destroy(&pipeline->metrics);
@@ -427,6 +400,9 @@ static void stop_stages(struct pipeline *pipeline)
   if (pipeline->broadcast != NULL) {
     vc_stage_stop(vc_broadcast_stage(pipeline->broadcast), 0);
   }
+  if (pipeline->partials != NULL) {
+    vc_stage_stop(pipeline->partials, 0);
+  }
   if (pipeline->journal != NULL) {
     vc_journal_stop(pipeline->journal, 0);
   }
@@ -436,9 +412,10 @@ static int start(struct pipeline *pipeline, struct pipeline_addresses *addresses
                  struct vc_error *error)
 {
   if (make_ground(pipeline, error) != 0 || make_journal(pipeline, error) != 0 ||
-      make_broadcast(pipeline, error) != 0 || make_ledger(pipeline, error) != 0 ||
-      make_stt(pipeline, error) != 0 || make_decode(pipeline, error) != 0 ||
-      make_ingest(pipeline, &addresses->rtmp, error) != 0 || start_stages(pipeline, error) != 0 ||
+      make_partials(pipeline, error) != 0 || make_broadcast(pipeline, error) != 0 ||
+      make_ledger(pipeline, error) != 0 || make_stt(pipeline, error) != 0 ||
+      make_decode(pipeline, error) != 0 || make_ingest(pipeline, &addresses->rtmp, error) != 0 ||
+      start_stages(pipeline, error) != 0 ||
       make_control(pipeline, &addresses->http, &addresses->admin, error) != 0 ||
       vc_stage_start(pipeline->ingest, error) != 0) {
     return -1;
@@ -490,6 +467,9 @@ int pipeline_stop(struct pipeline **pipeline_in)
   is_late |= stop_stage(pipeline->stt, (uint32_t)options->drain_timeout_ms);
   is_late |= stop_stage(pipeline->ledger, STAGE_STOP_MS);
   is_late |= stop_stage(vc_broadcast_stage(pipeline->broadcast), BROADCAST_STOP_MS);
+  if (pipeline->partials != NULL) {
+    is_late |= stop_stage(pipeline->partials, STAGE_STOP_MS);
+  }
   size_t n_lost = vc_journal_stop(pipeline->journal, JOURNAL_FLUSH_MS);
   if (n_lost > 0) {
     vc_log(VC_LOG_ERROR, VC_EVENT("drain.lost"), VC_INT("records", n_lost));
@@ -500,15 +480,20 @@ int pipeline_stop(struct pipeline **pipeline_in)
 
 int64_t pipeline_stop_ms(const struct node_options *options)
 {
+  int64_t kafka_ms = keeping_has_kafka(&options->kafka) ? KAFKA_STOP_MS : 0;
+  if (kafka_ms > 0 && options->kafka.kafka_partials) {
+    kafka_ms += STAGE_STOP_MS + KAFKA_STOP_MS;
+  }
   return options->drain_delay_ms + options->drain_timeout_ms + 3 * STAGE_STOP_MS +
-         BROADCAST_STOP_MS + 2 * JOURNAL_FLUSH_MS + 2 * VC_JOURNAL_WAIT_MS + VC_STORE_WAIT_MS +
-         FRONTS_STOP_MS;
+         BROADCAST_STOP_MS + 2 * JOURNAL_FLUSH_MS + 2 * VC_JOURNAL_WAIT_MS + KEEPING_WAIT_MS +
+         kafka_ms + FRONTS_STOP_MS;
 }
 
 int pipeline_check(const struct node_options *options, struct vc_error *error)
 {
   struct workers workers = count_workers(options);
-  return check_lanes(&workers, error) != 0 || vc_ingest_check(&options->ingest, error) != 0
+  return check_lanes(&workers, error) != 0 || vc_ingest_check(&options->ingest, error) != 0 ||
+                 vc_kafka_check(&options->kafka, error) != 0
              ? -1
              : vc_control_check(&options->control, options->ingest.rtmp_listen,
                                 options->ingest.trusted_proxies, error);

@@ -6,6 +6,7 @@
 #include <verbacast/decode.h>
 #include <verbacast/ingest.h>
 #include <verbacast/journal.h>
+#include <verbacast/kafka.h>
 #include <verbacast/ledger.h>
 #include <verbacast/store.h>
 #include <verbacast/stt.h>
@@ -18,6 +19,7 @@ struct node_options {
   struct vc_broadcast_options broadcast;
   struct vc_journal_options journal;
   struct vc_store_options store;
+  struct vc_kafka_options kafka;
   struct vc_control_options control;
   int64_t drain_delay_ms;
   int64_t drain_timeout_ms;
