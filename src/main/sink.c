@@ -465,7 +465,7 @@ static uint64_t due_ns(const struct sink *sink)
 
 static void expire(struct sink *sink)
 {
-  int64_t days = sink->settings.options->retention_days;
+  int64_t days = sink->settings.options->store.retention_days;
   struct vc_error error;
   if (days == 0 || sink->store == NULL || sink->backoff_ms > 0 || now_ns(sink) < sink->expire_ns) {
     return;

@@ -36,8 +36,6 @@ const struct vc_option sink_consumer_rows[] = {
 const struct vc_option sink_database_rows[] = {
     {"DATABASE_URL", VC_OPTION_TEXT, FIELD(store.database_url), "", "sqlite:PATH or postgresql://…",
      .check = vc_store_check_url, .help = "Where the records go; needed."},
-    {"RETENTION_DAYS", VC_OPTION_INTEGER, FIELD(retention_days), "0", "days", 0, 36500,
-     .help = "Sessions that ended longer ago are deleted from the database; 0: none is."},
     VC_OPTION_ROWS_END,
 };
 

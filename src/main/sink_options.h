@@ -12,7 +12,6 @@ struct sink_options {
   struct vc_store_options store;
   const char *kafka_group;
   int reset_offsets;
-  int64_t retention_days; // 0: for ever
   const char *sink_listen;
   struct vc_secret *admin_token;
   int insecure;

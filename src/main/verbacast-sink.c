@@ -153,7 +153,7 @@ static int start_and_run(struct vc_option_set *set, const struct sink_options *o
 
 int main(int argc, char **argv)
 {
-  struct sink_options options = {.retention_days = 0};
+  struct sink_options options = {.reset_offsets = 0};
   struct vc_program_settings program = {.log_level = 0};
   struct vc_option_group groups[SINK_GROUPS];
   sink_option_groups(groups, &options, &program);

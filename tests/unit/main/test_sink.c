@@ -397,7 +397,7 @@ static void test_the_end_waits_only_so_long(void **state)
 static void test_old_sessions_go_in_portions(void **state)
 {
   struct rig *rig = begin(5);
-  rig->options.retention_days = 30;
+  rig->options.store.retention_days = 30;
   create(rig);
   world.n_to_expire = 150;
   world_assign(1);
