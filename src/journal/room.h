@@ -74,7 +74,8 @@ struct vc_journal {
   int has_dead;                // and health says so
   uint64_t look_ns;            // looks at the dead again then
   struct vc_log_limit lost_limit;
-  int was_full;         // and health says so
+  int is_degraded;      // health says "journal"
+  uint64_t calm_ns;     // until then even when commits go well
   size_t n_uncommitted; // at the end
   /* any thread, atomic */
   _Atomic int64_t relayed_upto; // rows up to this id may go; release: they are in the sink

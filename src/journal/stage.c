@@ -15,6 +15,7 @@
 #define BACKOFF_FIRST_MS 50
 #define BACKOFF_MAX_MS 1000
 #define LOG_INTERVAL_MS 10000
+#define CALM_MS 3000    // without a failure, and the disk is well
 #define LOOK_MS 1000    // between two looks whether somebody has cleared the dead
 #define ROW_OVERHEAD 64 // of a record in memory, and of a row in the file
 
@@ -249,10 +250,7 @@ static void committed(struct vc_worker *worker, int64_t deleted_upto,
   if (deleted_upto > journal->deleted_upto) {
     journal->deleted_upto = deleted_upto;
   }
-  if (journal->backoff_ms != 0) {
-    journal->backoff_ms = 0;
-    vc_health_clear(journal->settings.health, "journal");
-  }
+  journal->backoff_ms = 0;
   tell_relay(journal);
 }
 
@@ -265,6 +263,8 @@ static void commit_failed(struct vc_worker *worker, const struct vc_error *error
                         : journal->backoff_ms * 2 < BACKOFF_MAX_MS ? journal->backoff_ms * 2
                                                                    : BACKOFF_MAX_MS;
   journal->retry_ns = vc_worker_now_ns(worker) + journal->backoff_ms * VC_NS_PER_MS;
+  journal->calm_ns = vc_worker_now_ns(worker) + CALM_MS * VC_NS_PER_MS;
+  journal->is_degraded = 1;
   vc_health_set(journal->settings.health, "journal", error->text);
   past_offer(journal);
 }
@@ -515,20 +515,22 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
   }
 }
 
-// What the disk has against it goes first; that it is full is told again when the disk is well.
-static void tell_whether_full(struct vc_journal *journal)
+// What the disk has against it goes first; that it is full is told when the disk is well. A disk
+// without room takes a commit now and then, where the file has some left: that is not well yet.
+static void tell_health(struct vc_worker *worker)
 {
-  int is_full = vc_journal_refusal(journal) != NULL;
+  struct vc_journal *journal = journal_of(worker);
   if (journal->backoff_ms != 0) {
     return;
   }
-  if (is_full) {
+  if (vc_journal_refusal(journal) != NULL) {
+    journal->is_degraded = 1;
     vc_health_set(journal->settings.health, "journal",
                   "journal is full (JOURNAL_MAX_BYTES): new publishers are refused");
-  } else if (journal->was_full) {
+  } else if (journal->is_degraded && vc_worker_now_ns(worker) >= journal->calm_ns) {
+    journal->is_degraded = 0;
     vc_health_clear(journal->settings.health, "journal");
   }
-  journal->was_full = is_full;
 }
 
 static void tick(struct vc_worker *worker)
@@ -536,7 +538,7 @@ static void tick(struct vc_worker *worker)
   past_settle(worker);
   past_offer(journal_of(worker));
   commit_when_due(worker);
-  tell_whether_full(journal_of(worker));
+  tell_health(worker);
   tell_rest_of_lost(worker);
   tell_sizes(worker);
   if (journal_of(worker)->has_dead && vc_worker_now_ns(worker) >= journal_of(worker)->look_ns) {
@@ -592,7 +594,8 @@ static int open_outbox(struct vc_journal *journal, struct vc_error *error)
   int status = outbox_open(&journal->outbox, settings->options->journal_path,
                            vc_clock_unix_ms(settings->clock), error);
   if (status > 0) {
-    journal->backoff_ms = BACKOFF_FIRST_MS; // the first commit that goes well clears it
+    journal->backoff_ms = BACKOFF_FIRST_MS; // until the first commit that goes well
+    journal->is_degraded = 1;
     vc_health_set(settings->health, "journal", error->text);
   }
   if (status == 0) {

@@ -1,9 +1,12 @@
 """The node with Kafka: what it shows comes to the topics, whatever the brokers and the disk do. (release only)"""
 
+import contextlib
 import json
 import os
 import signal
 import sqlite3
+import subprocess
+import tempfile
 
 import harness
 import services
@@ -105,6 +108,63 @@ def test_what_no_broker_takes_is_not_in_the_way():
             with sqlite3.connect(os.path.join(node.folder, "journal.db"), timeout=10) as database:
                 database.execute("DELETE FROM dead")
             harness.wait_until(lambda: not degraded(node), "somebody has looked")
+
+
+@contextlib.contextmanager
+def small_disk(size="2m"):
+    """A folder that is full when one wants it to be."""
+    folder = tempfile.mkdtemp(prefix="vc-disk-")
+    try:
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder],
+                          stderr=subprocess.DEVNULL).returncode != 0:
+            raise harness.Skip("nothing can be mounted here")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "-l", folder], check=True)
+    finally:
+        os.rmdir(folder)
+
+
+def fill(folder):
+    path = os.path.join(folder, "filler")
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        for size in (4096, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * size)
+    return path
+
+
+def test_finals_go_past_a_full_disk():
+    with services.RealKafka() as kafka, ScriptedStt() as stt, small_disk() as disk:
+        kafka.create_topics()
+        with harness.node(stt.url, KAFKA_BROKERS=kafka.brokers(), DATABASE_URL="", LOG_LEVEL="debug",
+                          JOURNAL_PATH=os.path.join(disk, "journal.db")) as node:
+            with harness.viewer(node, "room") as viewer, harness.publisher(node, "room"):
+                viewer.wait_finals(1)
+                # As long as somebody reads the file its log only grows: no commit finds room in it.
+                reader = sqlite3.connect(os.path.join(disk, "journal.db"), isolation_level=None)
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM outbox").fetchone()
+                filler = fill(disk)
+                harness.wait_until(lambda: counter(node, "journal.past_disk_total") > 2, "finals go past the disk")
+                since = degraded(node)["journal"]["since"]
+                n_past = counter(node, "journal.past_disk_total")
+                harness.wait_until(lambda: counter(node, "journal.past_disk_total") > n_past + 1, "they go on")
+                assert degraded(node)["journal"]["since"] == since
+                reader.close()
+                os.remove(filler)
+                harness.wait_until(lambda: not degraded(node), "there is room again")
+                fill(disk)
+                viewer.wait_finals(len(viewer.finals()) + 2)
+                node.signal(signal.SIGTERM)
+                viewer.wait_close()
+            assert node.wait() == 0, node.log()[-2000:]
+            texts = [final["text"] for final in viewer.finals()]
+            assert finals_of(kafka) == texts
+            log = node.log()
+            assert "event=journal_past_disk session=room" in log and "event=journal.lost" not in log
 
 
 if __name__ == "__main__":

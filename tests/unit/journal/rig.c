@@ -29,7 +29,6 @@ void rig_init(struct rig *rig)
 
 void rig_fini(struct rig *rig)
 {
-  size_t n_unnamed = rig->n_unnamed;
   if (rig->journal != NULL) {
     rig_stop(rig, 0);
   }
@@ -40,7 +39,7 @@ void rig_fini(struct rig *rig)
   pthread_mutex_destroy(&rig->mutex);
   pthread_cond_destroy(&rig->changed);
   folder_remove(&rig->folder);
-  assert_int_equal(n_unnamed, 0);
+  assert_int_equal(rig->n_unnamed, 0);
 }
 
 // A row says whose it is, even where its value cannot be read.
@@ -80,6 +79,7 @@ static int keep(void *context, struct vc_journal_row *rows, size_t n_rows, struc
       kept[rig->n_kept++] = strndup(rows[i].value, rows[i].size);
     }
     rig->n_batches++;
+    rig->n_empty += n_rows == 0;
   }
   pthread_mutex_unlock(&rig->mutex);
   return kept != NULL ? 0 : vc_error_set(error, "the sink refuses");
@@ -99,6 +99,7 @@ void rig_create(struct rig *rig)
                                               .most = rig->sink_most,
                                               .is_past_disk = rig->is_past_disk,
                                               .erased_by = rig->erased_by,
+                                              .idle_ms = rig->idle_ms,
                                               .context = rig},
                                      .clock = rig->clock,
                                      .metrics = rig->metrics,

@@ -19,6 +19,7 @@ struct rig {
   uint32_t sink_most;
   int is_past_disk;
   const char *erased_by;
+  uint32_t idle_ms;
   const struct vc_clock *clock;
   struct vc_metrics *metrics;
   struct vc_health *health;
@@ -33,6 +34,7 @@ struct rig {
   enum vc_record_kind last_kind;
   const char *hopeless; // rows that hold this text are; NULL: none
   size_t n_kept, n_batches;
+  size_t n_empty; // of the batches
   size_t n_refused;
   size_t n_unnamed; // rows that did not say whose they are
   int is_refusing;  // the sink takes nothing

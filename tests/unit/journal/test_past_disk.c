@@ -187,7 +187,7 @@ static void test_a_hopeless_one_waits_for_the_disk(void **state)
   fault_vfs_heal();
   rig_wait_metric(&rig, "journal.dead_total", 1);
   rig_wait_degraded(&rig, "journal_dead", 1);
-  assert_int_equal(rig.n_kept, 3);
+  rig_wait_kept(&rig, 3);
 }
 
 static void test_an_erasure_reaches_what_was_offered(void **state)
@@ -306,6 +306,29 @@ static void test_the_oldest_grows_older(void **state)
   rig_wait_metric(&rig, "journal.oldest_unsent_s", 0);
 }
 
+// A disk that takes one commit and fails at the next is not well in between.
+static void test_one_commit_is_no_recovery(void **state)
+{
+  static const struct vc_clock hand = {.monotonic_ns = read_hand, .unix_us = read_unix};
+  atomic_store(&hand_ns, VC_NS_PER_S);
+  rig.clock = &hand;
+  rig_start(&rig);
+  fault_vfs_fail(FAULT_WRITE, SQLITE_FULL, 0, 1);
+  rig_final(&rig, "demo", E1, 1);
+  rig_wait_metric(&rig, "stage.items_total", 1);
+  turn_hand(1);
+  rig_wait_metric(&rig, "journal.commit_errors_total", 1);
+  turn_hand(1);
+  rig_wait_metric(&rig, "journal.committed_total", 1);
+  rig_final(&rig, "demo", E1, 2);
+  rig_wait_metric(&rig, "stage.items_total", 2);
+  turn_hand(1);
+  rig_wait_metric(&rig, "journal.committed_total", 2);
+  assert_true(rig_is_degraded(&rig, "journal", NULL));
+  turn_hand(3);
+  rig_wait_degraded(&rig, "journal", 0);
+}
+
 int main(void)
 {
 #define WITH_RIG(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -320,6 +343,7 @@ int main(void)
       WITH_RIG(test_an_erasure_reaches_what_was_offered),
       WITH_RIG(test_in_any_weather),
       WITH_RIG(test_the_oldest_grows_older),
+      WITH_RIG(test_one_commit_is_no_recovery),
   };
   fault_vfs_install();
   return cmocka_run_group_tests_name("journal/past_disk", tests, NULL, NULL);

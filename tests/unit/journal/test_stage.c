@@ -147,6 +147,34 @@ static void test_the_sink_returns_before_the_first_row(void **state)
   rig_wait_degraded(&rig, "database", 0);
 }
 
+static size_t n_empty(void)
+{
+  pthread_mutex_lock(&rig.mutex);
+  size_t n = rig.n_empty;
+  pthread_mutex_unlock(&rig.mutex);
+  return n;
+}
+
+// One that has work of its own is called when nothing comes, and only one that asks for it.
+static void test_an_idle_sink_is_called(void **state)
+{
+  rig.idle_ms = 1;
+  rig_start(&rig);
+  for (int i = 0; i < RIG_PATIENCE_MS && n_empty() < 3; i++) {
+    rig_pause();
+  }
+  assert_true(n_empty() >= 3);
+  assert_int_equal(rig_stop(&rig, 0), 0);
+  rig.idle_ms = 0;
+  rig.n_empty = 0;
+  rig_start(&rig);
+  rig_final(&rig, "demo", E1, 1);
+  rig_wait_metric(&rig, "journal.relayed_total", 1);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  assert_int_equal(rig_stop(&rig, 0), 0);
+  assert_int_equal(rig.n_empty, 0);
+}
+
 static void test_stop_with_the_sink_away_keeps_the_rows(void **state)
 {
   rig_refuse(&rig);
@@ -526,6 +554,7 @@ int main(void)
       WITH_RIG(test_the_sink_is_away_and_returns),
       WITH_RIG(test_a_sink_that_hangs_is_told),
       WITH_RIG(test_the_sink_returns_before_the_first_row),
+      WITH_RIG(test_an_idle_sink_is_called),
       WITH_RIG(test_stop_with_the_sink_away_keeps_the_rows),
       WITH_RIG(test_stop_flushes),
       WITH_RIG(test_without_a_sink),
