@@ -1,0 +1,66 @@
+"""What was committed is in the database once, whatever died on the way: 30 schedules of faults. (release only) (runs alone)"""
+
+import copy
+
+import harness
+import services
+from history import checker, run
+
+SEEDS = range(1, 31)
+BESIDE = 2
+
+
+def sound_history():
+    history = checker.History()
+    rows = [(("room", epoch, seq), f"{k} {seq * 2}") for k, epoch in enumerate((100, 200), 1) for seq in range(1, 50)]
+    history.rows, history.records = rows, rows + rows[:7]
+    history.promised, history.said = {key for key, _ in rows}, {text for _, text in rows}
+    history.shown = {key: 1.0 for key, _ in rows}
+    return history
+
+
+def complaints_when(spoil):
+    history = copy.deepcopy(sound_history())
+    spoil(history)
+    return " / ".join(checker.complaints(history))
+
+
+def test_the_checker_finds_what_is_wrong():
+    assert complaints_when(lambda history: None) == ""
+    key, text = sound_history().rows[5]
+
+    def swap(rows):
+        (one, a), (other, b) = rows[5:7]
+        rows[5:7] = [(one, b), (other, a)]
+
+    spoilt = {
+        "committed and not in the database: 1:": lambda history: history.rows.remove((key, text)),
+        "twice in the database: 1:": lambda history: history.rows.append((key, text)),
+        "one text in two rows: 1:": lambda history: history.rows.append((("room", 200, 99), text)),
+        "out of order in the database: 1:": lambda history: swap(history.rows),
+        "out of order in the topic: 1:": lambda history: history.records.reverse(),
+        "never said: 1:": lambda history: history.said.remove(text),
+        "not in the topic: 1:": lambda history: history.rows.append((("room", 200, 99), "9 9")),
+        "did not crash: 1:": lambda history: history.shown.update({("room", 300, 1): 2.0}),
+        "not meant to be: 1:": lambda history: history.dead.append("{}"),
+        "kept from it: 1:": lambda history: history.meant_dead.add("{}"),
+        "without an end: 1:": lambda history: history.open_sessions.append(["room", "100"]),
+    }
+    for words, spoil in spoilt.items():
+        assert words in complaints_when(spoil), (words, complaints_when(spoil))
+    history = sound_history()
+    history.shown[("room", 300, 1)], history.crashes = 2.0, [1.5, 2.25, 9.0]
+    assert not checker.complaints(history) and checker.figures(history)["oldest_lost_ms"] == 250
+
+
+def test_histories():
+    services.jars()
+    outcomes = run.run(SEEDS, BESIDE, "sqlite")
+    print(run.closing(outcomes))
+    assert len(outcomes) == len(SEEDS)
+    failed = {seed: found for seed, (found, _, _) in outcomes.items() if found}
+    assert not failed, failed
+
+
+if __name__ == "__main__":
+    harness.main(globals())
