@@ -171,8 +171,10 @@ void client_take_failure(struct client *client, rd_kafka_t *handle, rd_kafka_res
 {
   char text[256];
   if (code == RD_KAFKA_RESP_ERR__FATAL) {
-    rd_kafka_fatal_error(handle, text, sizeof text);
     reason = text;
+    if (rd_kafka_fatal_error(handle, text, sizeof text) == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE) {
+      return; // the record's own error tells more
+    }
   }
   client_take_error(client, code, NULL, reason);
 }

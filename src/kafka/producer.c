@@ -6,8 +6,8 @@
 // would break it fatal. Then the handle is replaced: what has no report is new again. Nothing is
 // sent while a record before it could not be: a queue that is full, a topic that is unknown.
 //
-// A broker refuses a whole batch as too large: its records are sent once more, each alone, and only
-// that which is refused alone is hopeless.
+// A broker refuses a whole batch, for its size or for one record in it. From then on each record is
+// a batch of its own, and what is refused then is hopeless.
 #include <assert.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -65,8 +65,7 @@ struct entry {
   UT_hash_handle hh; // in producer.entries
   int64_t id;
   enum entry_state state;
-  int is_wanted;     // by the call of send
-  int is_sent_alone; // refused in a batch
+  int is_wanted; // by the call of send
   int was_sent;
   uint64_t given_ns;
   const char *hopeless;
@@ -88,9 +87,12 @@ struct vc_kafka_producer {
   struct entry *entries; // by id
   size_t n_under_way, n_wanted_under_way;
   int is_waiting_for_room;
-  int has_failed; // a record: it is time to look
-  int is_broken;  // the handle must be replaced
-  int is_ending;  // the thread
+  int is_single;      // each record is a batch of its own
+  int must_be_single; // with the next handle
+  int has_moved;      // since the last back-off a record was stored, or given up
+  int has_failed;     // a record: it is time to look
+  int is_broken;      // the handle must be replaced
+  int is_ending;      // the thread
 };
 
 static uint64_t now_ns(void)
@@ -121,9 +123,27 @@ static int breaks_handle(rd_kafka_resp_err_t code)
 
 static void give_up(struct entry *entry, const char *why)
 {
+  entry->producer->has_moved = 1;
   entry->state = ENTRY_HOPELESS;
   entry->hopeless = why;
   vc_metric_add(entry->producer->client.slots, HOPELESS, 1);
+}
+
+static int is_left_behind(rd_kafka_resp_err_t code) // by an error of another record
+{
+  return code == RD_KAFKA_RESP_ERR__FATAL || code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE ||
+         code == RD_KAFKA_RESP_ERR__PURGE_QUEUE || code == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT;
+}
+
+// The record itself, or another in its batch.
+static void take_refusal(struct entry *entry, const char *why)
+{
+  struct vc_kafka_producer *producer = entry->producer;
+  if (producer->is_single) {
+    give_up(entry, why);
+  } else {
+    producer->must_be_single = producer->is_broken = 1;
+  }
 }
 
 static void take_failure(struct entry *entry, rd_kafka_resp_err_t code)
@@ -134,21 +154,19 @@ static void take_failure(struct entry *entry, rd_kafka_resp_err_t code)
   producer->is_broken |= breaks_handle(code);
   if (code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
     vc_metric_add(producer->client.slots, TOO_LARGE, 1);
-  } else if (code != RD_KAFKA_RESP_ERR__FATAL && code != RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE) {
+    take_refusal(entry, too_large_for_topic);
+  } else if (is_for_good(code)) {
+    take_refusal(entry, refused_for_good);
+  } else if (!is_left_behind(code)) {
     client_take_error(&producer->client, code, entry->topic, rd_kafka_err2str(code));
   }
-  int is_about_it = code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE || is_for_good(code);
-  if (is_about_it && entry->is_sent_alone) {
-    give_up(entry,
-            code == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE ? too_large_for_topic : refused_for_good);
-  }
-  entry->is_sent_alone |= is_about_it;
 }
 
 static void take_success(struct entry *entry)
 {
   struct client *client = &entry->producer->client;
   uint64_t now = now_ns();
+  entry->producer->has_moved = 1;
   entry->state = ENTRY_STORED;
   vc_metric_add(client->slots, STORED, 1);
   vc_metric_record(client->slots, STORE_MS, (double)(now - entry->given_ns) / VC_NS_PER_MS, now);
@@ -266,6 +284,11 @@ static int open_handle(struct vc_kafka_producer *producer, struct vc_error *erro
   if (conf == NULL) {
     return -1;
   }
+  if (producer->must_be_single && kafka_conf_set(conf, "batch.num.messages", "1", error) != 0) {
+    rd_kafka_conf_destroy(conf);
+    return -1;
+  }
+  producer->is_single = producer->must_be_single;
   client_configure_log(&producer->client, conf);
   rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_STATS);
   producer->handle = kafka_new(RD_KAFKA_PRODUCER, conf, error);
@@ -303,10 +326,11 @@ static void close_handle(struct vc_kafka_producer *producer)
 
 static void back_off(struct vc_kafka_producer *producer)
 {
-  producer->retry_ms = producer->retry_ms == 0                 ? RETRY_FIRST_MS
-                       : producer->retry_ms * 2 < RETRY_MAX_MS ? producer->retry_ms * 2
-                                                               : RETRY_MAX_MS;
+  producer->retry_ms = producer->has_moved || producer->retry_ms == 0 ? RETRY_FIRST_MS
+                       : producer->retry_ms * 2 < RETRY_MAX_MS        ? producer->retry_ms * 2
+                                                                      : RETRY_MAX_MS;
   producer->retry_ns = now_ns() + producer->retry_ms * VC_NS_PER_MS;
+  producer->has_moved = 0;
 }
 
 // What has no report is new again: another handle knows nothing of it.
@@ -467,9 +491,6 @@ static rd_kafka_resp_err_t give(struct vc_kafka_producer *producer, struct entry
 static int send_one(struct vc_kafka_producer *producer, struct entry *entry,
                     const struct vc_kafka_record *record)
 {
-  if (entry->is_sent_alone && producer->n_under_way > 0) {
-    return 1;
-  }
   entry->given_ns = now_ns();
   rd_kafka_resp_err_t code = give(producer, entry, record);
   switch (code) {
@@ -479,7 +500,7 @@ static int send_one(struct vc_kafka_producer *producer, struct entry *entry,
     entry->state = ENTRY_UNDER_WAY;
     producer->n_under_way++;
     producer->n_wanted_under_way++;
-    return entry->is_sent_alone;
+    return 0;
   case RD_KAFKA_RESP_ERR__QUEUE_FULL:
     vc_metric_add(producer->client.slots, QUEUE_FULL, 1);
     producer->is_waiting_for_room = 1;
