@@ -9,6 +9,7 @@
 #include "sink_batch.h"
 
 #define POLL_MS 100
+#define AHEAD_MAX 100000 // records; 16 MiB of them come first
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_MAX_MS 5000
 #define EXPIRE_EVERY_MS 60000
@@ -594,14 +595,13 @@ static int make_memory(struct sink *sink, struct vc_error *error)
 static int make_clients(struct sink *sink, struct vc_error *error)
 {
   const struct sink_options *options = sink->settings.options;
-  int64_t ahead = options->store.batch_max_queue - (int64_t)sink->batch.most;
   const struct vc_kafka_producer_settings producer = {.options = &options->kafka,
                                                       .node = sink->settings.node,
                                                       .clock = sink->settings.clock,
                                                       .metrics = sink->settings.metrics};
   const struct vc_kafka_consumer_settings consumer = {.options = &options->kafka,
                                                       .group = options->kafka_group,
-                                                      .queue_max = ahead > 1 ? (uint32_t)ahead : 1,
+                                                      .queue_max = AHEAD_MAX,
                                                       .metrics = sink->settings.metrics,
                                                       .assigned = assigned,
                                                       .revoked = revoked,

@@ -10,8 +10,10 @@
 // The database away: the batch is kept and tried again, with a back-off, and the consumer is paused
 // meanwhile, but polled, so that the group keeps us.
 //
-// Bounds: one batch of BATCH_MAX_SIZE rows and what the consumer fetched ahead make BATCH_MAX_QUEUE
-// rows at most. Every call waits for a bounded time: see SINK_CALL_MAX_MS.
+// Bounds: one batch of BATCH_MAX_SIZE rows, BATCH_MAX_QUEUE if that is less, and what the consumer
+// has fetched ahead: 16 MiB. (A bound of few records would let librdkafka, which looks at it once a
+// second, sleep through most of a backlog.) Every call waits for a bounded time: see
+// SINK_CALL_MAX_MS.
 //
 // Thread: one for all of it, which may block.
 #pragma once

@@ -14,8 +14,8 @@ const struct vc_option vc_store_batch_option_rows[] = {
     {"BATCH_MAX_SIZE", VC_OPTION_INTEGER, FIELD(batch_max_size), "100", "rows", 1, 10000,
      .help = "Rows in one transaction of the database."},
     {"BATCH_MAX_QUEUE", VC_OPTION_INTEGER, FIELD(batch_max_queue), "1000", "rows", 1, 1000000,
-     .help = "Rows held in memory for the database; the node holds at most one batch, the rest "
-             "lies in the journal."},
+     .help = "Rows held in memory for the database; node and sink hold one batch at most, the rest "
+             "lies in the journal, or in Kafka."},
     {"RETENTION_DAYS", VC_OPTION_INTEGER, FIELD(retention_days), "0", "days", 0, 36500,
      .help = "Sessions that ended longer ago are deleted, a few at a time; 0 keeps them. Of no use "
              "to a node that has Kafka: the sink deletes."},
