@@ -169,6 +169,23 @@ def test_two_sinks_share_the_work_and_one_takes_over():
             assert metrics(first)["counters"]["store.repeated_total"] == 0
 
 
+def test_a_sink_that_hung_and_comes_back_doubles_nothing():
+    with Folder() as folder, KafkaMock() as kafka, sink(kafka, folder.path, BATCH_FLUSH_INTERVAL_MS=60000) as hung:
+        kafka.write("transcripts", [("demo", final("demo", seq)) for seq in range(1, 11)])
+        harness.wait_until(lambda: metrics(hung)["counters"]["kafka.consumed_total"] == 10, "all is consumed")
+        hung.signal(signal.SIGSTOP)
+        with sink(kafka, folder.path) as other:
+            folder.wait_finals(10)
+            hung.signal(signal.SIGCONT)
+            harness.wait_until(lambda: metrics(hung)["counters"]["sink.rewound_total"] == 10, "its batch is thrown away")
+            harness.wait_until(lambda: metrics(hung)["gauges"]["kafka.consumer_partitions"] in range(1, 8), "it joins anew")
+            kafka.write("transcripts", [(f"room{n}", final(f"room{n}", 1)) for n in range(16)])
+            harness.wait_until(lambda: metrics(hung)["counters"]["kafka.consumed_total"] > 10, "it consumes again")
+            hung.stop()
+            folder.wait_finals(26)
+            assert metrics(other)["counters"]["store.repeated_total"] == 0
+
+
 def test_the_database_is_locked_for_a_while():
     with Folder() as folder, KafkaMock() as kafka, sink(kafka, folder.path) as running:
         kafka.write("transcripts", [("demo", final("demo", 1))])
