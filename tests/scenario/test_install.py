@@ -11,7 +11,7 @@ import tempfile
 import harness
 
 PREFIX = "usr/local"
-PROGRAMS = ("verbacast", "verbacast-stt")
+PROGRAMS = ("verbacast", "verbacast-stt", "verbacast-sink")
 NEEDED = {"verbacast-sink": {"KAFKA_BROKERS": "127.0.0.1:9", "DATABASE_URL": "sqlite:sink.db"}}  # without which it does not run
 UNITS = f"{PREFIX}/lib/systemd/system"
 DOC = f"{PREFIX}/share/doc/verbacast"
