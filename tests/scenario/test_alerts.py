@@ -1,108 +1,19 @@
-"""deploy/alerts.yml with the real Prometheus: every alarm is rung by what it is there for, and falls silent after. (release only)"""
+"""deploy/alerts.yml in the real Prometheus: every alarm is rung by what it is there for, and falls silent after. (release only)"""
 
 import contextlib
 import ctypes
-import json
 import os
-import re
-import shutil
 import sqlite3
-import subprocess
 import tempfile
-import time
-import urllib.request
 
+import alarms
 import harness
 from rtmp_peer import RtmpPeer
 from scripted_stt import ScriptedStt
 from test_slow_viewer import Deaf
 
-RULES = os.path.join(harness.ROOT, "deploy", "alerts.yml")
+prometheus = None  # alarms.run makes it
 HUGE = " and so on" * 40000  # of 400 kB: below what one message of an STT may have
-SEEN = set()
-
-
-def shortened(rules):
-    """The same rules with less patience: a window of 5 minutes is 10 s, and nothing has to last."""
-    rules = re.sub(r"\bfor: \w+", "for: 0s", rules)
-    rules = re.sub(r"\[5m\]", "[10s]", rules)
-    return rules.replace("oldest_unsent_s > 300", "oldest_unsent_s > 2")
-
-
-class Prometheus:
-    """Scrapes what it is told to, four times a second."""
-
-    def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="vc-prometheus-")
-        self.targets = {}
-        self.write("targets.json", "[]")
-        with open(RULES, encoding="utf-8") as file:
-            self.write("alerts.yml", shortened(file.read()))
-        subprocess.run(["promtool", "check", "rules", self.path("alerts.yml")], stdout=subprocess.DEVNULL, check=True)
-        self.write("prometheus.yml", json.dumps({
-            "global": {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "250ms"},
-            "rule_files": ["alerts.yml"],
-            "scrape_configs": [{"job_name": "files", "scrape_timeout": "250ms",
-                                "file_sd_configs": [{"files": ["targets.json"], "refresh_interval": "1s"}]}]}))
-        self.port = harness.free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        with open(self.path("log"), "wb") as log:
-            self.process = subprocess.Popen(
-                ["prometheus", f"--config.file={self.path('prometheus.yml')}", f"--storage.tsdb.path={self.path('data')}",
-                 f"--web.listen-address=127.0.0.1:{self.port}"], cwd=self.folder, stdout=log, stderr=log)
-        harness.wait_until(self.is_ready, "Prometheus is ready")
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-    def write(self, name, text):
-        """As a whole: it is read at any time."""
-        with open(self.path(name + ".new"), "w", encoding="utf-8") as file:
-            file.write(text)
-        os.rename(self.path(name + ".new"), self.path(name))
-
-    def is_ready(self):
-        assert self.process.poll() is None, open(self.path("log"), encoding="utf-8").read()[-3000:]
-        try:
-            return harness.http(f"{self.url}/-/ready")[0] == 200
-        except OSError:
-            return False
-
-    def watch(self, job, address):
-        self.targets[address] = job
-        self.write("targets.json", json.dumps([{"targets": [target], "labels": {"job": its}}
-                                               for target, its in self.targets.items()]))
-        harness.wait_until(lambda: self.is_scraped(address), f"{address} is scraped")
-
-    def is_scraped(self, address):
-        with urllib.request.urlopen(f"{self.url}/api/v1/targets", timeout=20) as answer:
-            active = json.load(answer)["data"]["activeTargets"]
-        return any(target["labels"]["instance"] == address and target["health"] == "up" for target in active)
-
-    def firing(self, address):
-        with urllib.request.urlopen(f"{self.url}/api/v1/alerts", timeout=20) as answer:
-            alerts = json.load(answer)["data"]["alerts"]
-        return {alert["labels"]["alertname"] for alert in alerts
-                if alert["state"] == "firing" and alert["labels"].get("instance") == address}
-
-    def wait_firing(self, address, *names):
-        harness.wait_until(lambda: set(names) <= self.firing(address), f"{names} ring; now {self.firing(address)}")
-        SEEN.update(names)
-
-    def wait_silent(self, address, *names):
-        harness.wait_until(lambda: not set(names) & self.firing(address), f"{names} fall silent")
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(harness.PATIENCE_S)
-        shutil.rmtree(self.folder)
-
-
-@contextlib.contextmanager
-def watched_node(stt_url, **options):
-    with harness.node(stt_url, **options) as node:
-        prometheus.watch("verbacast", node.addresses["admin"])
-        yield node, node.addresses["admin"]
 
 
 @contextlib.contextmanager
@@ -112,10 +23,6 @@ def locked(path):
         connection.execute("BEGIN IMMEDIATE")
         yield connection
         connection.execute("ROLLBACK")
-
-
-def gauges(node):
-    return harness.http_json(node.url("admin", "/metrics"))["gauges"]
 
 
 class Frozen:
@@ -171,7 +78,7 @@ def test_a_drain():
 
 
 def test_an_stt_that_refuses():
-    with ScriptedStt() as stt, watched_node(stt.url, STT_BUFFER_MS=1000) as (node, address):
+    with ScriptedStt() as stt, alarms.watched_node(prometheus, stt.url, STT_BUFFER_MS=1000) as (node, address):
         stt.refuse_with = 503
         with harness.publisher(node, "room") as publisher:
             prometheus.wait_firing(address, "VerbacastSttDegraded", "VerbacastAudioDropped")
@@ -187,7 +94,7 @@ def test_an_stt_without_its_engine():
 
 
 def test_publishers_that_are_refused():
-    with ScriptedStt() as stt, watched_node(stt.url, MAX_PUBLISHERS=1) as (node, address):
+    with ScriptedStt() as stt, alarms.watched_node(prometheus, stt.url, MAX_PUBLISHERS=1) as (node, address):
         with harness.publisher(node, "room") as publisher, harness.viewer(node, "room") as viewer:
             viewer.wait_finals(1)
             with harness.publisher(node, "other") as other:
@@ -204,8 +111,7 @@ def test_publishers_that_are_refused():
 
 def test_viewers_that_take_nothing():
     with ScriptedStt(0.2) as stt, contextlib.ExitStack() as stack:
-        options = {"SLOW_VIEWER_TIMEOUT_MS": 300}
-        node, address = stack.enter_context(watched_node(stt.url, **options))
+        node, address = stack.enter_context(alarms.watched_node(prometheus, stt.url, SLOW_VIEWER_TIMEOUT_MS=300))
         stt.padding = " and so on" * 400
         for _ in range(7):
             stack.enter_context(Deaf(node, "room"))
@@ -217,7 +123,7 @@ def test_viewers_that_take_nothing():
 
 def test_viewers_that_do_not_answer():
     with ScriptedStt() as stt, contextlib.ExitStack() as stack:
-        node, address = stack.enter_context(watched_node(stt.url, PING_INTERVAL_MS=100))
+        node, address = stack.enter_context(alarms.watched_node(prometheus, stt.url, PING_INTERVAL_MS=100))
         for _ in range(7):
             stack.enter_context(Deaf(node, "room"))
         prometheus.wait_firing(address, "VerbacastHeartbeatsMissed")
@@ -226,7 +132,7 @@ def test_viewers_that_do_not_answer():
 
 def test_a_viewer_that_comes_too_late_for_the_history():
     options = {"MAX_BROADCAST_QUEUE_SIZE": 16, "HISTORY_FINALS": 4}
-    with ScriptedStt(0.2) as stt, watched_node(stt.url, **options) as (node, address), \
+    with ScriptedStt(0.2) as stt, alarms.watched_node(prometheus, stt.url, **options) as (node, address), \
             harness.viewer(node, "room") as viewer, Deaf(node, "room") as deaf:
         stt.padding = " and so on" * 400
         with harness.publisher(node, "room") as publisher:
@@ -238,7 +144,7 @@ def test_a_viewer_that_comes_too_late_for_the_history():
 
 
 def test_a_database_that_others_have_locked():
-    with ScriptedStt(0.2) as stt, watched_node(stt.url, JOURNAL_MAX_BYTES=65536) as (node, address):
+    with ScriptedStt(0.2) as stt, alarms.watched_node(prometheus, stt.url, JOURNAL_MAX_BYTES=65536) as (node, address):
         stt.padding = " and so on" * 400
         rings = ("VerbacastDatabaseDegraded", "VerbacastJournalUnsentOld", "VerbacastJournalNearlyFull",
                  "VerbacastJournalDegraded")
@@ -252,7 +158,7 @@ def test_a_database_that_others_have_locked():
 
 
 def test_a_place_that_is_taken():
-    with ScriptedStt(0.2) as stt, watched_node(stt.url) as (node, address), harness.viewer(node, "room") as viewer:
+    with ScriptedStt(0.2) as stt, alarms.watched_node(prometheus, stt.url) as (node, address), harness.viewer(node, "room") as viewer:
         with harness.publisher(node, "room") as publisher:
             first = viewer.wait_finals(1)[0]
             store = os.path.join(node.folder, "store.db")
@@ -269,7 +175,7 @@ def test_a_place_that_is_taken():
 
 
 def test_a_journal_that_others_have_locked():
-    with ScriptedStt(0.2) as stt, watched_node(stt.url) as (node, address):
+    with ScriptedStt(0.2) as stt, alarms.watched_node(prometheus, stt.url) as (node, address):
         with harness.publisher(node, "room", realtime=False) as publisher:
             with locked(os.path.join(node.folder, "journal.db")):
                 prometheus.wait_firing(address, "VerbacastJournalDegraded", "VerbacastJournalCommitsFail")
@@ -280,7 +186,7 @@ def test_a_journal_that_others_have_locked():
 
 
 def test_a_journal_that_hangs():
-    with ScriptedStt(0.05) as stt, watched_node(stt.url) as (node, address):
+    with ScriptedStt(0.05) as stt, alarms.watched_node(prometheus, stt.url) as (node, address):
         with Frozen(node.process.pid, "vc-journal-0"), harness.publisher(node, "room", realtime=False) as publisher:
             prometheus.wait_firing(address, "VerbacastStuck")
             harness.wait_until(lambda: harness.http_json(node.url("admin", "/metrics"))["counters"]["ledger.finals_total"] > 8200,
@@ -291,15 +197,5 @@ def test_a_journal_that_hangs():
         prometheus.wait_silent(address, "VerbacastStuck", "VerbacastJournalBacklogDegraded")
 
 
-def test_none_was_left_out():
-    with open(RULES, encoding="utf-8") as file:
-        alarms = set(re.findall(r"- alert: (\w+)", file.read()))
-    assert alarms == SEEN, (alarms - SEEN, SEEN - alarms)
-
-
 if __name__ == "__main__":
-    prometheus = Prometheus()
-    try:
-        harness.main(globals())
-    finally:
-        prometheus.close()
+    alarms.run(globals(), "verbacast", "verbacast-speech", "verbacast-viewers", "verbacast-kept")
