@@ -334,7 +334,7 @@ static int set_pairs(rd_kafka_conf_t *conf, char *text, struct vc_error *error)
 
 static int set_config(rd_kafka_conf_t *conf, const char *config, struct vc_error *error)
 {
-  char *text = config[0] == '@' ? read_file(config + 1, error) : strdup(config);
+  char *text = config[0] == '@' ? read_file(config + 1, error) : strndup(config, strlen(config));
   if (text == NULL) {
     return config[0] == '@' ? -1 : vc_error_set(error, "kafka: no memory");
   }
