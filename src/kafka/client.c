@@ -133,8 +133,8 @@ void client_take_error(struct client *client, rd_kafka_resp_err_t code, const ch
   case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
   case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
     count(client, AUTHORIZATION_ERRORS);
-    client_trouble(client, TROUBLE_AUTHORIZATION, "topic %s: %s",
-                   topic != NULL ? topic : client->options->kafka_topic, said);
+    client_trouble(client, TROUBLE_AUTHORIZATION, "%s%s: %s", topic != NULL ? "topic " : "",
+                   topic != NULL ? topic : reason, said);
     return;
   case RD_KAFKA_RESP_ERR__AUTHENTICATION:
   case RD_KAFKA_RESP_ERR__SSL:

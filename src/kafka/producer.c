@@ -206,7 +206,9 @@ static void take_event(struct vc_kafka_producer *producer, rd_kafka_event_t *eve
     take_reports(producer, event);
     break;
   case RD_KAFKA_EVENT_ERROR:
-    client_take_failure(&producer->client, producer->handle, rd_kafka_event_error(event),
+    client_take_failure(&producer->client, producer->handle,
+                        rd_kafka_event_error_is_fatal(event) ? RD_KAFKA_RESP_ERR__FATAL
+                                                             : rd_kafka_event_error(event),
                         rd_kafka_event_error_string(event));
     break;
   case RD_KAFKA_EVENT_STATS: {

@@ -163,6 +163,42 @@ static void test_authorization(void **state)
   assert_true(rig_metric(&rig, "kafka.producers_replaced_total") > 0);
 }
 
+// Without a producer's id it can never send: fatal, at once.
+static int set_up_fatal(void **state)
+{
+  set_up_with(1);
+  push_error(RIG_INIT_PRODUCER_ID, RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED);
+  producer = rig_producer(&rig);
+  return 0;
+}
+
+static void test_fatal(void **state)
+{
+  send_until_stored(N_RECORDS);
+  assert_topic_holds(RIG_TOPIC, 0, N_RECORDS);
+  assert_int_equal(rig_metric(&rig, "kafka.producer_fatal_errors_total"), 1);
+  assert_int_equal(rig_metric(&rig, "kafka.producers_replaced_total"), 1);
+}
+
+static int set_up_stranger(void **state)
+{
+  set_up_with(1);
+  rig.options.kafka_config = "security.protocol=sasl_plaintext,sasl.mechanism=PLAIN,"
+                             "sasl.username=somebody,sasl.password=hunter2";
+  producer = rig_producer(&rig);
+  return 0;
+}
+
+static void test_authentication(void **state)
+{
+  struct rig_wait wait = rig_wait();
+  do {
+    assert_false(rig_is_late(&wait));
+    assert_int_equal(vc_kafka_producer_send(producer, records, 1, SHORT_MS, &error), 1);
+    assert_null(strstr(error.text, "hunter2"));
+  } while (rig_metric(&rig, "kafka.producer_authentication_errors_total") == 0);
+}
+
 static void test_too_large_for_us(void **state)
 {
   records[1].value = large;
@@ -284,6 +320,8 @@ int main(void)
       WITH(test_brokers_down_and_up, set_up),
       WITH(test_passing_errors, set_up),
       WITH(test_authorization, set_up),
+      WITH(test_fatal, set_up_fatal),
+      WITH(test_authentication, set_up_stranger),
       WITH(test_too_large_for_us, set_up),
       WITH(test_too_large_batch, set_up),
       WITH(test_too_large_for_topic, set_up),
