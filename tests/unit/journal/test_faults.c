@@ -267,6 +267,36 @@ static void test_an_erasure_that_fails_is_told(void **state)
   rig_wait_metric(&rig, "journal.rows", 0);
 }
 
+// A row that is hopeless is put aside once, whichever write of that fails.
+static void test_a_dead_row_is_buried_once(void **state)
+{
+  char reason[128];
+  int is_met = 1;
+  size_t after = 0;
+  rig.hopeless = "-2.\"";
+  for (; is_met && after < CALLS_MAX; after++) {
+    int64_t epoch = E1 + (int64_t)after;
+    rig_start(&rig);
+    fault_vfs_fail(FAULT_WRITE, SQLITE_FULL, after, 1);
+    for (uint64_t seq = 1; seq <= N_FINALS; seq++) {
+      rig_final(&rig, "demo", epoch, seq);
+    }
+    rig_wait_metric(&rig, "journal.dead_total", 1);
+    rig_wait_metric(&rig, "journal.rows", 0);
+    rig_wait_degraded(&rig, "journal_dead", 1);
+    assert_true(rig_is_degraded(&rig, "journal_dead", reason));
+    assert_string_equal(reason, "1 records that no broker takes lie in its table dead");
+    is_met = fault_vfs_seen() > after;
+    fault_vfs_heal();
+    assert_int_equal(rig_erase(&rig, "demo", epoch), 200);
+    assert_int_equal(rig_stop(&rig, RIG_PATIENCE_MS), 0);
+    assert_in_range(rig_n_finals(&rig, "demo", epoch, 1), 1, 2);
+    assert_int_equal(rig_n_finals(&rig, "demo", epoch, 2), 0);
+    assert_in_range(rig_n_finals(&rig, "demo", epoch, 3), 1, 2);
+  }
+  assert_in_range(after, 5, CALLS_MAX - 1);
+}
+
 // The log of a run with the disk's calls between its lines: behind each write, and before the line
 // that promises it, there is a sync.
 static void check_promises(const char *text, size_t n_promised)
@@ -318,6 +348,7 @@ int main(void)
       WITH_RIG(test_stop_with_a_full_disk),
       WITH_RIG(test_the_backlog_is_bounded),
       WITH_RIG(test_an_erasure_that_fails_is_told),
+      WITH_RIG(test_a_dead_row_is_buried_once),
       WITH_RIG(test_promised_when_synced),
       WITH_RIG(test_a_locked_file_is_not_waited_for_long),
   };
