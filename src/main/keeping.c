@@ -10,6 +10,7 @@
 #define EXPIRE_EVERY_MS 60000
 #define EXPIRE_MOST 100 // sessions at a time, so that rows need not wait for long
 #define DAY_MS INT64_C(86400000)
+_Static_assert(KEEPING_WAIT_MS >= VC_STORE_WAIT_MS, "a drain allows for it");
 
 int keeping_has_kafka(const struct vc_kafka_options *options)
 {
