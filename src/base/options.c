@@ -290,18 +290,21 @@ void vc_option_print_allowed(const struct vc_option *row, FILE *out)
   }
 }
 
-// A password in a URL is between the first ':' after "//" and the last '@' before the path.
+// A password in a URL is between the first ':' after "//" and the last '@' before the query; and
+// one that its writer put into the query, or a '%' that may hide one, is none of the log's either.
 static void print_url(FILE *out, const char *text)
 {
   const char *host = strstr(text, "://");
-  const char *end = host != NULL ? host + 3 + strcspn(host + 3, "/?#") : NULL;
+  const char *end = host != NULL ? host + 3 + strcspn(host + 3, "?#") : NULL;
   const char *at = host != NULL ? memrchr(host + 3, '@', (size_t)(end - host - 3)) : NULL;
   const char *colon = at != NULL ? memchr(host + 3, ':', (size_t)(at - host - 3)) : NULL;
-  if (colon == NULL) {
-    fputs(text, out);
-  } else {
-    fprintf(out, "%.*s:***%s", (int)(colon - text), text, at);
+  const char *rest = colon != NULL ? at : text;
+  if (colon != NULL) {
+    fprintf(out, "%.*s:***", (int)(colon - text), text);
   }
+  int is_open = end == NULL || (strstr(end, "password") == NULL && strchr(end, '%') == NULL);
+  fprintf(out, "%.*s%s", is_open ? (int)strlen(rest) : (int)(end - rest), rest,
+          is_open ? "" : "?***");
 }
 
 static int refuse_value(const struct value *value, const char *why, struct vc_error *error)

@@ -225,6 +225,12 @@ static void test_nothing_secret_is_printed(void **state)
   struct rig *rig = *state;
   refuse(rig, "--database-url postgres://user:hunter2@forbidden/db", NULL,
          "'postgres://user:***@forbidden/db' is forbidden");
+  refuse(rig, "--database-url postgres://user:hun/ter2@forbidden/db", NULL,
+         "'postgres://user:***@forbidden/db' is forbidden");
+  refuse(rig, "--database-url postgres://user@forbidden/db?password=hunter2", NULL,
+         "'postgres://user@forbidden/db?***' is forbidden");
+  refuse(rig, "--database-url postgres://forbidden/db?%70assword=hunter2", NULL,
+         "'postgres://forbidden/db?***' is forbidden");
   refuse(rig, "--client-config hunter2", NULL, "'***' has no key");
   refuse(rig, "--admin-tokn=hunter2", NULL, "unknown option '--admin-tokn': did you mean");
   assert_null(strstr(rig->error.text, "hunter2"));
