@@ -1,8 +1,10 @@
-// store: the tables that finals end up in. SQLite now; the header knows nothing of it.
+// store: the tables that finals end up in, in SQLite or PostgreSQL; the header knows neither.
 //
 // A vc_store is one connection, for one thread at a time; any number may be open. Calls block on
-// the disk: never on a stage thread of the sound. A database that others have locked is waited for
-// at most VC_STORE_WAIT_MS, then the call fails.
+// the disk or the network: never on a stage thread of the sound. A SQLite database that others have
+// locked is waited for at most VC_STORE_WAIT_MS, PostgreSQL at most 3 s for a connection (and as
+// long as the system takes to find the host's name) and 10 s for a call; then the call fails. Where
+// a connection broke, the next call makes a new one.
 #pragma once
 
 #include <stddef.h>
@@ -28,11 +30,13 @@ extern const struct vc_metric vc_store_metrics[];
 
 struct vc_store;
 
-// "sqlite:PATH" or "" (no store). Returns: 0, or -1 and what is allowed.
+// "sqlite:PATH", "postgresql://…", "postgres://…" or "" (no store). Returns: 0, or -1 and what is
+// allowed.
 int vc_store_check_url(const char *url, struct vc_error *error);
 // Creates what is missing and brings the tables to the newest version. Returns: 0 or -1.
 int vc_store_open(struct vc_store **store, const char *url, struct vc_error *error);
-// For reading and erasing; creates nothing. Returns: 0 or -1.
+// For reading and erasing; creates nothing. A PostgreSQL database without the tables reads as one
+// that holds nothing. Returns: 0 or -1.
 int vc_store_open_existing(struct vc_store **store, const char *url, struct vc_error *error);
 void vc_store_close(struct vc_store **store);
 

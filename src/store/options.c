@@ -3,7 +3,7 @@
 #define FIELD(name) offsetof(struct vc_store_options, name)
 const struct vc_option vc_store_option_rows[] = {
     {"DATABASE_URL", VC_OPTION_TEXT, FIELD(database_url), "sqlite:verbacast.db",
-     "sqlite:PATH, or empty for none", .check = vc_store_check_url,
+     "sqlite:PATH, postgresql://USER@HOST/DATABASE, or empty for none", .check = vc_store_check_url,
      .help = "The store that finals end up in and that past transcripts are read from."},
     VC_OPTION_ROWS_END,
 };

@@ -1,5 +1,5 @@
 // Rows and positions in one transaction, records that erase, and what goes when its time is over.
-#include "store_rig.h"
+#include "place.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -13,22 +13,20 @@
 
 #define E1 INT64_C(1790000000000)
 
-static struct folder folder;
-static char url[256];
+static struct place place;
 static struct vc_store *store;
 
 static int set_up(void **state)
 {
   struct vc_error error;
-  folder_make(&folder);
-  snprintf(url, sizeof url, "sqlite:%s", folder_file(&folder, "store.db"));
-  return vc_store_open(&store, url, &error);
+  place_make(&place);
+  return vc_store_open(&store, place.url, &error);
 }
 
 static int tear_down(void **state)
 {
   vc_store_close(&store);
-  folder_remove(&folder);
+  place_remove(&place);
   return 0;
 }
 
@@ -149,7 +147,7 @@ static void *race(void *context)
   struct racer *racer = context;
   struct vc_store *mine;
   struct vc_error error;
-  if (vc_store_open(&mine, url, &error) != 0) {
+  if (vc_store_open(&mine, place.url, &error) != 0) {
     return racer;
   }
   for (int64_t at = -1; at < N_STEPS;) {
@@ -313,7 +311,7 @@ static void test_an_erasure_among_finals(void **state)
   assert_int_equal(n_kept("other"), 1);
   // The tombstone outlasts the batch and the connection.
   vc_store_close(&store);
-  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  assert_int_equal(vc_store_open(&store, place.url, &error), 0);
   assert_int_equal(write_one(record_final("demo", E1 + 5, 3, "c", "late")), VC_STORE_ERASED);
   assert_int_equal(vc_store_last_epoch(store, "demo", &error), E1 + 6);
 }
@@ -323,10 +321,10 @@ static void test_the_dead_are_erased_too(void **state)
   write_one(record_final("demo", E1, 1, "a", "one"));
   assert_int_equal(write_one(record_final("demo", E1, 1, "a", "whispered")), VC_STORE_CONFLICT);
   assert_int_equal(write_one(record_erased("demo", E1)), VC_STORE_STORED);
-  assert_false(folder_holds(&folder, "whispered"));
+  assert_false(place_holds(&place, "whispered"));
   assert_int_equal(write_one(record_final("demo", E1, 1, "a", "whispered")), VC_STORE_ERASED);
   vc_store_close(&store);
-  assert_false(folder_holds(&folder, "whispered"));
+  assert_false(place_holds(&place, "whispered"));
 }
 
 static void test_an_erasure_is_rolled_back_with_its_batch(void **state)
@@ -400,7 +398,7 @@ static void test_what_expired_leaves_nothing(void **state)
   write_one(record_final("demo", E1, 1, "a", "one"));
   assert_int_equal(write_one(record_final("demo", E1, 1, "a", "whispered")), VC_STORE_CONFLICT);
   assert_int_equal(expire(E1 + 5000, 10), 1);
-  assert_false(folder_holds(&folder, "whispered"));
+  assert_false(place_holds(&place, "whispered"));
   // It is no erasure: what comes late is kept, and expires again.
   assert_int_equal(write_one(record_final("demo", E1, 2, "b", "late")), VC_STORE_STORED);
   assert_int_equal(n_kept("demo"), 1);
@@ -413,7 +411,7 @@ static void test_expired_beside_a_writer(void **state)
   struct vc_store *other;
   struct vc_error error;
   write_one(record_final("old", E1, 1, "a", "x"));
-  assert_int_equal(vc_store_open(&other, url, &error), 0);
+  assert_int_equal(vc_store_open(&other, place.url, &error), 0);
   assert_int_equal(vc_store_expire(other, E1 + 5000, 10, &error), 1);
   char *value = record_final("new", E1 + 9000, 1, "a", "x");
   struct vc_store_row row = {.value = value, .size = strlen(value)};

@@ -1,5 +1,5 @@
 // Reading in order, and erasing for good.
-#include "store_rig.h"
+#include "place.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -11,22 +11,20 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-static struct folder folder;
-static char url[256];
+static struct place place;
 static struct vc_store *store;
 
 static int set_up(void **state)
 {
   struct vc_error error;
-  folder_make(&folder);
-  snprintf(url, sizeof url, "sqlite:%s", folder_file(&folder, "store.db"));
-  return vc_store_open(&store, url, &error);
+  place_make(&place);
+  return vc_store_open(&store, place.url, &error);
 }
 
 static int tear_down(void **state)
 {
   vc_store_close(&store);
-  folder_remove(&folder);
+  place_remove(&place);
   return 0;
 }
 
@@ -50,10 +48,9 @@ struct seen {
 static void see(void *context, const struct vc_record_fields *fields)
 {
   struct seen *seen = context;
-  char place[64];
-  snprintf(place, sizeof place, "%s%d.%d", seen->n > 0 ? " " : "", (int)fields->epoch,
-           (int)fields->seq);
-  strncat(seen->places, place, sizeof seen->places - strlen(seen->places) - 1);
+  char at[64];
+  snprintf(at, sizeof at, "%s%d.%d", seen->n > 0 ? " " : "", (int)fields->epoch, (int)fields->seq);
+  strncat(seen->places, at, sizeof seen->places - strlen(seen->places) - 1);
   seen->n++;
 }
 
@@ -150,7 +147,7 @@ static void test_erased_stays_erased(void **state)
   // What arrives late is kept out, by this connection and by a new one.
   assert_int_equal(put("demo", 200, 2, "late"), VC_STORE_ERASED);
   vc_store_close(&store);
-  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  assert_int_equal(vc_store_open(&store, place.url, &error), 0);
   assert_int_equal(put("demo", 150, 1, "late"), VC_STORE_ERASED);
   assert_int_equal(put("demo", 300, 2, "new"), VC_STORE_STORED);
   assert_string_equal(places("demo", 10), "300.1 300.2");
@@ -180,7 +177,7 @@ static void test_erased_beside_a_writer(void **state)
   struct vc_store *eraser;
   struct vc_error error;
   put("demo", 100, 1, "x");
-  assert_int_equal(vc_store_open_existing(&eraser, url, &error), 0);
+  assert_int_equal(vc_store_open_existing(&eraser, place.url, &error), 0);
   assert_int_equal(vc_store_erase(eraser, "demo", 100, 1, &error), 1);
   assert_int_equal(put("demo", 100, 2, "late"), VC_STORE_ERASED);
   assert_int_equal(put("new", 101, 1, "takes the erased one's row id"), VC_STORE_STORED);
@@ -198,22 +195,29 @@ static void test_erased_bytes_are_gone(void **state)
   }
   put("other", 100, 1, "Something-that-stays.");
   assert_int_equal(vc_store_erase(store, "demo", 100, 1, &error), 200);
-  assert_false(folder_holds(&folder, "The-secret-that-must-not-stay."));
-  assert_true(folder_holds(&folder, "Something-that-stays."));
+  assert_false(place_holds(&place, "The-secret-that-must-not-stay."));
+  assert_true(place_holds(&place, "Something-that-stays."));
 }
 
+// A file that is no database of ours is an error; a database of PostgreSQL was made by somebody,
+// and is one that holds nothing.
 static void test_no_tables(void **state)
 {
   struct vc_store *empty;
   struct vc_error error;
-  char path[300];
-  snprintf(path, sizeof path, "sqlite:%s", folder_file(&folder, "empty.db"));
-  fclose(fopen(path + strlen("sqlite:"), "w"));
-  assert_int_equal(vc_store_open_existing(&empty, path, &error), 0);
-  assert_int_equal(vc_store_read(empty, "demo", 10, see, NULL, &error), -1);
-  assert_int_equal(vc_store_last_epoch(empty, "demo", &error), -1);
+  struct place other;
+  place_make(&other);
+  if (other.postgres == NULL) {
+    fclose(fopen(folder_file(&other.folder, "store.db"), "w"));
+  }
+  long expected = other.postgres == NULL ? -1 : 0;
+  assert_int_equal(vc_store_open_existing(&empty, other.url, &error), 0);
+  assert_int_equal(vc_store_read(empty, "demo", 10, see, NULL, &error), expected);
+  assert_int_equal(vc_store_last_epoch(empty, "demo", &error), expected);
+  assert_int_equal(vc_store_highest_epoch(empty, &error), expected);
   assert_int_equal(vc_store_erase(empty, "demo", 1, 1, &error), -1);
   vc_store_close(&empty);
+  place_remove(&other);
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-#include "connection.h"
+#include "sqlite.h"
 
 #include <math.h>
 #include <string.h>
@@ -14,8 +14,7 @@ static double real_of(sqlite3_stmt *statement, int at)
                                                            : sqlite3_column_double(statement, at);
 }
 
-static void visit_row(sqlite3_stmt *statement, const char *slug,
-                      void (*visit)(void *, const struct vc_record_fields *), void *context)
+static void visit_row(sqlite3_stmt *statement, const char *slug, store_visit *visit, void *context)
 {
   const char *text = text_of(statement, 3), *language = text_of(statement, 4);
   const char *words = text_of(statement, 9);
@@ -39,11 +38,11 @@ static void visit_row(sqlite3_stmt *statement, const char *slug,
   json_decref(parsed);
 }
 
-long vc_store_read(struct vc_store *store, const char *slug, long most,
-                   void (*visit)(void *context, const struct vc_record_fields *fields),
-                   void *context, struct vc_error *error)
+long sqlite_read(struct vc_store *base, const char *slug, long most, store_visit *visit,
+                 void *context, struct vc_error *error)
 {
-  sqlite3_stmt *statement = store_prepare(
+  struct sqlite_store *store = (struct sqlite_store *)base;
+  sqlite3_stmt *statement = sqlite_prepare(
       store,
       "SELECT s.epoch, t.seq, t.utterance_id, t.text, t.language, p.label, t.confidence, t.start_s,"
       " t.end_s, t.words, t.approximate FROM sessions s JOIN transcripts t ON t.session_id = s.id"
@@ -62,7 +61,7 @@ long vc_store_read(struct vc_store *store, const char *slug, long most,
     n++;
   }
   if (status != SQLITE_DONE) {
-    store_fail(store, "read", error);
+    sqlite_fail(store, "read", error);
     n = -1;
   }
   sqlite3_finalize(statement);
@@ -70,10 +69,10 @@ long vc_store_read(struct vc_store *store, const char *slug, long most,
 }
 
 // `slug` NULL: the statement has no parameter.
-static int64_t read_epoch(struct vc_store *store, const char *sql, const char *slug,
+static int64_t read_epoch(struct sqlite_store *store, const char *sql, const char *slug,
                           struct vc_error *error)
 {
-  sqlite3_stmt *statement = store_prepare(store, sql, error);
+  sqlite3_stmt *statement = sqlite_prepare(store, sql, error);
   if (statement == NULL) {
     return -1;
   }
@@ -81,23 +80,21 @@ static int64_t read_epoch(struct vc_store *store, const char *sql, const char *s
     sqlite3_bind_text(statement, 1, slug, -1, SQLITE_STATIC);
   }
   int64_t epoch = sqlite3_step(statement) == SQLITE_ROW ? sqlite3_column_int64(statement, 0)
-                                                        : store_fail(store, "read", error);
+                                                        : sqlite_fail(store, "read", error);
   sqlite3_finalize(statement);
   return epoch;
 }
 
-int64_t vc_store_last_epoch(struct vc_store *store, const char *slug, struct vc_error *error)
+int64_t sqlite_last_epoch(struct vc_store *base, const char *slug, struct vc_error *error)
 {
-  return read_epoch(store,
-                    "SELECT coalesce(max(epoch), 0) FROM (SELECT epoch FROM sessions WHERE slug ="
-                    " ?1 UNION ALL SELECT epoch FROM erasures WHERE slug = ?1)",
-                    slug, error);
-}
-
-int64_t vc_store_highest_epoch(struct vc_store *store, struct vc_error *error)
-{
-  return read_epoch(store,
-                    "SELECT coalesce(max(epoch), 0) FROM (SELECT epoch FROM sessions UNION ALL"
-                    " SELECT epoch FROM erasures)",
-                    NULL, error);
+  struct sqlite_store *store = (struct sqlite_store *)base;
+  return slug != NULL
+             ? read_epoch(store,
+                          "SELECT coalesce(max(epoch), 0) FROM (SELECT epoch FROM sessions WHERE"
+                          " slug = ?1 UNION ALL SELECT epoch FROM erasures WHERE slug = ?1)",
+                          slug, error)
+             : read_epoch(store,
+                          "SELECT coalesce(max(epoch), 0) FROM (SELECT epoch FROM sessions UNION"
+                          " ALL SELECT epoch FROM erasures)",
+                          NULL, error);
 }

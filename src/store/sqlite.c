@@ -1,4 +1,4 @@
-#include "connection.h"
+#include "sqlite.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,30 +34,30 @@ static const char *const migrations[] = {
 };
 #define N_MIGRATIONS ((int)(sizeof migrations / sizeof *migrations))
 
-int store_fail(struct vc_store *store, const char *doing, struct vc_error *error)
+int sqlite_fail(struct sqlite_store *store, const char *doing, struct vc_error *error)
 {
   return vc_error_set(error, "store: %s: %s", doing, sqlite3_errmsg(store->database));
 }
 
-int store_run(struct vc_store *store, const char *sql, struct vc_error *error)
+int sqlite_run(struct sqlite_store *store, const char *sql, struct vc_error *error)
 {
   return sqlite3_exec(store->database, sql, NULL, NULL, NULL) == SQLITE_OK
              ? 0
-             : store_fail(store, sql, error);
+             : sqlite_fail(store, sql, error);
 }
 
-sqlite3_stmt *store_prepare(struct vc_store *store, const char *sql, struct vc_error *error)
+sqlite3_stmt *sqlite_prepare(struct sqlite_store *store, const char *sql, struct vc_error *error)
 {
   sqlite3_stmt *statement = NULL;
   if (sqlite3_prepare_v2(store->database, sql, -1, &statement, NULL) != SQLITE_OK) {
-    store_fail(store, sql, error);
+    sqlite_fail(store, sql, error);
     return NULL;
   }
   return statement;
 }
 
-int store_one_number(struct vc_store *store, sqlite3_stmt *statement, int64_t *number,
-                     struct vc_error *error)
+int sqlite_one_number(struct sqlite_store *store, sqlite3_stmt *statement, int64_t *number,
+                      struct vc_error *error)
 {
   int status = sqlite3_step(statement);
   int has_number = status == SQLITE_ROW;
@@ -67,39 +67,41 @@ int store_one_number(struct vc_store *store, sqlite3_stmt *statement, int64_t *n
     status = sqlite3_step(statement);
   }
   if (status != SQLITE_DONE) {
-    has_number = store_fail(store, sqlite3_sql(statement), error);
+    has_number = sqlite_fail(store, sqlite3_sql(statement), error);
   }
   sqlite3_reset(statement);
   return has_number;
 }
 
-int vc_store_check_url(const char *url, struct vc_error *error)
+static int is_mine(const char *url)
 {
-  const char *path = strncmp(url, SCHEME, sizeof SCHEME - 1) == 0 ? url + sizeof SCHEME - 1 : "";
-  // A database in memory would be another one for everybody who opens it.
-  int is_file = path[0] != '\0' && strcmp(path, ":memory:") != 0;
-  return url[0] == '\0' || is_file
-             ? 0
-             : vc_error_set(error, "is no store; allowed: sqlite:PATH, or empty for none");
+  return strncmp(url, SCHEME, sizeof SCHEME - 1) == 0;
 }
 
-static int user_version(struct vc_store *store, int *version, struct vc_error *error)
+// A database in memory would be another one for everybody who opens it.
+static const char *check_url(const char *url)
+{
+  const char *path = url + sizeof SCHEME - 1;
+  return path[0] != '\0' && strcmp(path, ":memory:") != 0 ? NULL : "names no file";
+}
+
+static int user_version(struct sqlite_store *store, int *version, struct vc_error *error)
 {
   int64_t number = 0;
-  sqlite3_stmt *statement = store_prepare(store, "PRAGMA user_version", error);
+  sqlite3_stmt *statement = sqlite_prepare(store, "PRAGMA user_version", error);
   int status =
-      statement != NULL && store_one_number(store, statement, &number, error) == 1 ? 0 : -1;
+      statement != NULL && sqlite_one_number(store, statement, &number, error) == 1 ? 0 : -1;
   sqlite3_finalize(statement);
   *version = (int)number;
   return status;
 }
 
-static int migrate_from(struct vc_store *store, int version, struct vc_error *error)
+static int migrate_from(struct sqlite_store *store, int version, struct vc_error *error)
 {
   for (; version < N_MIGRATIONS; version++) {
     char set[64];
     snprintf(set, sizeof set, "PRAGMA user_version = %d", version + 1);
-    if (store_run(store, migrations[version], error) != 0 || store_run(store, set, error) != 0) {
+    if (sqlite_run(store, migrations[version], error) != 0 || sqlite_run(store, set, error) != 0) {
       return -1;
     }
   }
@@ -107,10 +109,10 @@ static int migrate_from(struct vc_store *store, int version, struct vc_error *er
 }
 
 // Under the database's write lock, so that two programs that start do it once.
-static int migrate(struct vc_store *store, struct vc_error *error)
+static int migrate(struct sqlite_store *store, struct vc_error *error)
 {
   int version;
-  if (store_run(store, "BEGIN IMMEDIATE", error) != 0) {
+  if (sqlite_run(store, "BEGIN IMMEDIATE", error) != 0) {
     return -1;
   }
   int status = user_version(store, &version, error);
@@ -122,78 +124,55 @@ static int migrate(struct vc_store *store, struct vc_error *error)
     status = migrate_from(store, version, error);
   }
   if (status == 0) {
-    return store_run(store, "COMMIT", error);
+    return sqlite_run(store, "COMMIT", error);
   }
-  store_run(store, "ROLLBACK", NULL);
+  sqlite_run(store, "ROLLBACK", NULL);
   return -1;
 }
 
-static int open_database(struct vc_store **store_out, const char *url, int flags,
-                         struct vc_error *error)
+static void close_store(struct vc_store *base)
 {
-  struct vc_error why;
-  if (url[0] == '\0' || vc_store_check_url(url, &why) != 0) {
-    return vc_error_set(error, "'%s' %s", url, url[0] == '\0' ? "is no store" : why.text);
+  struct sqlite_store *store = (struct sqlite_store *)base;
+  sqlite_forget_ids(store);
+  for (size_t i = 0; i < N_STATEMENTS; i++) {
+    sqlite3_finalize(store->statements[i]);
   }
-  struct vc_store *store = calloc(1, sizeof *store);
-  if (store == NULL) {
-    return vc_error_set(error, "store: no memory");
-  }
-  const char *path = url + sizeof SCHEME - 1;
-  int status = sqlite3_open_v2(path, &store->database, flags | SQLITE_OPEN_NOMUTEX, NULL);
-  if (status != SQLITE_OK) {
-    vc_error_set(error, "store: cannot open %s: %s", path,
-                 store->database != NULL ? sqlite3_errmsg(store->database) : "no memory");
-    vc_store_close(&store);
-    return -1;
+  sqlite3_close_v2(store->database);
+  free(store);
+}
+
+static int open_file(struct sqlite_store *store, const char *path, int flags,
+                     struct vc_error *error)
+{
+  if (sqlite3_open_v2(path, &store->database, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+    return vc_error_set(error, "store: cannot open %s: %s", path,
+                        store->database != NULL ? sqlite3_errmsg(store->database) : "no memory");
   }
   sqlite3_busy_timeout(store->database, VC_STORE_WAIT_MS);
-  if (store_run(store,
-                "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
-                "PRAGMA secure_delete = ON",
-                error) != 0) {
-    vc_store_close(&store);
-    return -1;
-  }
-  *store_out = store;
-  return 0;
+  return sqlite_run(store,
+                    "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+                    "PRAGMA secure_delete = ON",
+                    error);
 }
 
 // SQLite waits for some of those that have the file locked and not for others that open it at the
 // same time: here it waits for none, and is asked again.
-static int switch_to_wal(struct vc_store *store, struct vc_error *error)
+static int switch_to_wal(struct sqlite_store *store, struct vc_error *error)
 {
   sqlite3_busy_timeout(store->database, 0);
-  int status = store_run(store, "PRAGMA journal_mode = WAL", error);
+  int status = sqlite_run(store, "PRAGMA journal_mode = WAL", error);
   for (int waited_ms = 0; status != 0 && waited_ms < VC_STORE_WAIT_MS; waited_ms += BUSY_STEP_MS) {
     if (sqlite3_errcode(store->database) != SQLITE_BUSY) {
       return -1;
     }
     sqlite3_sleep(BUSY_STEP_MS);
-    status = store_run(store, "PRAGMA journal_mode = WAL", error);
+    status = sqlite_run(store, "PRAGMA journal_mode = WAL", error);
   }
   sqlite3_busy_timeout(store->database, VC_STORE_WAIT_MS);
   return status;
 }
 
-int vc_store_open(struct vc_store **store, const char *url, struct vc_error *error)
-{
-  if (open_database(store, url, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, error) != 0) {
-    return -1;
-  }
-  if (switch_to_wal(*store, error) != 0 || migrate(*store, error) != 0) {
-    vc_store_close(store);
-    return -1;
-  }
-  return 0;
-}
-
-int vc_store_open_existing(struct vc_store **store, const char *url, struct vc_error *error)
-{
-  return open_database(store, url, SQLITE_OPEN_READWRITE, error);
-}
-
-void store_forget_ids(struct vc_store *store)
+void sqlite_forget_ids(struct sqlite_store *store)
 {
   struct session_id *row, *next;
   HASH_ITER(hh, store->sessions, row, next)
@@ -203,15 +182,36 @@ void store_forget_ids(struct vc_store *store)
   }
 }
 
-void vc_store_close(struct vc_store **store)
+static int open_store(struct vc_store **store_out, const char *url, enum store_opening opening,
+                      struct vc_error *error)
 {
-  if (*store != NULL) {
-    store_forget_ids(*store);
-    for (size_t i = 0; i < N_STATEMENTS; i++) {
-      sqlite3_finalize((*store)->statements[i]);
-    }
-    sqlite3_close_v2((*store)->database);
-    free(*store);
-    *store = NULL;
+  struct sqlite_store *store = calloc(1, sizeof *store);
+  if (store == NULL) {
+    return vc_error_set(error, "store: no memory");
   }
+  store->base.backend = &store_sqlite;
+  int is_creating = opening == STORE_CREATE;
+  int flags = SQLITE_OPEN_READWRITE | (is_creating ? SQLITE_OPEN_CREATE : 0);
+  if (open_file(store, url + sizeof SCHEME - 1, flags, error) != 0 ||
+      (is_creating && (switch_to_wal(store, error) != 0 || migrate(store, error) != 0))) {
+    close_store(&store->base);
+    return -1;
+  }
+  *store_out = &store->base;
+  return 0;
 }
+
+const struct store_backend store_sqlite = {
+    .is_mine = is_mine,
+    .check_url = check_url,
+    .open = open_store,
+    .close = close_store,
+    .write_batch = sqlite_write_batch,
+    .find_position = sqlite_find_position,
+    .find_other_cluster = sqlite_find_other_cluster,
+    .reset_positions = sqlite_reset_positions,
+    .expire = sqlite_expire,
+    .read = sqlite_read,
+    .last_epoch = sqlite_last_epoch,
+    .erase = sqlite_erase_session,
+};

@@ -1,4 +1,4 @@
-#include "connection.h"
+#include "sqlite.h"
 
 #include <verbacast/wire/json.h>
 
@@ -9,7 +9,7 @@
 #include <string.h>
 
 struct writer {
-  struct vc_store *store;
+  struct sqlite_store *store;
   const struct vc_store_batch *batch;
   struct vc_error *error;
   size_t n_unkept; // rows that are CONFLICT or POISONED
@@ -49,7 +49,7 @@ static int prepare_all(struct writer *writer)
   for (size_t i = 0; i < N_STATEMENTS; i++) {
     sqlite3_stmt **statement = &writer->store->statements[i];
     if (*statement == NULL) {
-      *statement = store_prepare(writer->store, statements[i], writer->error);
+      *statement = sqlite_prepare(writer->store, statements[i], writer->error);
     }
     if (*statement == NULL) {
       return -1;
@@ -58,7 +58,7 @@ static int prepare_all(struct writer *writer)
   return 0;
 }
 
-static sqlite3_stmt *statement_of(const struct writer *writer, enum store_statement which)
+static sqlite3_stmt *statement_of(const struct writer *writer, enum sqlite_statement which)
 {
   return writer->store->statements[which];
 }
@@ -88,7 +88,7 @@ static void bind_time(sqlite3_stmt *statement, int at, int64_t unix_ms)
 
 static int one_number(struct writer *writer, sqlite3_stmt *statement, int64_t *number)
 {
-  return store_one_number(writer->store, statement, number, writer->error);
+  return sqlite_one_number(writer->store, statement, number, writer->error);
 }
 
 // Of a statement that gives nothing. Returns: 0 or -1.
@@ -119,7 +119,7 @@ static int upsert_session(struct writer *writer, const struct vc_record_fields *
   return one_number(writer, statement, id) == 1 ? 0 : -1;
 }
 
-static void remember_id(struct vc_store *store, const char *key, int64_t id)
+static void remember_id(struct sqlite_store *store, const char *key, int64_t id)
 {
   struct session_id *row = calloc(1, sizeof *row);
   if (row == NULL) {
@@ -228,8 +228,8 @@ static int write_erasure(struct writer *writer, const struct vc_record_fields *f
     return erased < 0 ? -1 : 0;
   }
   writer->n_erasures++;
-  long n = store_erase(writer->store, fields->session, fields->epoch, fields->erased_at_ms,
-                       writer->error);
+  long n = sqlite_erase(writer->store, fields->session, fields->epoch, fields->erased_at_ms,
+                        writer->error);
   return n < 0 ? -1 : 0;
 }
 
@@ -270,7 +270,7 @@ static int bury(struct writer *writer, const struct vc_store_row *row, const cha
   sqlite3_bind_text(statement, 2, row->topic != NULL ? row->topic : "", -1, SQLITE_STATIC);
   sqlite3_bind_text(statement, 3, slug != NULL ? slug : "", -1, SQLITE_STATIC);
   sqlite3_bind_int64(statement, 4, epoch);
-  sqlite3_bind_blob64(statement, 5, row->value, row->size, SQLITE_STATIC);
+  sqlite3_bind_blob64(statement, 5, row->value != NULL ? row->value : "", row->size, SQLITE_STATIC);
   return step(writer, statement);
 }
 
@@ -290,7 +290,7 @@ static int write_row(struct writer *writer, struct vc_store_row *row)
   }
   int status = write_fields(writer, &record.fields, &row->outcome);
   if (status == 0 && row->outcome == VC_STORE_CONFLICT) {
-    row->why = "another text has its place";
+    row->why = store_why_conflict;
     status = bury(writer, row, record.fields.session, record.fields.epoch);
   }
   vc_record_parsed_fini(&record);
@@ -346,17 +346,18 @@ static int forget_old_ids(struct writer *writer)
     return -1;
   }
   if (version != writer->store->data_version) {
-    store_forget_ids(writer->store);
+    sqlite_forget_ids(writer->store);
     writer->store->data_version = version;
   }
   return 0;
 }
 
-int vc_store_write_batch(struct vc_store *store, const struct vc_store_batch *batch,
-                         struct vc_error *error)
+int sqlite_write_batch(struct vc_store *base, const struct vc_store_batch *batch,
+                       struct vc_error *error)
 {
+  struct sqlite_store *store = (struct sqlite_store *)base;
   struct writer writer = {.store = store, .batch = batch, .error = error};
-  if (prepare_all(&writer) != 0 || store_run(store, "BEGIN IMMEDIATE", error) != 0) {
+  if (prepare_all(&writer) != 0 || sqlite_run(store, "BEGIN IMMEDIATE", error) != 0) {
     return -1;
   }
   int status = forget_old_ids(&writer);
@@ -367,20 +368,13 @@ int vc_store_write_batch(struct vc_store *store, const struct vc_store_batch *ba
     status = write_rows(&writer);
   }
   if (status == 0) {
-    status = store_run(store, "COMMIT", error);
+    status = sqlite_run(store, "COMMIT", error);
   }
   if (status != 0) {
-    store_run(store, "ROLLBACK", NULL);
-    store_forget_ids(store); // some may be of rows that are gone with the transaction
+    sqlite_run(store, "ROLLBACK", NULL);
+    sqlite_forget_ids(store); // some may be of rows that are gone with the transaction
   } else if (writer.n_erasures > 0) {
-    store_wipe_log(store);
+    sqlite_wipe_log(store);
   }
   return status;
-}
-
-int vc_store_write(struct vc_store *store, struct vc_store_row *rows, size_t n_rows,
-                   struct vc_error *error)
-{
-  return vc_store_write_batch(store, &(struct vc_store_batch){.rows = rows, .n_rows = n_rows},
-                              error);
 }

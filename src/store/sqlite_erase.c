@@ -1,11 +1,11 @@
 // What goes: at somebody's wish, and when its time is over.
-#include "connection.h"
+#include "sqlite.h"
 
-static int run_for(struct vc_store *store, const char *sql, const char *slug, int64_t epoch,
+static int run_for(struct sqlite_store *store, const char *sql, const char *slug, int64_t epoch,
                    double time_s, struct vc_error *error)
 {
   int64_t unused;
-  sqlite3_stmt *statement = store_prepare(store, sql, error);
+  sqlite3_stmt *statement = sqlite_prepare(store, sql, error);
   if (statement == NULL) {
     return -1;
   }
@@ -14,17 +14,17 @@ static int run_for(struct vc_store *store, const char *sql, const char *slug, in
   if (sqlite3_bind_parameter_count(statement) > 2) {
     sqlite3_bind_double(statement, 3, time_s);
   }
-  int status = store_one_number(store, statement, &unused, error);
+  int status = sqlite_one_number(store, statement, &unused, error);
   sqlite3_finalize(statement);
   return status;
 }
 
 #define OF_SESSIONS "session_id IN (SELECT id FROM sessions WHERE slug = ?1 AND epoch <= ?2)"
 
-long store_erase(struct vc_store *store, const char *slug, int64_t epoch, int64_t now_ms,
-                 struct vc_error *error)
+long sqlite_erase(struct sqlite_store *store, const char *slug, int64_t epoch, int64_t now_ms,
+                  struct vc_error *error)
 {
-  store_forget_ids(store);
+  sqlite_forget_ids(store);
   if (run_for(store,
               "INSERT INTO erasures (slug, epoch, erased_at) VALUES (?1, ?2, ?3)"
               " ON CONFLICT (slug) DO UPDATE SET epoch = max(epoch, excluded.epoch),"
@@ -44,36 +44,37 @@ long store_erase(struct vc_store *store, const char *slug, int64_t epoch, int64_
   return n;
 }
 
-void store_wipe_log(struct vc_store *store)
+void sqlite_wipe_log(struct sqlite_store *store)
 {
-  store_run(store, "PRAGMA wal_checkpoint(TRUNCATE)", NULL);
+  sqlite_run(store, "PRAGMA wal_checkpoint(TRUNCATE)", NULL);
 }
 
 // Returns: n, or -1 and everything is as it was.
-static long end_transaction(struct vc_store *store, long n, struct vc_error *error)
+static long end_transaction(struct sqlite_store *store, long n, struct vc_error *error)
 {
-  if (n < 0 || store_run(store, "COMMIT", error) != 0) {
-    store_run(store, "ROLLBACK", NULL);
+  if (n < 0 || sqlite_run(store, "COMMIT", error) != 0) {
+    sqlite_run(store, "ROLLBACK", NULL);
     return -1;
   }
-  store_wipe_log(store);
+  sqlite_wipe_log(store);
   return n;
 }
 
-long vc_store_erase(struct vc_store *store, const char *slug, int64_t epoch, int64_t now_ms,
-                    struct vc_error *error)
+long sqlite_erase_session(struct vc_store *base, const char *slug, int64_t epoch, int64_t now_ms,
+                          struct vc_error *error)
 {
-  if (store_run(store, "BEGIN IMMEDIATE", error) != 0) {
+  struct sqlite_store *store = (struct sqlite_store *)base;
+  if (sqlite_run(store, "BEGIN IMMEDIATE", error) != 0) {
     return -1;
   }
-  return end_transaction(store, store_erase(store, slug, epoch, now_ms, error), error);
+  return end_transaction(store, sqlite_erase(store, slug, epoch, now_ms, error), error);
 }
 
-static int run_before(struct vc_store *store, const char *sql, double before_s, long most,
+static int run_before(struct sqlite_store *store, const char *sql, double before_s, long most,
                       struct vc_error *error)
 {
   int64_t unused;
-  sqlite3_stmt *statement = store_prepare(store, sql, error);
+  sqlite3_stmt *statement = sqlite_prepare(store, sql, error);
   if (statement == NULL) {
     return -1;
   }
@@ -81,7 +82,7 @@ static int run_before(struct vc_store *store, const char *sql, double before_s, 
     sqlite3_bind_double(statement, 1, before_s);
     sqlite3_bind_int64(statement, 2, most);
   }
-  int status = store_one_number(store, statement, &unused, error);
+  int status = sqlite_one_number(store, statement, &unused, error);
   sqlite3_finalize(statement);
   return status;
 }
@@ -93,14 +94,14 @@ static int run_before(struct vc_store *store, const char *sql, double before_s, 
   " AND coalesce(started_at, epoch / 1000.0) < ?1 AND NOT EXISTS (SELECT 1 FROM transcripts"       \
   " WHERE session_id = s.id AND received_at >= ?1) LIMIT ?2"
 
-static long expire(struct vc_store *store, double before_s, long most, struct vc_error *error)
+static long expire(struct sqlite_store *store, double before_s, long most, struct vc_error *error)
 {
   static const char *const steps[] = {
       "CREATE TEMP TABLE IF NOT EXISTS expired (id INTEGER PRIMARY KEY)",
       "DELETE FROM temp.expired",
       "INSERT INTO temp.expired " EXPIRED,
-      "DELETE FROM dead WHERE (key, epoch) IN (SELECT slug, epoch FROM sessions WHERE id IN"
-      " (SELECT id FROM temp.expired)) OR at < ?1",
+      ("DELETE FROM dead WHERE (key, epoch) IN (SELECT slug, epoch FROM sessions WHERE id IN"
+       " (SELECT id FROM temp.expired)) OR at < ?1"),
       "DELETE FROM transcripts WHERE session_id IN (SELECT id FROM temp.expired)",
       "DELETE FROM participants WHERE session_id IN (SELECT id FROM temp.expired)",
       "DELETE FROM sessions WHERE id IN (SELECT id FROM temp.expired)",
@@ -113,12 +114,12 @@ static long expire(struct vc_store *store, double before_s, long most, struct vc
   return sqlite3_changes(store->database);
 }
 
-long vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
-                     struct vc_error *error)
+long sqlite_expire(struct vc_store *base, int64_t before_unix_ms, long most, struct vc_error *error)
 {
-  if (store_run(store, "BEGIN IMMEDIATE", error) != 0) {
+  struct sqlite_store *store = (struct sqlite_store *)base;
+  if (sqlite_run(store, "BEGIN IMMEDIATE", error) != 0) {
     return -1;
   }
-  store_forget_ids(store);
+  sqlite_forget_ids(store);
   return end_transaction(store, expire(store, (double)before_unix_ms / 1000, most, error), error);
 }

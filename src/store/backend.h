@@ -1,0 +1,43 @@
+// What a kind of database does for the room: the calls of store.h, behind one table of functions.
+#pragma once
+
+#include <verbacast/store.h>
+
+enum store_opening {
+  STORE_CREATE,   // what is missing is made, the tables are brought to the newest version
+  STORE_EXISTING, // nothing is made
+};
+
+typedef void store_visit(void *context, const struct vc_record_fields *fields);
+
+struct store_backend {
+  // Returns: 1 when URLs that begin so are for this backend.
+  int (*is_mine)(const char *url);
+  // Of a URL that is mine. Returns: NULL, or what is wrong, without a word of the URL.
+  const char *(*check_url)(const char *url);
+  int (*open)(struct vc_store **store, const char *url, enum store_opening opening,
+              struct vc_error *error);
+  void (*close)(struct vc_store *store);
+  int (*write_batch)(struct vc_store *store, const struct vc_store_batch *batch,
+                     struct vc_error *error);
+  int (*find_position)(struct vc_store *store, const char *cluster, const char *group,
+                       const char *topic, int32_t partition, int64_t *next, struct vc_error *error);
+  int (*find_other_cluster)(struct vc_store *store, const char *cluster, const char *group,
+                            char *other, size_t size, struct vc_error *error);
+  int (*reset_positions)(struct vc_store *store, const char *group, struct vc_error *error);
+  long (*expire)(struct vc_store *store, int64_t before_unix_ms, long most, struct vc_error *error);
+  long (*read)(struct vc_store *store, const char *slug, long most, store_visit *visit,
+               void *context, struct vc_error *error);
+  // `slug` NULL: of all.
+  int64_t (*last_epoch)(struct vc_store *store, const char *slug, struct vc_error *error);
+  long (*erase)(struct vc_store *store, const char *slug, int64_t epoch, int64_t now_ms,
+                struct vc_error *error);
+};
+extern const struct store_backend store_sqlite, store_postgres;
+
+// Each backend's store begins with it.
+struct vc_store {
+  const struct store_backend *backend;
+};
+
+extern const char store_why_conflict[];

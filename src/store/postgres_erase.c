@@ -1,0 +1,118 @@
+// What goes: at somebody's wish, and when its time is over.
+#include "postgres.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define OF_SESSIONS                                                                                \
+  "session_id IN (SELECT id FROM sessions WHERE slug = $1 AND epoch <= $2::bigint)"
+
+long pg_erase(struct pg_store *store, const char *slug, int64_t epoch, int64_t now_ms,
+              struct vc_error *error)
+{
+  static const struct pg_statement mark = {
+      NULL, "INSERT INTO erasures AS e (slug, epoch, erased_at) VALUES ($1, $2, $3)"
+            " ON CONFLICT (slug) DO UPDATE SET epoch = greatest(e.epoch, excluded.epoch),"
+            " erased_at = excluded.erased_at"};
+  static const struct pg_statement
+      dead = {NULL, "DELETE FROM dead WHERE key = $1 AND epoch <= $2::bigint"},
+      finals = {NULL, "DELETE FROM transcripts WHERE " OF_SESSIONS},
+      participants = {NULL, "DELETE FROM participants WHERE " OF_SESSIONS},
+      sessions = {NULL, "DELETE FROM sessions WHERE slug = $1 AND epoch <= $2::bigint"};
+  struct pg_params params = {0};
+  pg_forget_ids(store);
+  pg_add_text(&params, slug);
+  pg_add_number(&params, epoch);
+  pg_add_time(&params, now_ms);
+  if (pg_change(store, &mark, &params, error) < 0) {
+    return -1;
+  }
+  params.n = 2;
+  long n;
+  if (pg_change(store, &dead, &params, error) < 0 ||
+      (n = pg_change(store, &finals, &params, error)) < 0 ||
+      pg_change(store, &participants, &params, error) < 0 ||
+      pg_change(store, &sessions, &params, error) < 0) {
+    return -1;
+  }
+  return n;
+}
+
+// Returns: n, or -1 and everything is as it was.
+static long end_transaction(struct pg_store *store, long n, struct vc_error *error)
+{
+  if (n < 0 || pg_commit(store, error) != 0) {
+    pg_roll_back(store);
+    return -1;
+  }
+  return n;
+}
+
+long pg_erase_session(struct vc_store *base, const char *slug, int64_t epoch, int64_t now_ms,
+                      struct vc_error *error)
+{
+  struct pg_store *store = (struct pg_store *)base;
+  if (pg_begin_call(store, error) != 0) {
+    return -1;
+  }
+  int is_begun = pg_do(store, PG_BEGIN_DELETING, error) == 0;
+  return end_transaction(store, is_begun ? pg_erase(store, slug, epoch, now_ms, error) : -1, error);
+}
+
+// A session without an end may still be live: it goes when its last final, too, is old. An epoch
+// may be larger than a time can be.
+#define BEGAN_BEFORE                                                                               \
+  "CASE WHEN s.started_at IS NULL THEN s.epoch < $2::bigint ELSE s.started_at < $1 END"
+static const struct pg_statement find_expired = {
+    NULL, "SELECT array_agg(id) FROM (SELECT id FROM sessions WHERE ended_at < $1::timestamptz"
+          " UNION ALL SELECT id FROM sessions s WHERE ended_at IS NULL AND " BEGAN_BEFORE
+          " AND NOT EXISTS (SELECT 1 FROM transcripts WHERE session_id = s.id AND"
+          " received_at >= $1) LIMIT $3::bigint) AS e"};
+
+static long delete_expired(struct pg_store *store, const char *ids, struct vc_error *error)
+{
+  static const struct pg_statement
+      dead = {NULL, "DELETE FROM dead d USING sessions s WHERE s.id = ANY ($1::bigint[])"
+                    " AND d.key = s.slug AND d.epoch = s.epoch"},
+      finals = {NULL, "DELETE FROM transcripts WHERE session_id = ANY ($1::bigint[])"},
+      participants = {NULL, "DELETE FROM participants WHERE session_id = ANY ($1::bigint[])"},
+      sessions = {NULL, "DELETE FROM sessions WHERE id = ANY ($1::bigint[])"};
+  struct pg_params params = {0};
+  pg_add_text(&params, ids);
+  if (pg_change(store, &dead, &params, error) < 0 ||
+      pg_change(store, &finals, &params, error) < 0 ||
+      pg_change(store, &participants, &params, error) < 0) {
+    return -1;
+  }
+  return pg_change(store, &sessions, &params, error);
+}
+
+static long expire(struct pg_store *store, int64_t before_ms, long most, struct vc_error *error)
+{
+  static const struct pg_statement dead = {NULL, "DELETE FROM dead WHERE at < $1"};
+  struct pg_params params = {0};
+  pg_add_time(&params, before_ms);
+  if (pg_change(store, &dead, &params, error) < 0) {
+    return -1;
+  }
+  pg_add_number(&params, before_ms);
+  pg_add_number(&params, most);
+  PGresult *expired = pg_run(store, &find_expired, &params, error);
+  if (expired == NULL) {
+    return -1;
+  }
+  long n = PQgetisnull(expired, 0, 0) ? 0 : delete_expired(store, PQgetvalue(expired, 0, 0), error);
+  PQclear(expired);
+  return n;
+}
+
+long pg_expire(struct vc_store *base, int64_t before_unix_ms, long most, struct vc_error *error)
+{
+  struct pg_store *store = (struct pg_store *)base;
+  if (pg_begin_call(store, error) != 0) {
+    return -1;
+  }
+  pg_forget_ids(store);
+  int is_begun = pg_do(store, PG_BEGIN_DELETING, error) == 0;
+  return end_transaction(store, is_begun ? expire(store, before_unix_ms, most, error) : -1, error);
+}

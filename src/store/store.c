@@ -1,0 +1,117 @@
+#include "backend.h"
+
+const char store_why_conflict[] = "another text has its place";
+
+static const struct store_backend *const backends[] = {&store_sqlite, &store_postgres};
+
+static const struct store_backend *backend_of(const char *url)
+{
+  for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
+    if (backends[i]->is_mine(url)) {
+      return backends[i];
+    }
+  }
+  return NULL;
+}
+
+int vc_store_check_url(const char *url, struct vc_error *error)
+{
+  const struct store_backend *backend = backend_of(url);
+  const char *why = url[0] == '\0'    ? NULL
+                    : backend == NULL ? "is no store"
+                                      : backend->check_url(url);
+  return why == NULL ? 0
+                     : vc_error_set(error,
+                                    "%s; allowed: sqlite:PATH, postgresql://USER@HOST/DATABASE, or "
+                                    "empty for none",
+                                    why);
+}
+
+static int open_store(struct vc_store **store, const char *url, enum store_opening opening,
+                      struct vc_error *error)
+{
+  struct vc_error why = {.text = "is no store"};
+  *store = NULL;
+  if (url[0] == '\0' || vc_store_check_url(url, &why) != 0) {
+    return vc_error_set(error, "store: the URL of the database %s", why.text);
+  }
+  return backend_of(url)->open(store, url, opening, error);
+}
+
+int vc_store_open(struct vc_store **store, const char *url, struct vc_error *error)
+{
+  return open_store(store, url, STORE_CREATE, error);
+}
+
+int vc_store_open_existing(struct vc_store **store, const char *url, struct vc_error *error)
+{
+  return open_store(store, url, STORE_EXISTING, error);
+}
+
+void vc_store_close(struct vc_store **store)
+{
+  if (*store != NULL) {
+    (*store)->backend->close(*store);
+    *store = NULL;
+  }
+}
+
+int vc_store_write_batch(struct vc_store *store, const struct vc_store_batch *batch,
+                         struct vc_error *error)
+{
+  return store->backend->write_batch(store, batch, error);
+}
+
+int vc_store_write(struct vc_store *store, struct vc_store_row *rows, size_t n_rows,
+                   struct vc_error *error)
+{
+  return vc_store_write_batch(store, &(struct vc_store_batch){.rows = rows, .n_rows = n_rows},
+                              error);
+}
+
+int vc_store_find_position(struct vc_store *store, const char *cluster, const char *group,
+                           const char *topic, int32_t partition, int64_t *next,
+                           struct vc_error *error)
+{
+  return store->backend->find_position(store, cluster, group, topic, partition, next, error);
+}
+
+int vc_store_find_other_cluster(struct vc_store *store, const char *cluster, const char *group,
+                                char *other, size_t size, struct vc_error *error)
+{
+  return store->backend->find_other_cluster(store, cluster, group, other, size, error);
+}
+
+int vc_store_reset_positions(struct vc_store *store, const char *group, struct vc_error *error)
+{
+  return store->backend->reset_positions(store, group, error);
+}
+
+long vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
+                     struct vc_error *error)
+{
+  return store->backend->expire(store, before_unix_ms, most, error);
+}
+
+long vc_store_read(struct vc_store *store, const char *slug, long most,
+                   void (*visit)(void *context, const struct vc_record_fields *fields),
+                   void *context, struct vc_error *error)
+{
+  return store->backend->read(store, slug, most, visit, context, error);
+}
+
+int64_t vc_store_last_epoch(struct vc_store *store, const char *slug, struct vc_error *error)
+{
+  return store->backend->last_epoch(store, slug, error);
+}
+
+int64_t vc_store_highest_epoch(struct vc_store *store, struct vc_error *error)
+{
+  return store->backend->last_epoch(store, NULL, error);
+}
+
+long vc_store_erase(struct vc_store *store, const char *slug, int64_t epoch, int64_t now_ms,
+                    struct vc_error *error)
+{
+  return store->backend->erase(store, slug, epoch, now_ms, error);
+}
