@@ -25,6 +25,8 @@ import tempfile
 import time
 import uuid
 
+from loopback import free_ports
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 POM = os.path.join(HERE, "kafka-pom.xml")
 MARK = "complete"
@@ -56,14 +58,6 @@ def command_path(name, package):
     if not path:
         raise KafkaError(f"the command {name} is missing: install {package}")
     return path
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 # --- the jars

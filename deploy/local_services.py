@@ -2,10 +2,10 @@
 
 import os
 import signal
-import socket
 import sys
 
 from kafka_cluster import Cluster, KafkaError, fetch_jars
+from loopback import is_free
 from postgres_cluster import Postgres, PostgresError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -17,22 +17,16 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def usual_port(port):
-    """The port that everybody expects, or None where it is taken: then a free one is chosen."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-            return port
-        except OSError:
-            return None
+def usual(port):
+    """The port that everybody expects; None where it is taken: then another is chosen."""
+    return port if is_free(port) else None
 
 
 def start_kafka(cluster, jars):
     say("Kafka: starting" if os.path.isdir(jars) else "Kafka: fetching the jars from Maven Central, once")
     fetch_jars(jars)
     if not cluster.is_made():
-        cluster.init(jars, port=usual_port(KAFKA_PORT))
+        cluster.init(jars, port=usual(KAFKA_PORT))
     cluster.start()
     cluster.create_ours()
 
@@ -40,7 +34,7 @@ def start_kafka(cluster, jars):
 def start_postgres(postgres):
     say("PostgreSQL: starting")
     if not postgres.is_made():
-        postgres.init(port=usual_port(POSTGRES_PORT))
+        postgres.init(port=usual(POSTGRES_PORT))
     if not postgres.is_up():
         postgres.start()
 

@@ -9,9 +9,10 @@ import glob
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
+
+from loopback import free_ports
 
 ROLE = "verbacast"
 USER = "postgres"
@@ -28,12 +29,6 @@ def programs():
     if not folders:
         raise PostgresError("PostgreSQL is missing: install postgresql")
     return max(folders, key=lambda path: int(path.split("/")[-2]))
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Postgres:
@@ -76,7 +71,7 @@ class Postgres:
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as file:
             file.writelines(f"{key} = '{value}'\n" for key, value in rows.items())
         with open(self.port_path, "w", encoding="utf-8") as file:
-            file.write(str(port or free_port()))
+            file.write(str(port or free_ports(1)[0]))
 
     def is_made(self):
         return os.path.exists(self.port_path)
@@ -91,6 +86,11 @@ class Postgres:
             time.sleep(0.1)
         if not self.query(f"SELECT 1 FROM pg_database WHERE datname = '{ROLE}'", "postgres"):
             self.query(f"CREATE DATABASE {ROLE}", "postgres")
+
+    def serves(self):
+        with contextlib.suppress(PostgresError):
+            return self.query("SELECT 1", "postgres") == [["1"]]
+        return False
 
     def stop(self, mode="fast"):
         """fast: connections are closed; immediate: as in a crash."""

@@ -9,6 +9,8 @@ import signal
 import threading
 import time
 
+import harness
+
 ACTION_S = 5.0   # in which faults begin
 LENGTH_S = (0.05, 2.5)
 FEWEST, MOST = 3, 8
@@ -50,7 +52,7 @@ TARGETS = {
         "crashed": (lambda world: world.postgres.crash(), lambda world: world.postgres.start()),
         "killed": (lambda world: world.postgres.kill(), lambda world: world.postgres.start()),
         "frozen": (lambda world: world.postgres.freeze(), lambda world: world.postgres.thaw()),
-        "backend-killed": (end_a_backend, nothing),
+        "backend-killed": (end_a_backend, lambda world: harness.wait_until(world.postgres.serves, "PostgreSQL serves again")),
     },
     "node-to-broker": kinds_of_way(lambda world: world.kafka.proxies["NODE"]),
     "sink-to-broker": kinds_of_way(lambda world: world.kafka.proxies["SINK"]),

@@ -1,12 +1,15 @@
 """Fault schedules by their seeds: python3 tests/scenario/history/run.py --seeds 1-300 [--beside 2]
 
 VC_BUILD is the folder of the build (build). Needs Kafka's jars: VC_KAFKA_LIB, else those that tests/run
-has fetched; `deploy/kafka jars FOLDER` fetches them too. What fails says how to run it again.
+has fetched; `deploy/kafka jars FOLDER` fetches them too. What fails says how to run it again. Ctrl-C ends
+with the schedules that run then.
 """
 
 import argparse
+import contextlib
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -52,8 +55,16 @@ def run(seeds, beside, database):
     threads = [threading.Thread(target=follow, args=(database, waiting, outcomes)) for _ in range(beside)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        print("ending with those that run", flush=True)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+        for thread in threads:
+            thread.join()
     return outcomes
 
 
@@ -71,6 +82,8 @@ def main():
     parser.add_argument("--beside", type=int, default=1, help="schedules at a time")
     parser.add_argument("--database", default="sqlite", choices=sorted(schedule.DATABASES))
     arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     first, last = map(int, arguments.seeds.split("-"))
     outcomes = run(range(first, last + 1), arguments.beside, arguments.database)
     print(closing(outcomes))

@@ -163,6 +163,7 @@ class World:
 
     def kill_node(self):
         self.node.kill()
+        self.node.check_log()
         self.history.crashes.append(time.monotonic())
 
     @property
@@ -179,6 +180,7 @@ class World:
 
     def kill_sink(self):
         self.sink.kill()
+        self.sink.check_log()
 
     def rows(self):
         return [((slug, int(epoch), int(seq)), text) for slug, epoch, seq, text in self.database.query(
