@@ -191,7 +191,11 @@ class World:
 
     def waits(self):
         """What is still on its way to the database, in words; empty: nothing."""
-        left = generator.committed(self.folder) - {key for key, _ in self.rows()}
+        try:
+            kept = {key for key, _ in self.rows()}
+        except (sqlite3.Error, services.postgres_cluster.PostgresError) as error:  # no tables yet
+            return str(error)
+        left = generator.committed(self.folder) - kept
         if left:
             return f"{len(left)} finals, such as {min(left)}"
         rows = harness.http_json(self.node.url("admin", "/metrics"))["gauges"]["journal.rows"]
