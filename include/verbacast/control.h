@@ -54,6 +54,7 @@ struct vc_control_settings {
   struct vc_health *health;
   long stored_max;         // finals from the store in one answer, 0: 200000
   uint32_t making_wait_ms; // of who asks for a transcript while others are made, 0: 2000
+  uint32_t store_rest_ms;  // of a store that was waited for in vain, 0: 5000
   // Thread: a front's. Returns: a thread that is no stage's worker and has been silent for longer
   // than silent_ms, NULL: none.
   const char *(*stuck)(void *context, uint32_t silent_ms);

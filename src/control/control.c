@@ -146,6 +146,9 @@ int vc_control_start(struct vc_control **control_out, struct vc_address *http,
   if (control->settings.stored_max == 0) {
     control->settings.stored_max = STORED_MAX;
   }
+  if (control->settings.store_rest_ms == 0) {
+    control->settings.store_rest_ms = STORE_REST_MS;
+  }
   if (control->settings.making_wait_ms == 0) {
     control->settings.making_wait_ms = MAKING_WAIT_MS;
   }

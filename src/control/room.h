@@ -12,6 +12,7 @@
 #define QUERY_TIMEOUT_MS 2000
 #define STORED_MAX 200000 // finals from the store in one answer
 #define MAKING_WAIT_MS 2000
+#define STORE_REST_MS 5000
 #define SLOW_AT_ADMIN_MAX 2 // of the operators' door's workers, so that others answer
 #define TOKEN_MAX 4096
 
@@ -30,6 +31,7 @@ struct vc_control {
   pthread_cond_t made;              // one of them is
   unsigned n_slow_at_admin;         // calls at the operators' door that may wait for the store
   /* any thread, atomic */
+  _Atomic uint64_t store_rests_until_ns; // nobody asks it for a transcript before
   _Atomic int is_draining;
   _Atomic int refuses_viewers;
 };

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #define MAKING_MAX 4 // transcripts at once
+#define STORE_SLOW_MS 500
 
 // Records in the order of their places, of which one is looked at.
 struct source {
@@ -83,19 +84,36 @@ static void add_stored(void *context, const struct vc_record_fields *fields)
   }
 }
 
+// A store that is away takes as long as a call waits: whoever asks meanwhile would find all places
+// taken, also for what the ledger alone could tell. So it is left alone for a while.
+static void let_rest(struct vc_control *control, uint64_t asked_ns)
+{
+  uint64_t now_ns = vc_clock_now_ns(control->settings.clock);
+  if (now_ns - asked_ns >= STORE_SLOW_MS * VC_NS_PER_MS) {
+    atomic_store_explicit(&control->store_rests_until_ns,
+                          now_ns + control->settings.store_rest_ms * VC_NS_PER_MS,
+                          memory_order_relaxed);
+  }
+}
+
 // Returns: 1 when all that the store has of the slug was added.
 static int add_from_store(struct vc_control *control, const char *slug, struct document *document)
 {
   const char *url = control->settings.database_url;
+  uint64_t asked_ns = vc_clock_now_ns(control->settings.clock);
   struct vc_store *store;
   struct vc_error error;
   long n = -1;
+  if (asked_ns < atomic_load_explicit(&control->store_rests_until_ns, memory_order_relaxed)) {
+    return 0;
+  }
   if (vc_store_open_existing(&store, url, &error) == 0) {
     n = vc_store_read(store, slug, control->settings.stored_max, add_stored, document, &error);
     vc_store_close(&store);
   }
   if (n < 0) {
     vc_log(VC_LOG_WARN, VC_EVENT("transcript.store"), VC_STR("why", error.text));
+    let_rest(control, asked_ns);
   }
   return n >= 0 && n < control->settings.stored_max;
 }

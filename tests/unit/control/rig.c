@@ -152,6 +152,18 @@ static void adopt(void *context, const struct vc_control_newcomer *newcomer)
   pthread_mutex_unlock(&rig->mutex);
 }
 
+static uint64_t monotonic_ns(void *context)
+{
+  struct rig *rig = context;
+  return vc_clock_now_ns(&vc_clock_system) + atomic_load(&rig->forward_ns);
+}
+
+static int64_t unix_us(void *context)
+{
+  (void)context;
+  return vc_clock_unix_us(&vc_clock_system);
+}
+
 // --- life
 
 static void parse(struct rig *rig, const char *const *environment)
@@ -187,6 +199,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
   struct rig *rig = calloc(1, sizeof *rig);
   struct vc_error error = {.text = ""};
   assert_non_null(rig);
+  rig->clock = (struct vc_clock){monotonic_ns, unix_us, rig};
   pthread_mutex_init(&rig->mutex, NULL);
   pthread_cond_init(&rig->changed, NULL);
   for (size_t i = 0; i < RIG_QUERIES; i++) {
@@ -213,12 +226,13 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
                                                .ledger = rig->stages[3],
                                                .broadcast = rig->stages[4],
                                                .journal = rig->stages[5],
-                                               .clock = &vc_clock_system,
+                                               .clock = &rig->clock,
                                                .metrics = rig->metrics,
                                                .health = rig->health,
                                                .stuck = stuck,
                                                .stored_max = RIG_STORED_MAX,
                                                .making_wait_ms = 1,
+                                               .store_rest_ms = RIG_STORE_REST_MS,
                                                .has_room = has_room,
                                                .has_room_for_session = has_room_for_session,
                                                .adopt = adopt,

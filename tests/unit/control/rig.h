@@ -3,6 +3,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include <verbacast/control.h>
 #include <verbacast/store.h>
@@ -13,6 +14,7 @@
 #define RIG_ENVIRONMENT_MAX 8
 #define RIG_STORED_MAX 50 // finals from the store in one answer
 #define RIG_HELD_MAX 8
+#define RIG_STORE_REST_MS 3600000
 
 enum rig_door { HTTP_DOOR, ADMIN_DOOR };
 
@@ -32,6 +34,8 @@ struct rig {
   const char *kafka_topic; // the environment's KAFKA_TOPIC
   struct vc_networks proxies;
   struct vc_limits *limits;
+  struct vc_clock clock; // the system's, set forward
+  _Atomic uint64_t forward_ns;
   struct vc_metrics *metrics;
   struct vc_health *health;
   struct vc_stage *stages[RIG_STAGES];

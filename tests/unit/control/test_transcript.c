@@ -3,10 +3,15 @@
 
 #include <verbacast/wire/record.h>
 
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <math.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -462,6 +467,52 @@ static void test_a_store_that_cannot_be_read_leaves_a_hole(void **state)
   expect_of(storing, "txt", 503, "");
 }
 
+// Whoever listens there never answers.
+static int open_hole(char *environment, size_t size)
+{
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  socklen_t length = sizeof address;
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_equal(bind(fd, (struct sockaddr *)&address, length), 0);
+  assert_int_equal(listen(fd, 16), 0);
+  assert_int_equal(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+  snprintf(environment, size, "DATABASE_URL=postgresql://demo@127.0.0.1:%u/demo",
+           ntohs(address.sin_port));
+  return fd;
+}
+
+static int n_connections(int hole)
+{
+  int fd, n = 0;
+  assert_int_equal(fcntl(hole, F_SETFL, O_NONBLOCK), 0);
+  while ((fd = accept(hole, NULL, NULL)) >= 0) {
+    close(fd);
+    n++;
+  }
+  return n;
+}
+
+static void test_a_store_that_does_not_answer_is_left_alone(void **state)
+{
+  char environment[96];
+  const char *const with_hole[] = {environment, NULL};
+  int hole = open_hole(environment, sizeof environment);
+  struct rig *waiting = rig_create(with_hole, "");
+  hold_nothing();
+  hold(2000, 1, 0, 1, NULL, "h1");
+  rig_reply(waiting, VC_QUERY_TRANSCRIPT, (struct rig_reply){.status = 200, .text = held});
+  expect_of(waiting, "txt", 200, "false");
+  assert_string_equal(waiting->body, "h1\n");
+  assert_true(n_connections(hole) > 0);
+  expect_of(waiting, "txt", 200, "false");
+  assert_int_equal(n_connections(hole), 0);
+  atomic_store(&waiting->forward_ns, RIG_STORE_REST_MS * VC_NS_PER_MS);
+  expect_of(waiting, "txt", 200, "false");
+  assert_true(n_connections(hole) > 0);
+  rig_destroy(waiting);
+  close(hole);
+}
+
 static void test_a_transcript_that_is_too_long_is_not_complete(void **state)
 {
   forget_store();
@@ -495,6 +546,7 @@ int main(void)
       cmocka_unit_test(test_what_the_journal_has_is_not_missed),
       cmocka_unit_test(test_a_journal_that_cannot_be_asked_leaves_a_hole),
       cmocka_unit_test(test_a_store_that_cannot_be_read_leaves_a_hole),
+      cmocka_unit_test(test_a_store_that_does_not_answer_is_left_alone),
       cmocka_unit_test(test_a_transcript_that_is_too_long_is_not_complete),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
