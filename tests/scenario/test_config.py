@@ -72,9 +72,9 @@ def test_the_sink_says_the_same():
     status, _, log = run("--check-config", name="verbacast-sink", **needed, KAFKA_CONFIG="no.such.key=1")
     assert status == 1 and "no.such.key" in log, (status, log)
     status, output, log = run("--check-config", name="verbacast-sink", KAFKA_BROKERS="127.0.0.1:9", ADMIN_TOKEN="hush",
-                              DATABASE_URL="sqlite:x.db")
+                              DATABASE_URL="postgresql://verbacast:secret@127.0.0.1/x")
     assert status == 0 and "drain" in output and "KAFKA_GROUP=verbacast-sink" in output, (output, log)
-    assert "hush" not in output + log
+    assert "hush" not in output + log and "secret" not in output + log, output
 
 
 def test_help_version_and_check():
