@@ -29,6 +29,7 @@ static const char *const migrations[] = {
     " partition integer NOT NULL, next_offset bigint NOT NULL,"
     " PRIMARY KEY (cluster_id, grp, topic, partition))",
 };
+#define LOCK "7954874012654"
 #define N_MIGRATIONS ((int64_t)(sizeof migrations / sizeof *migrations))
 
 // Of one row and column. Returns: 0 or -1.
@@ -76,21 +77,29 @@ static int migrate_from(struct pg_store *store, int64_t version, struct vc_error
   return 0;
 }
 
-// Under a lock, so that programs that start at the same time do it once.
+// Under a lock, so that programs that start at the same time do it once. The lock is taken before
+// the transaction, which then sees what others have made.
+static int migrate_locked(struct pg_store *store, struct vc_error *error)
+{
+  int64_t version;
+  return pg_do(store, "SELECT pg_advisory_lock(" LOCK ")", error) == 0 &&
+                 pg_do(store, "BEGIN", error) == 0 && find_version(store, &version, error) == 0 &&
+                 migrate_from(store, version, error) == 0 && pg_commit(store, error) == 0 &&
+                 pg_do(store, "SELECT pg_advisory_unlock(" LOCK ")", error) == 0
+             ? 0
+             : -1;
+}
+
+// Where it fails the connection is closed, and with it the lock and the transaction.
 int pg_migrate(struct pg_store *store, struct vc_error *error)
 {
   int64_t version;
   if (find_version(store, &version, error) != 0) {
     return -1;
   }
-  if (version == N_MIGRATIONS) {
-    return 0; // no lock: others may write for long
+  if (version == N_MIGRATIONS || migrate_locked(store, error) == 0) {
+    return 0;
   }
-  if (pg_do(store, "BEGIN; SELECT pg_advisory_xact_lock(7954874012654)", error) != 0 ||
-      find_version(store, &version, error) != 0 || migrate_from(store, version, error) != 0 ||
-      pg_commit(store, error) != 0) {
-    pg_roll_back(store);
-    return -1;
-  }
-  return 0;
+  pg_drop_connection(store);
+  return -1;
 }

@@ -346,6 +346,42 @@ static void test_an_erasure_is_rolled_back_with_its_batch(void **state)
   free(value);
 }
 
+#define N_ERASURES 20
+
+static _Atomic int n_erased;
+
+// Who has to wait for too long for the other tries again.
+static void *erase_often(void *context)
+{
+  struct vc_error error;
+  while (n_erased < N_ERASURES) {
+    n_erased += vc_store_erase(context, "demo", E1 + n_erased, E1, &error) >= 0;
+  }
+  return NULL;
+}
+
+// A writer that looks for tombstones before one is there, and writes after.
+static void test_nothing_slips_in_behind_an_erasure(void **state)
+{
+  pthread_t thread;
+  struct vc_store *eraser;
+  struct vc_error error;
+  n_erased = 0;
+  assert_int_equal(vc_store_open(&eraser, place.url, &error), 0);
+  assert_int_equal(pthread_create(&thread, NULL, erase_often, eraser), 0);
+  for (uint64_t seq = 1; n_erased < N_ERASURES; seq++) {
+    char id[32];
+    snprintf(id, sizeof id, "1-0-%d", (int)seq);
+    char *value = record_final("demo", E1 + n_erased, seq, id, "text");
+    struct vc_store_row row = {.value = value, .size = strlen(value)};
+    vc_store_write(store, &row, 1, &error);
+    free(value);
+  }
+  pthread_join(thread, NULL);
+  vc_store_close(&eraser);
+  assert_int_equal(vc_store_erase(store, "demo", E1 + N_ERASURES - 1, E1, &error), 0);
+}
+
 // --- expiry
 
 static long expire(int64_t before, long most)
@@ -439,6 +475,7 @@ int main(void)
       WITH_STORE(test_an_erasure_among_finals),
       WITH_STORE(test_the_dead_are_erased_too),
       WITH_STORE(test_an_erasure_is_rolled_back_with_its_batch),
+      WITH_STORE(test_nothing_slips_in_behind_an_erasure),
       WITH_STORE(test_what_ended_before_goes),
       WITH_STORE(test_without_an_end_the_last_final_counts),
       WITH_STORE(test_without_finals_the_begin_counts),

@@ -1,6 +1,6 @@
 // Where memory gives out a batch is not written; no record of it is taken for a poisoned one.
 #include "no_memory.h"
-#include "store_rig.h"
+#include "place.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,17 +32,15 @@ static void write_final(void)
 static void test_no_final_is_lost(void **state)
 {
   (void)state;
-  struct folder folder;
+  struct place place;
   struct vc_error error;
-  char url[256];
-  folder_make(&folder);
-  snprintf(url, sizeof url, "sqlite:%s", folder_file(&folder, "store.db"));
-  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  place_make(&place);
+  assert_int_equal(vc_store_open(&store, place.url, &error), 0);
   final = record_final("demo", E1, 1, "a", "Good day to everybody.");
   assert_true(memory_fail_each(write_final) > 5);
   free(final);
   vc_store_close(&store);
-  folder_remove(&folder);
+  place_remove(&place);
 }
 
 int main(void)

@@ -207,6 +207,8 @@ static void test_poison_is_told_alone(void **state)
       "{\"v\":1,\"type\":\"session_ended\",\"session\":\"demo\",\"epoch\":1}",
       "{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":1,\"seq\":0}",
       "{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":1,\"seq\":1,"
+      "\"utteranceId\":\"a\",\"text\":\"a\\u0000b\",\"start\":0,\"end\":1}",
+      "{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":1,\"seq\":1,"
       "\"utteranceId\":\"a\",\"text\":\"x\",\"start\":0,\"end\":null}",
       "{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":1,\"seq\":1,"
       "\"utteranceId\":\"a\",\"text\":\"x\",\"start\":0,\"end\":1,\"words\":\"none\"}",
@@ -228,6 +230,34 @@ static void test_poison_is_told_alone(void **state)
     free(good[i]);
   }
   assert_int_equal(atoi(ask("SELECT count(*) FROM transcripts", NULL)), N);
+}
+
+// Those of one batch meet each other as they meet what was there before.
+static void test_collisions_within_a_batch(void **state)
+{
+  struct vc_error error = {.text = ""};
+  write_one(record_final("demo", E1, 9, "z", "old"));
+  char *values[] = {
+      record_final("demo", E1, 1, "a", "one"), record_final("demo", E1, 1, "a", "one"),
+      record_final("demo", E1, 1, "a", "two"), record_final("demo", E1, 2, "a", "one"),
+      record_final("demo", E1, 2, "b", "two"), record_final("demo", E1, 9, "z", "old"),
+      record_final("demo", E1, 3, "z", "old"), record_final("demo", E1, 3, "c", "new"),
+      record_final("demo", E1, 2, "b", "two"), record_final("demo", E1, 1, "c", "x")};
+  enum { N = sizeof values / sizeof *values };
+  static const enum vc_store_outcome expected[N] = {
+      VC_STORE_STORED,   VC_STORE_REPEATED, VC_STORE_CONFLICT, VC_STORE_CONFLICT,
+      VC_STORE_STORED,   VC_STORE_REPEATED, VC_STORE_CONFLICT, VC_STORE_STORED,
+      VC_STORE_REPEATED, VC_STORE_CONFLICT};
+  struct vc_store_row rows[N];
+  for (size_t i = 0; i < N; i++) {
+    rows[i] = (struct vc_store_row){.value = values[i], .size = strlen(values[i])};
+  }
+  assert_int_equal(vc_store_write(store, rows, N, &error), 0);
+  for (size_t i = 0; i < N; i++) {
+    assert_int_equal(rows[i].outcome, expected[i]);
+    free(values[i]);
+  }
+  assert_int_equal(n_dead(), 4);
 }
 
 static void test_nesting_is_no_trap(void **state)
@@ -312,6 +342,7 @@ int main(void)
       WITH_STORE(test_poison_is_kept_aside),
       WITH_STORE(test_what_is_aside_is_erased),
       WITH_STORE(test_poison_is_told_alone),
+      WITH_STORE(test_collisions_within_a_batch),
       WITH_STORE(test_nesting_is_no_trap),
       WITH_STORE(test_an_empty_batch),
       WITH_STORE(test_more_sessions_than_the_cache_holds),
