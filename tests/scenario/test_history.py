@@ -1,4 +1,4 @@
-"""What was committed is in the database once, whatever died on the way: 30 schedules of faults. (release only) (runs alone)"""
+"""What was committed is in the database once, whatever died on the way: 32 schedules of faults. (release only) (runs alone)"""
 
 import copy
 
@@ -6,7 +6,6 @@ import harness
 import services
 from history import checker, run
 
-SEEDS = range(1, 31)
 BESIDE = 2
 
 
@@ -49,17 +48,26 @@ def test_the_checker_finds_what_is_wrong():
     for words, spoil in spoilt.items():
         assert words in complaints_when(spoil), (words, complaints_when(spoil))
     history = sound_history()
-    history.shown[("room", 300, 1)], history.crashes = 2.0, [1.5, 2.25, 9.0]
+    history.shown[("room", 300, 1)], history.crashes = 2.0, [1.5, 3.25, 9.0]
+    history.frozen = [(1.0, 1.25), (2.125, 3.125), (3.5, 4.0)]
     assert not checker.complaints(history) and checker.figures(history)["oldest_lost_ms"] == 250
 
 
-def test_histories():
+def check(seeds, database):
     services.jars()
-    outcomes = run.run(SEEDS, BESIDE, "sqlite")
+    outcomes = run.run(seeds, BESIDE, database)
     print(run.closing(outcomes))
-    assert len(outcomes) == len(SEEDS)
+    assert len(outcomes) == len(seeds)
     failed = {seed: found for seed, (found, _, _) in outcomes.items() if found}
     assert not failed, failed
+
+
+def test_histories_that_end_in_postgresql():
+    check(range(1, 25), "postgres")
+
+
+def test_histories_that_end_in_sqlite():
+    check(range(25, 33), "sqlite")
 
 
 if __name__ == "__main__":

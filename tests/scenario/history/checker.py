@@ -14,6 +14,7 @@ class History:
         self.said = set()        # texts that the STT said
         self.shown = {}          # key -> monotonic s at which a viewer first read it
         self.crashes = []        # monotonic s of each kill of the node
+        self.frozen = []         # (from, to) monotonic s in which the node could do nothing
         self.rows = []           # (key, text) of the database
         self.records = []        # (key, text) of the topic, each partition in its order
         self.dead = []           # values of the dead letters
@@ -55,10 +56,15 @@ def first_occurrences(records):
             yield key, text
 
 
+def awake_s(history, begin, end):
+    """How long the node could have done something between the two."""
+    return end - begin - sum(max(0, min(end, until) - max(begin, since)) for since, until in history.frozen)
+
+
 def lost_with_age(history):
-    """{key: s from the screen to the node's next crash}; None where no crash followed."""
+    """{key: s from the screen to the node's next crash, frozen ones left out}; None where no crash followed."""
     kept = {key for key, _ in history.rows}
-    return {key: min((crash - at for crash in history.crashes if crash >= at), default=None)
+    return {key: min((awake_s(history, at, crash) for crash in history.crashes if crash >= at), default=None)
             for key, at in history.shown.items() if key not in kept}
 
 

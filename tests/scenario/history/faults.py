@@ -13,6 +13,7 @@ import harness
 
 ACTION_S = 5.0   # in which faults begin
 LENGTH_S = (0.05, 2.5)
+LENGTHS_S = {"sink": (0.05, 6)}  # longer than its group waits for it: another takes its partitions
 FEWEST, MOST = 3, 8
 WEIGHTS = {"node": 3, "broker": 2, "database": 2}  # of the others: 1
 
@@ -38,7 +39,7 @@ def kinds_of_way(proxy):
 TARGETS = {
     "node": {
         "killed": (lambda world: world.kill_node(), lambda world: world.start_node()),
-        "frozen": (lambda world: world.node.signal(signal.SIGSTOP), lambda world: world.node.signal(signal.SIGCONT)),
+        "frozen": (lambda world: world.freeze_node(), lambda world: world.thaw_node()),
     },
     "sink": {
         "killed": (lambda world: world.kill_sink(), lambda world: world.start_sink()),
@@ -86,7 +87,7 @@ def draw(seed, without=()):
     targets = [target for target in TARGETS for _ in range(WEIGHTS.get(target, 1))]
     for _ in range(dice.randint(FEWEST, MOST)):
         target = dice.choice(targets)
-        faults.append(Fault(target, dice.choice(list(TARGETS[target])), dice.uniform(0, ACTION_S), dice.uniform(*LENGTH_S)))
+        faults.append(Fault(target, dice.choice(list(TARGETS[target])), dice.uniform(0, ACTION_S), dice.uniform(*LENGTHS_S.get(target, LENGTH_S))))
     faults.sort(key=lambda fault: fault.begin_s)
     return [fault for fault in faults if fault.target not in without]
 

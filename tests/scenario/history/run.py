@@ -80,7 +80,7 @@ def main():
     parser = argparse.ArgumentParser(description="fault schedules on the way from the node to the database")
     parser.add_argument("--seeds", default="1-30", help="A-B")
     parser.add_argument("--beside", type=int, default=1, help="schedules at a time")
-    parser.add_argument("--database", default="sqlite", choices=sorted(schedule.DATABASES))
+    parser.add_argument("--database", default="postgres", choices=sorted(schedule.DATABASES))
     arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tempfile
@@ -165,6 +166,14 @@ class World:
         self.node.kill()
         self.node.check_log()
         self.history.crashes.append(time.monotonic())
+
+    def freeze_node(self):
+        self.history.frozen.append((time.monotonic(), None))
+        self.node.signal(signal.SIGSTOP)
+
+    def thaw_node(self):
+        self.node.signal(signal.SIGCONT)
+        self.history.frozen[-1] = (self.history.frozen[-1][0], time.monotonic())
 
     @property
     def sink(self):
