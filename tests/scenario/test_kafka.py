@@ -1,4 +1,4 @@
-"""The node and a real Kafka: what the topics hold, what a consumer makes of it, and what is in the way. (runs alone)"""
+"""The node and a real Kafka: what the topics hold, what a consumer makes of it, and what is in the way."""
 
 import contextlib
 import json
