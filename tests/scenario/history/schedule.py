@@ -196,7 +196,10 @@ class World:
             "SELECT slug, epoch, seq, text FROM transcripts t JOIN sessions s ON s.id = t.session_id ORDER BY t.id")]
 
     def open_sessions(self):
-        return self.database.query("SELECT slug, epoch FROM sessions WHERE ended_at IS NULL")
+        """Of those that the journal has known: one that lived past a full disk only leaves no begin to be ended."""
+        known = {(slug, epoch) for slug, epoch, _ in generator.committed(self.folder)}
+        rows = self.database.query("SELECT slug, epoch FROM sessions WHERE ended_at IS NULL")
+        return [(slug, epoch) for slug, epoch in rows if (slug, int(epoch)) in known]
 
     def waits(self):
         """What is still on its way to the database, in words; empty: nothing."""
