@@ -120,7 +120,7 @@ static void produce(size_t n)
   static int64_t id;
   struct vc_kafka_producer *producer = rig_producer(&rig);
   for (size_t i = 0; i < n; i++) {
-    char value[16];
+    char value[32];
     snprintf(value, sizeof value, "value-%zu", i);
     struct vc_kafka_record record = {.id = ++id,
                                      .topic = VC_KAFKA_TRANSCRIPTS,
