@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+// Sessions in one transaction: it has to be done in the time of a call however long they were, and
+// writers wait for it.
+#define EXPIRE_STEP 10
+
 #define OF_SESSIONS                                                                                \
   "session_id IN (SELECT id FROM sessions WHERE slug = $1 AND epoch <= $2::bigint)"
 
@@ -106,13 +110,25 @@ static long expire(struct pg_store *store, int64_t before_ms, long most, struct 
   return n;
 }
 
+static long expire_some(struct pg_store *store, int64_t before_ms, long most,
+                        struct vc_error *error)
+{
+  int is_begun = pg_do(store, PG_BEGIN_DELETING, error) == 0;
+  return end_transaction(store, is_begun ? expire(store, before_ms, most, error) : -1, error);
+}
+
 long pg_expire(struct vc_store *base, int64_t before_unix_ms, long most, struct vc_error *error)
 {
   struct pg_store *store = (struct pg_store *)base;
+  long n = 0, n_asked, n_gone;
   if (pg_begin_call(store, error) != 0) {
     return -1;
   }
   pg_forget_ids(store);
-  int is_begun = pg_do(store, PG_BEGIN_DELETING, error) == 0;
-  return end_transaction(store, is_begun ? expire(store, before_unix_ms, most, error) : -1, error);
+  do {
+    n_asked = most - n < EXPIRE_STEP ? most - n : EXPIRE_STEP;
+    n_gone = expire_some(store, before_unix_ms, n_asked, error);
+    n += n_gone > 0 ? n_gone : 0;
+  } while (n_gone == n_asked && n < most);
+  return n > 0 ? n : n_gone;
 }

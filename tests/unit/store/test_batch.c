@@ -429,6 +429,17 @@ static void test_expiry_is_bounded(void **state)
   assert_int_equal(expire(E1 * 2, 2), 0);
 }
 
+static void test_many_expire(void **state)
+{
+  for (int64_t i = 0; i < 33; i++) {
+    write_one(record_final("demo", E1 + i, 1, "a", "x"));
+  }
+  assert_int_equal(expire(E1 * 2, 25), 25);
+  assert_int_equal(n_kept("demo"), 8);
+  assert_int_equal(expire(E1 * 2, 25), 8);
+  assert_int_equal(n_kept("demo"), 0);
+}
+
 static void test_what_expired_leaves_nothing(void **state)
 {
   write_one(record_final("demo", E1, 1, "a", "one"));
@@ -480,6 +491,7 @@ int main(void)
       WITH_STORE(test_without_an_end_the_last_final_counts),
       WITH_STORE(test_without_finals_the_begin_counts),
       WITH_STORE(test_expiry_is_bounded),
+      WITH_STORE(test_many_expire),
       WITH_STORE(test_what_expired_leaves_nothing),
       WITH_STORE(test_expired_beside_a_writer),
   };
