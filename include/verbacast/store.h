@@ -16,6 +16,7 @@
 #include <verbacast/wire/record.h>
 
 #define VC_STORE_WAIT_MS 1000
+#define VC_STORE_CALL_MAX_MS 13000 // a connection and a call, to a server that is silent
 
 struct vc_store_options {
   const char *database_url;

@@ -80,7 +80,10 @@ static const char *stuck(void *context, uint32_t silent_ms)
   if (pipeline->partials != NULL && vc_stage_stuck_worker(pipeline->partials, silent_ms) >= 0) {
     return "partials";
   }
-  return vc_journal_is_relay_stuck(pipeline->journal, silent_ms) ? "journal-relay" : NULL;
+  // A database that is silent is given up by the store itself.
+  return vc_journal_is_relay_stuck(pipeline->journal, silent_ms + VC_STORE_CALL_MAX_MS)
+             ? "journal-relay"
+             : NULL;
 }
 
 static int has_room(void *context)

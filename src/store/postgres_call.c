@@ -12,6 +12,8 @@
   "SET lock_timeout = 3000; SET statement_timeout = 8000;"                                         \
   "SET idle_in_transaction_session_timeout = 60000"
 
+_Static_assert(VC_STORE_CALL_MAX_MS == PG_CONNECT_MAX_MS + PG_CALL_MAX_MS, "store.h says it");
+
 static void ignore_notice(void *context, const char *message) {}
 
 void pg_forget_ids(struct pg_store *store)

@@ -73,5 +73,25 @@ def test_a_crash_of_the_database_loses_nothing():
             assert PASSWORD not in node.log()
 
 
+def test_a_frozen_database_is_no_frozen_node():
+    with postgres() as server, ScriptedStt(utterance_s=0.25) as stt:
+        with harness.node(stt.url, DATABASE_URL=server.url(), SESSION_KEEP_MS=0) as node:
+            with harness.viewer(node, "room") as viewer, harness.publisher(node, "room", seconds=20):
+                viewer.wait_finals(3)
+                server.freeze()
+
+                def is_noticed():
+                    assert harness.http(node.url("admin", "/healthz"))[0] == 200
+                    return is_degraded(node, "database")
+
+                harness.wait_until(is_noticed, "the node says that it is away")
+                viewer.wait_finals(len(viewer.finals()) + 3)
+                server.thaw()
+                viewer.wait_type("end")
+                finals = viewer.finals()
+            harness.wait_until(lambda: is_kept(node), "the journal is empty")
+            assert places(rows_of(node, "room")) == places(finals)
+
+
 if __name__ == "__main__":
     harness.main(globals())
