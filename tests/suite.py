@@ -143,9 +143,13 @@ def failing_programs(output):
     return sorted({match.group(2) for match in pattern.finditer(output)})
 
 
+# Many of them wait more than they work.
+UNITS_AT_ONCE = str(2 * (os.cpu_count() or 2))
+
+
 def run_units(configuration, target, tally):
     started = time.monotonic()
-    run, (passed, failed, skipped) = meson_test(configuration, target, ["--num-processes", str(os.cpu_count() or 2)])
+    run, (passed, failed, skipped) = meson_test(configuration, target, ["--num-processes", UNITS_AT_ONCE])
     programs = failing_programs(run.stdout)
     tally.passed += passed
     tally.skipped += [(f"{configuration} {name}", name.split(":")[0]) for name in skipped]
