@@ -11,6 +11,7 @@ enum store_opening {
 typedef void store_visit(void *context, const struct vc_record_fields *fields);
 
 struct store_backend {
+  uint32_t call_max_ms; // the longest that a call waits for others
   // Returns: 1 when URLs that begin so are for this backend.
   int (*is_mine)(const char *url);
   // Of a URL that is mine. Returns: NULL, or what is wrong, without a word of the URL.

@@ -72,6 +72,7 @@ static int open_store(struct vc_store **store_out, const char *url, enum store_o
 }
 
 const struct store_backend store_postgres = {
+    .call_max_ms = VC_STORE_CALL_MAX_MS,
     .is_mine = is_mine,
     .check_url = check_url,
     .open = open_store,

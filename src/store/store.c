@@ -27,6 +27,12 @@ int vc_store_check_url(const char *url, struct vc_error *error)
                                     why);
 }
 
+uint32_t vc_store_call_max_ms(const char *url)
+{
+  const struct store_backend *backend = backend_of(url);
+  return backend != NULL ? backend->call_max_ms : 0;
+}
+
 static int open_store(struct vc_store **store, const char *url, enum store_opening opening,
                       struct vc_error *error)
 {

@@ -125,11 +125,19 @@ def test_the_units_keep_what_they_need_and_nothing_else():
             assert not missing, (name, missing)
 
 
+def drain_bound_ms(installed, name, environment):
+    text = check_config(installed, name, environment)
+    return int(re.search(r"a drain (?:may take up to|takes at most) (\d+) ms", text)[1])
+
+
 def test_a_stop_has_the_time_that_a_drain_may_take():
     with Installed() as installed:
         for name in PROGRAMS:
-            text = check_config(installed, name, {})
-            bound_ms = int(re.search(r"a drain (?:may take up to|takes at most) (\d+) ms", text)[1])
+            bound_ms = drain_bound_ms(installed, name, {})
+            if name == "verbacast":  # a database that is silent and brokers that are away take longest
+                usual_ms, bound_ms = bound_ms, drain_bound_ms(installed, name, {
+                    "DATABASE_URL": "postgresql://x@127.0.0.1/x", "KAFKA_BROKERS": "127.0.0.1:9", "KAFKA_PARTIALS": "1"})
+                assert bound_ms > usual_ms + 10000, (usual_ms, bound_ms)
             with open(installed.path(UNITS, f"{name}.service"), encoding="utf-8") as file:
                 stop_s = int(re.search(r"^TimeoutStopSec=(\d+)$", file.read(), re.M)[1])
             assert stop_s * 1000 > bound_ms, (name, stop_s, bound_ms)

@@ -57,6 +57,15 @@ static void test_urls(void **state)
   assert_int_equal(vc_store_open(&store, "", &error), -1);
 }
 
+// A drain counts on it.
+static void test_how_long_a_call_may_wait(void **state)
+{
+  assert_int_equal(vc_store_call_max_ms(""), 0);
+  assert_int_equal(vc_store_call_max_ms("sqlite:a.db"), VC_STORE_WAIT_MS);
+  assert_int_equal(vc_store_call_max_ms("postgresql://u@h/d"), VC_STORE_CALL_MAX_MS);
+  assert_int_equal(vc_store_call_max_ms("postgres://u@h/d"), VC_STORE_CALL_MAX_MS);
+}
+
 static void test_where_it_cannot_be(void **state)
 {
   struct vc_store *store = NULL;
@@ -196,6 +205,7 @@ int main(void)
 #define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
   const struct CMUnitTest tests[] = {
       WITH_FOLDER(test_urls),
+      WITH_FOLDER(test_how_long_a_call_may_wait),
       WITH_FOLDER(test_where_it_cannot_be),
       WITH_FOLDER(test_existing_creates_nothing),
       WITH_FOLDER(test_tables),
