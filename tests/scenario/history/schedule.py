@@ -1,6 +1,7 @@
 """One seed after the other on the same services: fresh topics, database, node and sinks for each."""
 
 import contextlib
+import glob
 import os
 import random
 import shutil
@@ -258,6 +259,9 @@ class World:
                 each.process.stdout.close()
         self.stt.close()
         self.disk.free()
+        if self.disk.is_own:
+            for path in glob.glob(glob.escape(self.journal) + "*"):  # it is small, and others come after
+                os.remove(path)
         self.database.close()
 
 
