@@ -327,9 +327,9 @@ static size_t address_letters(struct sink *sink, const struct vc_store_row *rows
 {
   size_t n = 0;
   for (size_t i = 0; i < n_rows; i++) {
-    const struct sink_row *row = sink_batch_find(&sink->batch, rows[i].value);
+    const struct sink_row *row = &sink->batch.rows[i]; // as they were shown
     int is_dead = rows[i].outcome == VC_STORE_CONFLICT || rows[i].outcome == VC_STORE_POISONED;
-    if (row == NULL || !is_dead) {
+    if (!is_dead) {
       continue;
     }
     sink->sources[n] = (struct vc_kafka_source){.topic = row->consumed.topic,

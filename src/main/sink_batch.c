@@ -174,16 +174,6 @@ void sink_batch_show(struct sink_batch *batch)
   }
 }
 
-const struct sink_row *sink_batch_find(const struct sink_batch *batch, const char *value)
-{
-  for (size_t i = 0; i < batch->n_rows; i++) {
-    if (batch->rows[i].consumed.value == value) {
-      return &batch->rows[i];
-    }
-  }
-  return NULL;
-}
-
 void sink_batch_settle(struct sink_batch *batch)
 {
   let_go(batch);

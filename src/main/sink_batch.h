@@ -55,10 +55,8 @@ size_t sink_batch_revoke(struct sink_batch *batch, const char *topic, int32_t pa
 int sink_batch_put(struct sink_batch *batch, struct vc_kafka_consumed *consumed, uint64_t now_ns);
 int sink_batch_is_empty(const struct sink_batch *batch); // no position has moved
 int sink_batch_is_full(const struct sink_batch *batch);
-// Fills `shown` and `moved`.
+// Fills `shown`, row by row, and `moved`.
 void sink_batch_show(struct sink_batch *batch);
-// Finds the row that is shown with this value.
-const struct sink_row *sink_batch_find(const struct sink_batch *batch, const char *value);
 // It is written.
 void sink_batch_settle(struct sink_batch *batch);
 // It is thrown away: the positions are what was found. Returns: rows let go of.

@@ -38,10 +38,11 @@ class KafkaMock:
     def take_writes(self):
         self.tell(f"heal {PRODUCE}")
 
-    def write(self, topic, rows):
-        """(key, value) each; a value that is None is a tombstone."""
+    def write(self, topic, rows, has_tombstones=True):
+        """(key, value) each; a value that is None is a tombstone. Without tombstones one may be empty."""
         lines = "".join(f"{key}{BETWEEN}{value or ''}\n" for key, value in rows)
-        subprocess.run(["kcat", "-P", "-Z", "-b", self.brokers, "-t", topic, "-K", BETWEEN], input=lines, text=True,
+        nulls = ["-Z"] if has_tombstones else []
+        subprocess.run(["kcat", "-P", *nulls, "-b", self.brokers, "-t", topic, "-K", BETWEEN], input=lines, text=True,
                        check=True, timeout=harness.PATIENCE_S)
 
     def read(self, topic, partition=None):

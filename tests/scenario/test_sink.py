@@ -104,6 +104,15 @@ def test_records_become_rows_and_others_dead_letters():
         assert folder.query("SELECT count(*) FROM dead") == [(0,)]
 
 
+def test_values_that_are_empty_are_dead_letters():
+    with Folder() as folder, KafkaMock() as kafka:
+        kafka.write("transcripts", [("demo", ""), ("demo", ""), ("demo", final("demo", 1))], has_tombstones=False)
+        with sink(kafka, folder.path) as running:
+            folder.wait_finals(1)
+            assert metrics(running)["counters"]["sink.tombstones_total"] == 0
+        assert [row["payload"] for row in kafka.read("transcripts.dead")] == ["", ""]
+
+
 def test_the_dead_letters_topic_refuses_for_a_while():
     with Folder() as folder, KafkaMock() as kafka:
         kafka.write("transcripts", [("demo", final("demo", 1)), ("demo", "junk"), ("demo", final("demo", 2))])
