@@ -450,19 +450,21 @@ static int want(struct vc_kafka_producer *producer, const struct vc_kafka_record
 
 // --- sending
 
-static const char *schema_of(const struct vc_kafka_record *record, const char *topic)
+static const char *schema_of(const struct vc_kafka_producer *producer,
+                             const struct vc_kafka_record *record)
 {
-  const char *of = record->source != NULL ? record->source->topic : topic;
-  const char *dot = strrchr(of, '.');
-  return dot != NULL && strcmp(dot, ".sessions") == 0 ? "verbacast.sessions.v1"
-                                                      : "verbacast.transcript.v1";
+  char sessions[VC_KAFKA_TOPIC_MAX + 1];
+  kafka_topic_print(sessions, producer->settings.options, VC_KAFKA_SESSIONS);
+  int is_of_sessions = record->source != NULL ? strcmp(record->source->topic, sessions) == 0
+                                              : record->topic == VC_KAFKA_SESSIONS;
+  return is_of_sessions ? "verbacast.sessions.v1" : "verbacast.transcript.v1";
 }
 
 static rd_kafka_headers_t *headers_of(const struct vc_kafka_producer *producer,
-                                      const struct vc_kafka_record *record, const char *topic)
+                                      const struct vc_kafka_record *record)
 {
   rd_kafka_headers_t *headers =
-      kafka_headers_create(schema_of(record, topic), producer->settings.node);
+      kafka_headers_create(schema_of(producer, record), producer->settings.node);
   const struct vc_kafka_source *source = record->source;
   if (source != NULL) {
     char partition[16], offset[24];
@@ -485,7 +487,7 @@ static rd_kafka_resp_err_t give(struct vc_kafka_producer *producer, struct entry
                                             .key_size = record->key_size,
                                             .value = record->value,
                                             .size = record->size,
-                                            .headers = headers_of(producer, record, entry->topic),
+                                            .headers = headers_of(producer, record),
                                             .opaque = entry});
 }
 

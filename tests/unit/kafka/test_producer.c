@@ -113,6 +113,26 @@ static void test_topics(void **state)
                       "reason=no JSON;topic=transcripts.sessions;partition=3;offset=77;");
 }
 
+// The name of ours may end as that of the sessions does.
+static void test_topic_that_is_named_like_another(void **state)
+{
+  static const char topic[] = "our.sessions";
+  rig.options.kafka_topic = topic;
+  assert_int_equal(rd_kafka_mock_topic_create(rig.cluster, topic, 1, RIG_BROKERS), 0);
+  assert_int_equal(rd_kafka_mock_topic_create(rig.cluster, "our.sessions.sessions", 1, RIG_BROKERS),
+                   0);
+  vc_kafka_producer_destroy(&producer, 0);
+  producer = rig_producer(&rig);
+  records[1].topic = VC_KAFKA_SESSIONS;
+  send_until_stored(2);
+  assert_topic_holds(topic, 0, 1);
+  assert_string_equal(seen[0].headers,
+                      "content-type=application/json;schema=verbacast.transcript.v1;node=node-1;");
+  assert_topic_holds("our.sessions.sessions", 1, 1);
+  assert_string_equal(seen[0].headers,
+                      "content-type=application/json;schema=verbacast.sessions.v1;node=node-1;");
+}
+
 static void test_brokers_down_and_up(void **state)
 {
   send_until_stored(1);
@@ -317,6 +337,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       WITH(test_order, set_up),
       WITH(test_topics, set_up),
+      WITH(test_topic_that_is_named_like_another, set_up),
       WITH(test_brokers_down_and_up, set_up),
       WITH(test_passing_errors, set_up),
       WITH(test_authorization, set_up),
