@@ -107,7 +107,6 @@ static int is_for_good(rd_kafka_resp_err_t code)
   switch (code) {
   case RD_KAFKA_RESP_ERR_INVALID_RECORD:
   case RD_KAFKA_RESP_ERR_INVALID_MSG:
-  case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
   case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
     return 1;
   default:

@@ -257,6 +257,18 @@ static void test_too_large_for_topic(void **state)
   assert_int_equal(rig_metric(&rig, "kafka.hopeless_total"), 1);
 }
 
+// A clock that is set right again makes it a record like others.
+static void test_a_time_that_is_refused(void **state)
+{
+  push_error(RIG_PRODUCE, RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP);
+  push_error(RIG_PRODUCE, RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP);
+  send_until_stored(N_RECORDS);
+  for (size_t i = 0; i < N_RECORDS; i++) {
+    assert_null(records[i].hopeless);
+  }
+  assert_topic_repeats(N_RECORDS);
+}
+
 static int set_up_small_queue(void **state)
 {
   set_up_with(1);
@@ -346,6 +358,7 @@ int main(void)
       WITH(test_too_large_for_us, set_up),
       WITH(test_too_large_batch, set_up),
       WITH(test_too_large_for_topic, set_up),
+      WITH(test_a_time_that_is_refused, set_up),
       WITH(test_queue_full, set_up_small_queue),
       WITH(test_queue_stays_full, set_up_small_queue),
       WITH(test_unknown_topic, set_up_no_topic),
