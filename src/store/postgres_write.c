@@ -34,6 +34,7 @@ static int is_long(const char *text)
 
 static void poison(struct pg_item *item, const char *why)
 {
+  item->row->epoch = item->record.fields.epoch; // an erasure of an older one does not keep it out
   vc_record_parsed_fini(&item->record);
   item->row->why = why;
 }

@@ -318,6 +318,28 @@ static void test_long_keys_are_told_in_advance(void **state)
   assert_non_null(strstr(rows[0].why, "longer than"));
 }
 
+// What was erased of a session before keeps out nothing of it that is newer.
+static void test_long_keys_are_of_their_epoch(void **state)
+{
+  struct vc_error error = {.text = ""};
+  char key[1200];
+  memset(key, 'k', sizeof key - 1);
+  key[sizeof key - 1] = '\0';
+  char *values[] = {record_erased("demo", E1), record_final("demo", E1, 1, key, "x"),
+                    record_final("demo", E1 + 1, 1, key, "x")};
+  enum { N = sizeof values / sizeof *values };
+  struct vc_store_row rows[N];
+  for (size_t i = 0; i < N; i++) {
+    rows[i] = (struct vc_store_row){.key = "demo", .value = values[i], .size = strlen(values[i])};
+  }
+  assert_int_equal(vc_store_write(store, rows, N, &error), 0);
+  assert_int_equal(rows[1].outcome, VC_STORE_ERASED);
+  assert_int_equal(rows[2].outcome, VC_STORE_POISONED);
+  for (size_t i = 0; i < N; i++) {
+    free(values[i]);
+  }
+}
+
 // A key and a topic are whatever somebody sent, and so is a value: also none.
 static void test_poison_of_any_kind(void **state)
 {
@@ -362,6 +384,7 @@ int main(void)
       WITH_STORE(test_a_frozen_server),
       WITH_STORE(test_a_refused_row_is_told_alone),
       WITH_STORE(test_long_keys_are_told_in_advance),
+      WITH_STORE(test_long_keys_are_of_their_epoch),
       WITH_STORE(test_poison_of_any_kind),
       WITH_STORE(test_errors_hold_no_text),
   };
