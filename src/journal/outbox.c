@@ -20,6 +20,8 @@
 
 #define VERSION 4
 #define PATH_MAX_BYTES 4096
+#define ROWS_AT_ONCE 64 // that are deleted where the disk is full
+#define PORTIONS_MAX 16 // of them, after a commit that failed
 
 // Numbers of this kind stand in files: new kinds come behind these.
 _Static_assert(VC_RECORD_FINAL == 0 && VC_RECORD_SESSION_STARTED == 1 &&
@@ -566,6 +568,41 @@ static int is_empty(const struct outbox_batch *batch)
   return n == 0 && batch->turns == NULL && batch->delete_upto == 0;
 }
 
+// Returns: up to which row, 0: there is none.
+static int64_t end_of_portion(struct outbox *outbox, int64_t upto)
+{
+  char sql[160];
+  int64_t last;
+  snprintf(sql, sizeof sql,
+           "SELECT coalesce(max(id), 0) FROM (SELECT id FROM outbox WHERE id <= %" PRId64
+           " ORDER BY id LIMIT %d)",
+           upto, ROWS_AT_ONCE);
+  return read_number(outbox, sql, &last, NULL) == 0 ? last : 0;
+}
+
+// A full disk has no room in the log for all that may go: a few rows at a time go through the room
+// that the log has, over what was read back into the file. Rows that have a grave wait for it.
+static void make_room(struct outbox *outbox, const struct outbox_batch *batch,
+                      struct outbox_deleted *deleted)
+{
+  int64_t upto = batch->graves != NULL && batch->graves->id <= batch->delete_upto
+                     ? batch->graves->id - 1
+                     : batch->delete_upto;
+  for (int i = 0; i < PORTIONS_MAX; i++) {
+    struct outbox_deleted some = {0};
+    if (sqlite3_wal_checkpoint_v2(outbox->database, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL) !=
+        SQLITE_OK) {
+      return; // somebody reads, or there is no room for that either
+    }
+    int64_t last = end_of_portion(outbox, upto);
+    if (last == 0 || delete_rows(outbox, last, &some, NULL) != 0) {
+      return;
+    }
+    deleted->rows += some.rows;
+    deleted->bytes += some.bytes;
+  }
+}
+
 int outbox_commit(struct outbox *outbox, const struct outbox_batch *batch, int64_t now_ms,
                   struct outbox_deleted *deleted, struct vc_error *error)
 {
@@ -588,7 +625,12 @@ int outbox_commit(struct outbox *outbox, const struct outbox_batch *batch, int64
     outbox->highest_epoch = highest;
     return 0;
   }
+  int is_full = is_disk_full(outbox);
   run(outbox, "ROLLBACK", NULL);
+  *deleted = (struct outbox_deleted){0};
+  if (is_full && batch->delete_upto > 0) {
+    make_room(outbox, batch, deleted);
+  }
   return -1;
 }
 

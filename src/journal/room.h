@@ -105,7 +105,8 @@ int64_t outbox_highest_epoch(const struct outbox *outbox);
 int outbox_open_reader(struct outbox **outbox, const char *path, struct vc_error *error);
 void outbox_close(struct outbox **outbox);
 // One transaction: appends the records, buries rows, deletes those up to `delete_upto`. Returns: 0,
-// or -1: it was rolled back. When there is nothing to do it writes all the same.
+// or -1: it was rolled back; where the disk is full some rows may be deleted all the same. When
+// there is nothing to do it writes all the same.
 #define OUTBOX_LISTS 3
 struct outbox_batch {
   const struct vc_record *lists[OUTBOX_LISTS]; // of records, in their order

@@ -224,6 +224,13 @@ static void tell_relay(struct vc_journal *journal)
   pthread_mutex_unlock(&journal->mutex);
 }
 
+static void take_off(struct vc_journal *journal, const struct outbox_deleted *deleted)
+{
+  atomic_fetch_sub_explicit(&journal->rows, deleted->rows, memory_order_relaxed);
+  atomic_fetch_sub_explicit(&journal->bytes, deleted->bytes + deleted->rows * ROW_OVERHEAD,
+                            memory_order_relaxed);
+}
+
 static void committed(struct vc_worker *worker, int64_t deleted_upto,
                       const struct outbox_deleted *deleted)
 {
@@ -236,12 +243,9 @@ static void committed(struct vc_worker *worker, int64_t deleted_upto,
     vc_metric_add(vc_worker_slots(worker), DEAD, (uint64_t)deleted->buried);
     look_at_dead(worker);
   }
-  atomic_fetch_add_explicit(&journal->rows, (int64_t)journal->n_pending - deleted->rows,
-                            memory_order_relaxed);
-  atomic_fetch_add_explicit(&journal->bytes,
-                            (int64_t)journal->pending_bytes - deleted->bytes -
-                                deleted->rows * ROW_OVERHEAD,
-                            memory_order_relaxed);
+  atomic_fetch_add_explicit(&journal->rows, (int64_t)journal->n_pending, memory_order_relaxed);
+  atomic_fetch_add_explicit(&journal->bytes, (int64_t)journal->pending_bytes, memory_order_relaxed);
+  take_off(journal, deleted);
   while (journal->pending != NULL) {
     forget(journal, journal->pending);
   }
@@ -304,6 +308,7 @@ static int commit(struct vc_worker *worker)
                             memory_order_relaxed);
     }
   } else {
+    take_off(journal, &deleted);
     commit_failed(worker, &error);
   }
   tell_sizes(worker);

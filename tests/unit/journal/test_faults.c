@@ -18,6 +18,8 @@
 #define E1 INT64_C(1790000000000)
 #define CALLS_MAX 500
 #define N_FINALS 3
+#define N_MANY 3000
+#define LOG_BYTES (192 * 1024)
 
 static struct rig rig;
 
@@ -132,6 +134,28 @@ static void test_disk_full_and_free_again(void **state)
   rig_wait_kept(&rig, 20);
   assert_int_equal(rig_metric(&rig, "journal.lost_total"), 0);
   assert_int_equal(rig_metric(&rig, "journal.backlog_bytes"), 0);
+}
+
+// After the sink was away for so long that the journal has filled the disk: one deletion of all
+// that it then takes would need as much room again.
+static void test_what_is_relayed_leaves_a_full_disk(void **state)
+{
+  rig_refuse(&rig);
+  rig_start(&rig);
+  for (uint64_t seq = 1; seq <= N_MANY; seq++) {
+    rig_final(&rig, "demo", E1, seq);
+  }
+  rig_wait_metric(&rig, "journal.committed_total", N_MANY);
+  fault_vfs_limit_log(LOG_BYTES);
+  rig_accept(&rig);
+  rig_wait_kept(&rig, N_MANY);
+  rig_wait_degraded(&rig, "journal", 1);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  rig_wait_degraded(&rig, "journal", 0); // and there is room for what comes
+  rig_final(&rig, "demo", E1, N_MANY + 1);
+  rig_wait_kept(&rig, N_MANY + 1);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  assert_int_equal(rig_metric(&rig, "journal.lost_total"), 0);
 }
 
 // A full disk must not keep the node down; what a crash left open is ended when there is room.
@@ -342,6 +366,7 @@ int main(void)
       WITH_RIG(test_each_call_fails_once),
       WITH_RIG(test_each_call_of_a_start),
       WITH_RIG(test_disk_full_and_free_again),
+      WITH_RIG(test_what_is_relayed_leaves_a_full_disk),
       WITH_RIG(test_start_with_a_full_disk),
       WITH_RIG(test_first_start_with_a_full_disk),
       WITH_RIG(test_idle_start_with_a_full_disk),

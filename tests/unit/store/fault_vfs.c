@@ -1,6 +1,7 @@
 #include "fault_vfs.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -17,6 +18,7 @@ static _Atomic unsigned failing;
 static _Atomic int failing_code = SQLITE_IOERR;
 static _Atomic size_t seen, fail_after, fail_n, slept_us;
 static _Atomic int trace_fd = -1;
+static _Atomic long long log_max = LLONG_MAX; // bytes
 
 static sqlite3_file *real_of(sqlite3_file *file)
 {
@@ -58,6 +60,9 @@ static int read_file(sqlite3_file *file, void *into, int size, sqlite3_int64 at)
 static int write_file(sqlite3_file *file, const void *from, int size, sqlite3_int64 at)
 {
   int status = meet(FAULT_WRITE);
+  if (((struct fault_file *)file)->is_wal && at + size > atomic_load(&log_max)) {
+    return SQLITE_FULL;
+  }
   if (status == SQLITE_OK) {
     trace(file, "wal-write\n");
     status = real_of(file)->pMethods->xWrite(real_of(file), from, size, at);
@@ -210,6 +215,12 @@ void fault_vfs_fail(unsigned operations, int code, size_t after, size_t n)
 void fault_vfs_heal(void)
 {
   atomic_store(&failing, 0);
+  atomic_store(&log_max, LLONG_MAX);
+}
+
+void fault_vfs_limit_log(long long bytes)
+{
+  atomic_store(&log_max, bytes);
 }
 
 size_t fault_vfs_seen(void)

@@ -17,6 +17,8 @@ void fault_vfs_install(void);
 // Of the operations that are in the set from now on, `n` fail after `after` went well.
 void fault_vfs_fail(unsigned operations, int code, size_t after, size_t n);
 void fault_vfs_heal(void);
+// The write-ahead log finds no room beyond so many bytes, until it is healed.
+void fault_vfs_limit_log(long long bytes);
 // Returns: operations of the set of the last fault_vfs_fail that were seen since.
 size_t fault_vfs_seen(void);
 // Returns: for how long SQLite has waited for locks, since the start.
