@@ -7,7 +7,8 @@
 #include <math.h>
 #include <string.h>
 
-#define TIME_MAX_S 1e9 // of a session: thirty years
+#define TIME_MAX_S 1e9               // of a session: thirty years
+#define EPOCH_MAX (INT64_C(1) << 53) // ms; larger numbers are not the same to all who read JSON
 
 static const char *const type_names[] = {"transcript", "session_started", "session_ended",
                                          "session_erased"};
@@ -176,8 +177,8 @@ const char *vc_record_read(const json_t *root, struct vc_record_fields *fields)
   fields->epoch = vc_json_integer(root, "epoch", 0);
   fields->node = vc_json_string(root, "node", "");
   fields->started_at_ms = milliseconds(root, "startedAt");
-  if (fields->session[0] == '\0' || fields->epoch <= 0) {
-    return "session or epoch is missing";
+  if (fields->session[0] == '\0' || fields->epoch <= 0 || fields->epoch > EPOCH_MAX) {
+    return "session or epoch is missing or out of range";
   }
   switch (fields->type) {
   case VC_RECORD_TYPE_TRANSCRIPT:

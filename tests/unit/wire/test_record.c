@@ -265,14 +265,28 @@ static void test_refused_heads(void **state)
   (void)state;
   static const char version[] = "v is missing or newer than this program knows";
   static const char type[] = "type is missing or unknown";
-  static const char session[] = "session or epoch is missing";
+  static const char session[] = "session or epoch is missing or out of range";
   static const struct change changes[] = {
-      {"v", NULL, version},        {"v", "0", version},          {"v", "2", version},
-      {"v", "\"1\"", version},     {"v", "1.0", version},        {"type", NULL, type},
-      {"type", "\"\"", type},      {"type", "1", type},          {"type", "\"retract\"", type},
-      {"session", NULL, session},  {"session", "\"\"", session}, {"session", "7", session},
-      {"epoch", NULL, session},    {"epoch", "0", session},      {"epoch", "-1", session},
-      {"epoch", "\"1\"", session}, {"epoch", "1.5", session},    {"epoch", "null", session},
+      {"v", NULL, version},
+      {"v", "0", version},
+      {"v", "2", version},
+      {"v", "\"1\"", version},
+      {"v", "1.0", version},
+      {"type", NULL, type},
+      {"type", "\"\"", type},
+      {"type", "1", type},
+      {"type", "\"retract\"", type},
+      {"session", NULL, session},
+      {"session", "\"\"", session},
+      {"session", "7", session},
+      {"epoch", NULL, session},
+      {"epoch", "0", session},
+      {"epoch", "-1", session},
+      {"epoch", "\"1\"", session},
+      {"epoch", "1.5", session},
+      {"epoch", "null", session},
+      {"epoch", "9007199254740993", session},
+      {"epoch", "9223372036854775807", session},
   };
   check_changes(changes, sizeof changes / sizeof *changes);
 }
