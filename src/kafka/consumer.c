@@ -119,6 +119,7 @@ static int place(struct vc_kafka_consumer *consumer)
     client_trouble(&consumer->client, TROUBLE_OTHER, "positions: %.150s", why.text);
     return -1;
   }
+  client_clear(&consumer->client, TROUBLE_OTHER, TROUBLE_OTHER);
   for (size_t i = 0; i < n; i++) {
     int64_t next = consumer->positions[i].next;
     consumer->partitions->elems[i].offset = next >= 0 ? next : RD_KAFKA_OFFSET_BEGINNING;

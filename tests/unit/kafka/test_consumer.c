@@ -263,6 +263,26 @@ static void test_positions_cannot_be_told(void **state)
   leave(&member);
 }
 
+// There are more members than partitions.
+static void test_who_has_no_partition_has_no_trouble(void **state)
+{
+  struct member first = {.next = -1}, second = {.next = -1, .n_fails_left = 1};
+  join(&first);
+  POLL_UNTIL(&first, first.n_ours == N_TOPICS);
+  first.n_fails_left = 1;
+  join(&second);
+  struct rig_wait wait = rig_wait();
+  while (first.n_asked < 3 || second.n_asked < 2 || first.n_ours + second.n_ours != N_TOPICS) {
+    assert_false(rig_is_late(&wait));
+    assert_int_equal(poll(&first), 0);
+    assert_int_equal(poll(&second), 0);
+  }
+  assert_null(vc_kafka_consumer_trouble(first.consumer));
+  assert_null(vc_kafka_consumer_trouble(second.consumer));
+  leave(&second);
+  leave(&first);
+}
+
 // They cannot be told, and the group goes on all the same: another member gets its share.
 static void test_positions_hold_nobody_up(void **state)
 {
@@ -384,6 +404,7 @@ int main(void)
       WITH(test_out_of_range, set_up),
       WITH(test_positions_cannot_be_told, set_up),
       WITH(test_positions_hold_nobody_up, set_up_wide),
+      WITH(test_who_has_no_partition_has_no_trouble, set_up),
       WITH(test_rebalance, set_up_wide),
       WITH(test_brokers_down_and_up, set_up),
       WITH(test_nothing_in_it, set_up),
