@@ -170,11 +170,27 @@ static int init_kafka(struct keeping *keeping, struct vc_error *error)
 
 // --- either
 
+// Whoever reads the metrics finds the same names whatever is configured.
+static int name_metrics(struct vc_metrics *metrics, struct vc_error *error)
+{
+  const struct vc_metric *const tables[] = {vc_store_metrics, vc_kafka_producer_metrics,
+                                            vc_kafka_partials_metrics};
+  for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+    if (vc_metrics_slots_create(metrics, tables[i]) == NULL) {
+      return vc_error_set(error, "no memory for metrics");
+    }
+  }
+  return 0;
+}
+
 int keeping_init(struct keeping *keeping, const struct keeping_settings *settings,
                  struct vc_error *error)
 {
   struct vc_error why;
   keeping->settings = *settings;
+  if (name_metrics(settings->metrics, error) != 0) {
+    return -1;
+  }
   if (keeping_has_kafka(settings->kafka)) {
     return init_kafka(keeping, error);
   }
