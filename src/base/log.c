@@ -2,13 +2,13 @@
 // that mutex over a system call, so a caller never waits for the terminal, the pipe or the disk.
 // The writer takes lines out and writes them by itself.
 #include <verbacast/base/log.h>
+#include <verbacast/base/thread.h>
 
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -301,17 +301,12 @@ int vc_log_start(const struct vc_log_settings *settings, struct vc_error *error)
   logger.is_stopping = 0;
   atomic_store_explicit(&logger.has_given_up, 0, memory_order_relaxed);
   vc_log_level_set(settings->level);
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int status = pthread_create(&logger.thread, NULL, write_lines, NULL);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  int status = vc_thread_start(&logger.thread, "vc-log", 0, write_lines, NULL);
   if (status != 0) {
     free(logger.lines);
     logger.lines = NULL;
     return vc_error_set(error, "log: no thread: %s", strerror(status));
   }
-  pthread_setname_np(logger.thread, "vc-log");
   atomic_store_explicit(&logger.is_running, 1, memory_order_release);
   return 0;
 }

@@ -201,20 +201,16 @@ static void print_sessions(struct vc_control *control, FILE *out)
   json_decref(latency);
 }
 
-static void print_state(struct vc_control *control, FILE *out)
+static void print_state(const struct vc_control *control, FILE *out)
 {
   char name[STUCK_NAME_MAX];
-  const char *stuck = find_stuck(control, name);
-  fputs("# HELP verbacast_stuck 1 for a thread that has been silent for more than 5 s.\n"
-        "# TYPE verbacast_stuck gauge\n",
-        out);
-  if (stuck != NULL) {
-    fprintf(out, "verbacast_stuck{worker=\"%s\"} 1\n", stuck);
-  }
-  fprintf(out,
-          "# HELP verbacast_draining 1 since the drain began.\n# TYPE verbacast_draining gauge\n"
-          "verbacast_draining %d\n",
-          atomic_load_explicit(&control->is_draining, memory_order_relaxed));
+  vc_program_state_print_prometheus(
+      &(struct vc_program_state){
+          .stuck = find_stuck(control, name),
+          .is_draining = atomic_load_explicit(&control->is_draining, memory_order_relaxed),
+          .node = control->settings.node,
+          .version = control->settings.version},
+      out);
 }
 
 static void prometheus_page(struct call *call)
@@ -233,10 +229,6 @@ static void prometheus_page(struct call *call)
   if (control->settings.options->metrics_per_session) {
     print_sessions(control, out);
   }
-  fprintf(out,
-          "# HELP verbacast_info What runs here.\n# TYPE verbacast_info gauge\n"
-          "verbacast_info{node=\"%s\",version=\"%s\"} 1\n",
-          control->settings.node, control->settings.version);
   if (fclose(out) == 0) {
     vc_respond(call->request, 200, "text/plain; version=0.0.4; charset=utf-8", "", text, size);
   } else {

@@ -107,6 +107,22 @@ void vc_health_print_prometheus(struct vc_health *health, FILE *out)
   }
 }
 
+void vc_program_state_print_prometheus(const struct vc_program_state *state, FILE *out)
+{
+  fputs("# HELP verbacast_stuck 1 for a thread that has been silent for more than 5 s.\n"
+        "# TYPE verbacast_stuck gauge\n",
+        out);
+  if (state->stuck != NULL) {
+    fprintf(out, "verbacast_stuck{worker=\"%s\"} 1\n", state->stuck);
+  }
+  fprintf(out,
+          "# HELP verbacast_draining 1 since the drain began.\n# TYPE verbacast_draining gauge\n"
+          "verbacast_draining %d\n"
+          "# HELP verbacast_info What runs here.\n# TYPE verbacast_info gauge\n"
+          "verbacast_info{node=\"%s\",version=\"%s\"} 1\n",
+          state->is_draining, state->node, state->version);
+}
+
 void vc_health_print(struct vc_health *health, struct vc_text *text)
 {
   struct vc_condition conditions[VC_HEALTH_MAX];

@@ -3,11 +3,11 @@
 
 #include <verbacast/base/lane.h>
 #include <verbacast/base/log.h>
+#include <verbacast/base/thread.h>
 
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -407,21 +407,9 @@ int vc_stage_create(struct vc_stage **stage_out, const struct vc_stage_settings 
 
 static int start_thread(struct vc_worker *worker)
 {
-  pthread_attr_t attributes;
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, STACK_BYTES);
-  sigset_t all, before;
-  sigfillset(&all); // signals are main's
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int status = pthread_create(&worker->thread, &attributes, run_worker, worker);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  pthread_attr_destroy(&attributes);
-  if (status == 0) {
-    char name[16];
-    snprintf(name, sizeof name, "vc-%.8s-%u", worker->stage->name, worker->index % 100);
-    pthread_setname_np(worker->thread, name);
-  }
-  return status;
+  char name[16];
+  snprintf(name, sizeof name, "vc-%.8s-%u", worker->stage->name, worker->index % 100);
+  return vc_thread_start(&worker->thread, name, STACK_BYTES, run_worker, worker);
 }
 
 static void join_workers(struct vc_stage *stage, uint32_t n)

@@ -1,6 +1,7 @@
 // The relay reads rows in the order of their ids and gives them to the sink; that they are there is
 // told to the stage, whose next commit deletes them. A crash between the two sends them again,
 // which the sink's unique keys take for what it is.
+#include <verbacast/base/backoff.h>
 #include <verbacast/base/log.h>
 
 #include <stdlib.h>
@@ -236,10 +237,7 @@ static void relay_until_stop(struct relay *relay)
     if (n >= 0 && stopping) {
       return; // all of it was sent
     }
-    backoff_ms = n >= 0                            ? 0
-                 : backoff_ms == 0                 ? BACKOFF_FIRST_MS
-                 : backoff_ms * 2 < backoff_max_ms ? backoff_ms * 2
-                                                   : backoff_max_ms;
+    backoff_ms = n >= 0 ? 0 : vc_backoff_next(backoff_ms, BACKOFF_FIRST_MS, backoff_max_ms);
     if (n < 0) {
       if (wait_changed(journal, seen, stopping ? BACKOFF_FIRST_MS : backoff_ms, 0)) {
         return;

@@ -1,8 +1,9 @@
+#include <verbacast/base/backoff.h>
 #include <verbacast/base/log.h>
+#include <verbacast/base/thread.h>
 #include <verbacast/wire/record.h>
 #include <verbacast/wire/text.h>
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,9 +264,7 @@ static void commit_failed(struct vc_worker *worker, const struct vc_error *error
   struct vc_journal *journal = journal_of(worker);
   vc_metric_add(vc_worker_slots(worker), COMMIT_ERRORS, 1);
   journal->n_failed++;
-  journal->backoff_ms = journal->backoff_ms == 0                   ? BACKOFF_FIRST_MS
-                        : journal->backoff_ms * 2 < BACKOFF_MAX_MS ? journal->backoff_ms * 2
-                                                                   : BACKOFF_MAX_MS;
+  journal->backoff_ms = vc_backoff_next(journal->backoff_ms, BACKOFF_FIRST_MS, BACKOFF_MAX_MS);
   journal->retry_ns = vc_worker_now_ns(worker) + journal->backoff_ms * VC_NS_PER_MS;
   journal->calm_ns = vc_worker_now_ns(worker) + CALM_MS * VC_NS_PER_MS;
   journal->is_degraded = 1;
@@ -662,16 +661,11 @@ int vc_journal_start(struct vc_journal *journal, struct vc_error *error)
   if (vc_stage_start(journal->stage, error) != 0) {
     return -1;
   }
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int status = pthread_create(&journal->relay, NULL, relay_run, journal);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  int status = vc_thread_start(&journal->relay, "vc-relay", 0, relay_run, journal);
   if (status != 0) {
     vc_stage_stop(journal->stage, 0);
     return vc_error_set(error, "journal: no thread: %s", strerror(status));
   }
-  pthread_setname_np(journal->relay, "vc-relay");
   journal->has_relay = 1;
   return 0;
 }

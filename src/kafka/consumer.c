@@ -10,6 +10,8 @@
 
 #include <jansson.h>
 
+#include <verbacast/wire/json.h>
+
 #include "room.h"
 
 #define CLUSTER_WAIT_MS 500
@@ -169,23 +171,18 @@ static void rebalance(rd_kafka_t *handle, rd_kafka_resp_err_t code,
 
 // --- figures
 
-static int64_t integer_of(const json_t *object, const char *name)
-{
-  return json_integer_value(json_object_get(object, name));
-}
-
 // A broker that nobody needs is not connected to; who leads a partition of ours is needed.
 static void check_leader(struct client *client, const json_t *brokers, const json_t *partition,
                          const rd_kafka_topic_partition_t *own)
 {
-  int64_t leader = integer_of(partition, "leader");
+  int64_t leader = vc_json_integer(partition, "leader", 0);
   const char *name;
   json_t *broker;
   json_object_foreach((json_t *)brokers, name, broker)
   {
     const char *state = json_string_value(json_object_get(broker, "state"));
     const char *source = json_string_value(json_object_get(broker, "source"));
-    if (integer_of(broker, "nodeid") == leader && leader >= 0 && source != NULL &&
+    if (vc_json_integer(broker, "nodeid", 0) == leader && leader >= 0 && source != NULL &&
         strcmp(source, "logical") != 0 && state != NULL && strcmp(state, "UP") != 0) {
       client_trouble(client, TROUBLE_TRANSPORT,
                      "broker %s, which leads topic %s partition %" PRId32 ", is not connected",
@@ -206,11 +203,11 @@ static void count_partitions(struct client *client, const void *statistics)
     const json_t *topic = json_object_get(topics, own->topic);
     const json_t *partition = json_object_get(json_object_get(topic, "partitions"), number);
     check_leader(client, json_object_get(statistics, "brokers"), partition, own);
-    int64_t next = own->offset >= 0 ? own->offset : integer_of(partition, "lo_offset");
-    int64_t end = integer_of(partition, "ls_offset");
+    int64_t next = own->offset >= 0 ? own->offset : vc_json_integer(partition, "lo_offset", 0);
+    int64_t end = vc_json_integer(partition, "ls_offset", 0);
     lag += next >= 0 && end > next ? end - next : 0;
-    queued += integer_of(partition, "fetchq_cnt");
-    queued_bytes += integer_of(partition, "fetchq_size");
+    queued += vc_json_integer(partition, "fetchq_cnt", 0);
+    queued_bytes += vc_json_integer(partition, "fetchq_size", 0);
   }
   vc_metric_set(client->slots, LAG, lag);
   vc_metric_set(client->slots, QUEUED, queued);

@@ -10,7 +10,6 @@
 // a batch of its own, and what is refused then is hopeless.
 #include <assert.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,9 @@
 
 #define HASH_NONFATAL_OOM 1 // an element that was not added has hh.tbl NULL
 #include <uthash.h>
+
+#include <verbacast/base/backoff.h>
+#include <verbacast/base/thread.h>
 
 #include "room.h"
 
@@ -254,16 +256,8 @@ static void *poll_handle(void *context)
 
 static int start_polling(struct vc_kafka_producer *producer)
 {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
   producer->is_ending = 0;
-  int status = pthread_create(&producer->thread, NULL, poll_handle, producer);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (status == 0) {
-    pthread_setname_np(producer->thread, "vc-kafka");
-  }
-  return status;
+  return vc_thread_start(&producer->thread, "vc-kafka", 0, poll_handle, producer);
 }
 
 // The first record need not wait for librdkafka to learn who leads its partition.
@@ -327,9 +321,8 @@ static void close_handle(struct vc_kafka_producer *producer)
 
 static void back_off(struct vc_kafka_producer *producer)
 {
-  producer->retry_ms = producer->has_moved || producer->retry_ms == 0 ? RETRY_FIRST_MS
-                       : producer->retry_ms * 2 < RETRY_MAX_MS        ? producer->retry_ms * 2
-                                                                      : RETRY_MAX_MS;
+  producer->retry_ms = (uint32_t)vc_backoff_next(producer->has_moved ? 0 : producer->retry_ms,
+                                                 RETRY_FIRST_MS, RETRY_MAX_MS);
   producer->retry_ns = now_ns() + producer->retry_ms * VC_NS_PER_MS;
   producer->has_moved = 0;
 }
@@ -560,22 +553,25 @@ static int repair(struct vc_kafka_producer *producer)
   return 1;
 }
 
+// What failed is sent anew, a little later each time.
+static void start_over(struct vc_kafka_producer *producer)
+{
+  back_off(producer);
+  producer->has_failed = 0;
+}
+
 // Under the mutex. Returns: how many have no report yet.
 static size_t send_until(struct vc_kafka_producer *producer, const struct vc_kafka_record *records,
                          size_t n_records, uint64_t until_ns)
 {
   for (;;) {
-    if (producer->is_broken) {
-      if (repair(producer)) {
-        back_off(producer);
-        producer->has_failed = 0;
-      }
+    if (repair(producer)) {
+      start_over(producer);
     }
     size_t n_left = n_records;
     if (!producer->is_broken && !is_settling(producer)) {
       if (producer->has_failed) {
-        back_off(producer);
-        producer->has_failed = 0;
+        start_over(producer);
       }
       n_left = send_new(producer, records, n_records);
     }

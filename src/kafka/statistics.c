@@ -4,12 +4,9 @@
 
 #include <jansson.h>
 
-#include "room.h"
+#include <verbacast/wire/json.h>
 
-static int64_t integer_of(const json_t *object, const char *name)
-{
-  return json_integer_value(json_object_get(object, name));
-}
+#include "room.h"
 
 static void count_up_to(struct client *client, size_t metric, int64_t value)
 {
@@ -25,18 +22,19 @@ struct brokers {
 
 static void add_broker(struct brokers *brokers, const json_t *broker)
 {
-  const char *state = json_string_value(json_object_get(broker, "state"));
+  const char *state = vc_json_string(broker, "state", "");
   const json_t *rtt = json_object_get(broker, "rtt");
-  int64_t avg = integer_of(rtt, "avg"), max = integer_of(rtt, "max");
-  int is_up = state != NULL && strcmp(state, "UP") == 0;
-  brokers->connects += integer_of(broker, "connects");
-  brokers->disconnects += integer_of(broker, "disconnects");
-  brokers->outstanding += integer_of(broker, "waitresp_cnt");
+  int64_t avg = vc_json_integer(rtt, "avg", 0), max = vc_json_integer(rtt, "max", 0);
+  int is_up = strcmp(state, "UP") == 0;
+  brokers->connects += vc_json_integer(broker, "connects", 0);
+  brokers->disconnects += vc_json_integer(broker, "disconnects", 0);
+  brokers->outstanding += vc_json_integer(broker, "waitresp_cnt", 0);
   brokers->rtt_avg = avg > brokers->rtt_avg ? avg : brokers->rtt_avg;
   brokers->rtt_max = max > brokers->rtt_max ? max : brokers->rtt_max;
   // What is known by its address only, and the group's coordinator, are others' doubles.
-  const char *source = json_string_value(json_object_get(broker, "source"));
-  if (integer_of(broker, "nodeid") >= 0 && source != NULL && strcmp(source, "logical") != 0) {
+  const char *source = vc_json_string(broker, "source", NULL);
+  if (vc_json_integer(broker, "nodeid", 0) >= 0 && source != NULL &&
+      strcmp(source, "logical") != 0) {
     brokers->n++;
     brokers->n_up += is_up;
   }
@@ -71,13 +69,14 @@ void statistics_take(struct client *client, const char *json, size_t size)
   if (root == NULL) {
     return; // no memory: the next one is a second away
   }
-  const char *type = json_string_value(json_object_get(root, "type"));
-  int is_consumer = type != NULL && strcmp(type, "consumer") == 0;
-  count_up_to(client, SENT, integer_of(root, is_consumer ? "rxmsgs" : "txmsgs"));
-  count_up_to(client, SENT_BYTES, integer_of(root, is_consumer ? "rxmsg_bytes" : "txmsg_bytes"));
+  const char *type = vc_json_string(root, "type", "");
+  int is_consumer = strcmp(type, "consumer") == 0;
+  count_up_to(client, SENT, vc_json_integer(root, is_consumer ? "rxmsgs" : "txmsgs", 0));
+  count_up_to(client, SENT_BYTES,
+              vc_json_integer(root, is_consumer ? "rxmsg_bytes" : "txmsg_bytes", 0));
   if (!is_consumer) {
-    vc_metric_set(client->slots, QUEUED, integer_of(root, "msg_cnt"));
-    vc_metric_set(client->slots, QUEUED_BYTES, integer_of(root, "msg_size"));
+    vc_metric_set(client->slots, QUEUED, vc_json_integer(root, "msg_cnt", 0));
+    vc_metric_set(client->slots, QUEUED_BYTES, vc_json_integer(root, "msg_size", 0));
   }
   take_brokers(client, root);
   if (client->counted != NULL) {

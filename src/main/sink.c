@@ -1,5 +1,6 @@
 #include "sink.h"
 
+#include <verbacast/base/backoff.h>
 #include <verbacast/base/log.h>
 
 #include <stdatomic.h>
@@ -126,9 +127,7 @@ static uint64_t jitter_ms(struct sink *sink, uint64_t ms)
 static int try_later(struct sink *sink, const struct vc_error *why)
 {
   sink->trouble = *why;
-  sink->backoff_ms = sink->backoff_ms == 0                   ? BACKOFF_FIRST_MS
-                     : sink->backoff_ms * 2 < BACKOFF_MAX_MS ? sink->backoff_ms * 2
-                                                             : BACKOFF_MAX_MS;
+  sink->backoff_ms = vc_backoff_next(sink->backoff_ms, BACKOFF_FIRST_MS, BACKOFF_MAX_MS);
   sink->retry_ns = now_ns(sink) + jitter_ms(sink, sink->backoff_ms) * VC_NS_PER_MS;
   vc_metric_add(sink->slots, RETRIES, 1);
   return -1;

@@ -80,21 +80,6 @@ static void json_page(struct sink_door *door, struct vc_request *request)
   respond_json(request, 200, &text);
 }
 
-static void print_state(struct sink_door *door, FILE *out)
-{
-  fprintf(out,
-          "# HELP verbacast_stuck 1 for a thread that has been silent for more than 5 s.\n"
-          "# TYPE verbacast_stuck gauge\n%s"
-          "# HELP verbacast_draining 1 since the drain began.\n# TYPE verbacast_draining gauge\n"
-          "verbacast_draining %d\n"
-          "# HELP verbacast_info What runs here.\n# TYPE verbacast_info gauge\n"
-          "verbacast_info{node=\"%s\",version=\"%s\"} 1\n",
-          sink_is_stuck(door->settings.sink, SILENT_MS) ? "verbacast_stuck{worker=\"sink\"} 1\n"
-                                                        : "",
-          atomic_load_explicit(&door->is_draining, memory_order_relaxed), door->settings.node,
-          VC_VERSION);
-}
-
 static void prometheus_page(struct sink_door *door, struct vc_request *request)
 {
   char *text = NULL;
@@ -106,7 +91,13 @@ static void prometheus_page(struct sink_door *door, struct vc_request *request)
   }
   vc_metrics_print_prometheus(door->settings.metrics, out);
   vc_health_print_prometheus(door->settings.health, out);
-  print_state(door, out);
+  vc_program_state_print_prometheus(
+      &(struct vc_program_state){
+          .stuck = sink_is_stuck(door->settings.sink, SILENT_MS) ? "sink" : NULL,
+          .is_draining = atomic_load_explicit(&door->is_draining, memory_order_relaxed),
+          .node = door->settings.node,
+          .version = VC_VERSION},
+      out);
   if (fclose(out) == 0) {
     vc_respond(request, 200, "text/plain; version=0.0.4; charset=utf-8", "", text, size);
   } else {

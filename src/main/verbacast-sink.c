@@ -1,5 +1,6 @@
 // verbacast-sink: from Kafka into the database. Main waits for signals, a thread does the work.
 #include <verbacast/base/log.h>
+#include <verbacast/base/thread.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -87,7 +88,7 @@ static int start(struct service *service, struct vc_address *bound, struct vc_er
   if (sink_door_open(&service->door, bound, &door, error) != 0) {
     return -1;
   }
-  return pthread_create(&service->thread, NULL, work, service) == 0
+  return vc_thread_start(&service->thread, "vc-sink", 0, work, service) == 0
              ? 0
              : vc_error_set(error, "no thread for the sink");
 }

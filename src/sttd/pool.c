@@ -8,10 +8,10 @@
 #include "segmenter.h"
 
 #include <verbacast/base/log.h>
+#include <verbacast/base/thread.h>
 
 #include <assert.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -687,21 +687,9 @@ uint64_t pool_busy_ms(struct pool *pool)
 
 static int start_decoder(struct decoder *decoder, uint32_t index)
 {
-  pthread_attr_t attributes;
-  sigset_t all, before;
-  sigfillset(&all); // signals are main's
-  pthread_attr_init(&attributes);
-  pthread_attr_setstacksize(&attributes, STACK_BYTES);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int status = pthread_create(&decoder->thread, &attributes, run_decoder, decoder);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  pthread_attr_destroy(&attributes);
-  if (status == 0) {
-    char name[16];
-    snprintf(name, sizeof name, "vc-ear-%u", index % 1000);
-    pthread_setname_np(decoder->thread, name);
-  }
-  return status;
+  char name[16];
+  snprintf(name, sizeof name, "vc-ear-%u", index % 1000);
+  return vc_thread_start(&decoder->thread, name, STACK_BYTES, run_decoder, decoder);
 }
 
 int pool_create(struct pool **pool_out, const struct pool_settings *settings,

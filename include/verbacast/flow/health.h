@@ -32,3 +32,11 @@ size_t vc_health_list(struct vc_health *health, struct vc_condition into[VC_HEAL
 void vc_health_print(struct vc_health *health, struct vc_text *text);
 // And as Prometheus' verbacast_degraded{what="…"}.
 void vc_health_print_prometheus(struct vc_health *health, FILE *out);
+
+struct vc_program_state {
+  const char *stuck; // a thread that has been silent for more than 5 s, NULL: none
+  int is_draining;
+  const char *node, *version;
+};
+// As Prometheus' verbacast_stuck, verbacast_draining and verbacast_info.
+void vc_program_state_print_prometheus(const struct vc_program_state *state, FILE *out);
