@@ -75,6 +75,20 @@ void place_remove(struct place *place)
   place->postgres = NULL;
 }
 
+int place_open(struct place *place, struct vc_store **store)
+{
+  struct vc_error error;
+  place_make(place);
+  return vc_store_open(store, place->url, &error);
+}
+
+int place_close(struct place *place, struct vc_store **store)
+{
+  vc_store_close(store);
+  place_remove(place);
+  return 0;
+}
+
 static void ask_sqlite(const struct place *place, const char *sql, char *answer, size_t size)
 {
   sqlite3 *database;

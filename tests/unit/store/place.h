@@ -16,6 +16,9 @@ struct place {
 // Asserts that it works, as all of these.
 void place_make(struct place *place);
 void place_remove(struct place *place);
+// The same with a store that is open there. Return: what cmocka wants of set_up and tear_down.
+int place_open(struct place *place, struct vc_store **store);
+int place_close(struct place *place, struct vc_store **store);
 // What one SELECT of one value says, "NULL" if it is that; good until the next call. PostgreSQL is
 // asked the second, the first if that is NULL.
 const char *place_ask(const struct place *place, const char *sqlite, const char *postgres);

@@ -29,16 +29,12 @@ static int set_up(void **state)
 
 static int set_up_store(void **state)
 {
-  struct vc_error error;
-  place_make(&place);
-  return vc_store_open(&store, place.url, &error);
+  return place_open(&place, &store);
 }
 
 static int tear_down(void **state)
 {
-  vc_store_close(&store);
-  place_remove(&place);
-  return 0;
+  return place_close(&place, &store);
 }
 
 static const char *ask(const char *sql)

@@ -16,16 +16,12 @@ static struct vc_store *store;
 
 static int set_up(void **state)
 {
-  struct vc_error error;
-  place_make(&place);
-  return vc_store_open(&store, place.url, &error);
+  return place_open(&place, &store);
 }
 
 static int tear_down(void **state)
 {
-  vc_store_close(&store);
-  place_remove(&place);
-  return 0;
+  return place_close(&place, &store);
 }
 
 static enum vc_store_outcome put(const char *slug, int64_t epoch, uint64_t seq, const char *text)
