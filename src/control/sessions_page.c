@@ -49,13 +49,19 @@ void sessions_page(struct call *call)
 
 // --- erasure
 
+static int has_kafka(const struct vc_control *control)
+{
+  return control->settings.kafka_topic != NULL && control->settings.kafka_topic[0] != '\0';
+}
+
 static const char *erase_store(struct vc_control *control, const char *slug, int64_t epoch,
                                long *n_finals)
 {
   struct vc_store *store;
   struct vc_error error;
   const char *url = control->settings.database_url;
-  if (url[0] == '\0') {
+  // With Kafka the sink makes it, and hears of the erasure.
+  if (url[0] == '\0' || (has_kafka(control) && !vc_store_exists(url))) {
     return NULL;
   }
   if (vc_store_open(&store, url, &error) != 0) {
@@ -95,7 +101,7 @@ static int add_failure(json_t *remains, const char *where, const char *why)
 static void add_topics(const struct vc_control *control, json_t *remains)
 {
   const char *topic = control->settings.kafka_topic;
-  if (topic != NULL && topic[0] != '\0') {
+  if (has_kafka(control)) {
     json_array_append_new(remains,
                           json_pack("{s:s,s:[s,s+,s+,s+],s:s}", "where", "kafka", "topics", topic,
                                     topic, ".sessions", topic, ".partial", topic, ".dead", "why",

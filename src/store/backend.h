@@ -16,6 +16,7 @@ struct store_backend {
   int (*is_mine)(const char *url);
   // Of a URL that is mine. Returns: NULL, or what is wrong, without a word of the URL.
   const char *(*check_url)(const char *url);
+  int (*exists)(const char *url); // NULL: it cannot be told
   int (*open)(struct vc_store **store, const char *url, enum store_opening opening,
               struct vc_error *error);
   void (*close)(struct vc_store *store);

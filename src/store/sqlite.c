@@ -1,7 +1,9 @@
 #include "sqlite.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define BUSY_STEP_MS 5
 #define SCHEME "sqlite:"
@@ -83,6 +85,11 @@ static const char *check_url(const char *url)
 {
   const char *path = url + sizeof SCHEME - 1;
   return path[0] != '\0' && strcmp(path, ":memory:") != 0 ? NULL : "names no file";
+}
+
+static int exists(const char *url)
+{
+  return access(url + sizeof SCHEME - 1, F_OK) == 0 || errno != ENOENT;
 }
 
 static int user_version(struct sqlite_store *store, int *version, struct vc_error *error)
@@ -205,6 +212,7 @@ const struct store_backend store_sqlite = {
     .call_max_ms = VC_STORE_WAIT_MS,
     .is_mine = is_mine,
     .check_url = check_url,
+    .exists = exists,
     .open = open_store,
     .close = close_store,
     .write_batch = sqlite_write_batch,

@@ -27,6 +27,12 @@ int vc_store_check_url(const char *url, struct vc_error *error)
                                     why);
 }
 
+int vc_store_exists(const char *url)
+{
+  const struct store_backend *backend = backend_of(url);
+  return backend != NULL && (backend->exists == NULL || backend->exists(url));
+}
+
 uint32_t vc_store_call_max_ms(const char *url)
 {
   const struct store_backend *backend = backend_of(url);

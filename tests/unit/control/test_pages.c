@@ -240,6 +240,22 @@ static void test_what_an_erasure_leaves(void **state)
   folder_remove(&folder);
 }
 
+// The sink makes its database; one that this node made would be read as if it had all.
+static void test_an_erasure_makes_no_database_for_the_sink(void **state)
+{
+  struct folder folder;
+  char environment[128];
+  folder_make(&folder);
+  snprintf(environment, sizeof environment, "DATABASE_URL=sqlite:%s", folder_file(&folder, "a.db"));
+  const char *const with_kafka[] = {environment, "KAFKA_TOPIC=words", NULL};
+  struct rig *sending = rig_create(with_kafka, "");
+  rig_reply(sending, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
+  expect_erased(sending, "/sessions/demo", "\"finals\":0,");
+  assert_int_equal(vc_store_exists(environment + 13), 0);
+  rig_destroy(sending);
+  folder_remove(&folder);
+}
+
 static void test_an_erasure_that_the_database_does_not_do(void **state)
 {
   static const char *const away[] = {"DATABASE_URL=sqlite:/nonexistent/a.db", NULL};
@@ -264,6 +280,7 @@ int main(void)
       cmocka_unit_test_setup(test_kicks, answer),
       cmocka_unit_test_setup(test_erasure, answer),
       cmocka_unit_test(test_what_an_erasure_leaves),
+      cmocka_unit_test(test_an_erasure_makes_no_database_for_the_sink),
       cmocka_unit_test(test_an_erasure_that_the_database_does_not_do),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -82,12 +82,16 @@ static void test_existing_creates_nothing(void **state)
   struct vc_store *store = NULL;
   struct vc_error error;
   struct stat status;
+  assert_int_equal(vc_store_exists(url), 0);
+  assert_int_equal(vc_store_exists(""), 0);
+  assert_int_equal(vc_store_exists("postgresql://u@h/d"), 1);
   assert_int_equal(vc_store_open_existing(&store, url, &error), -1);
   assert_int_equal(stat(folder_file(&folder, "store.db"), &status), -1);
   assert_int_equal(vc_store_open(&store, url, &error), 0);
   vc_store_close(&store);
   assert_null(store);
   vc_store_close(&store);
+  assert_int_equal(vc_store_exists(url), 1);
   assert_int_equal(vc_store_open_existing(&store, url, &error), 0);
   vc_store_close(&store);
 }
