@@ -10,11 +10,18 @@
 #define EXPIRE_EVERY_MS 60000
 #define EXPIRE_MOST 100 // sessions at a time, so that rows need not wait for long
 #define DAY_MS INT64_C(86400000)
-_Static_assert(KEEPING_WAIT_MS >= VC_STORE_WAIT_MS, "a drain allows for it");
+#define QUICK_MS 1000 // a database that took longer has no time for what is old
 
 int keeping_has_kafka(const struct vc_kafka_options *options)
 {
   return options->kafka_brokers[0] != '\0';
+}
+
+uint32_t keeping_call_max_ms(const struct vc_store_options *store,
+                             const struct vc_kafka_options *kafka)
+{
+  return keeping_has_kafka(kafka) ? KEEPING_WAIT_MS
+                                  : KEEPING_CALLS_MAX * vc_store_call_max_ms(store->database_url);
 }
 
 // --- the database. Thread: the relay's, but for the first call
@@ -94,9 +101,11 @@ static int write_to_store(void *context, struct vc_journal_row *rows, size_t n_r
   if (keeping->store == NULL && open_store(keeping, error) != 0) {
     return -1;
   }
+  uint64_t begun = vc_clock_now_ns(&vc_clock_system);
   int status = write_rows(keeping, rows, n_rows, error);
+  int is_quick = vc_clock_now_ns(&vc_clock_system) - begun < QUICK_MS * VC_NS_PER_MS;
   struct vc_error why;
-  if (status == 0 && expire(keeping, &why) != 0) {
+  if (status == 0 && is_quick && expire(keeping, &why) != 0) {
     // The rows are there: only what is old stays longer.
     vc_log(VC_LOG_WARN, VC_EVENT("store.expire_failed"), VC_STR("why", why.text));
     vc_store_close(&keeping->store);

@@ -9,7 +9,8 @@
 #include <verbacast/kafka.h>
 #include <verbacast/store.h>
 
-#define KEEPING_WAIT_MS 1000 // a call of the sink's, either's
+#define KEEPING_WAIT_MS 1000 // of a call, for the brokers
+#define KEEPING_CALLS_MAX 3  // of the database in one: it is opened, asked, written to
 
 struct keeping_settings {
   const struct vc_store_options *store;
@@ -32,6 +33,9 @@ struct keeping {
 };
 
 int keeping_has_kafka(const struct vc_kafka_options *options);
+// The longest that the relay may be at one call.
+uint32_t keeping_call_max_ms(const struct vc_store_options *store,
+                             const struct vc_kafka_options *kafka);
 // A database or brokers that are away do not keep the node down: the health says so.
 int keeping_init(struct keeping *keeping, const struct keeping_settings *settings,
                  struct vc_error *error);

@@ -81,9 +81,8 @@ static const char *stuck(void *context, uint32_t silent_ms)
     return "partials";
   }
   // A database that is silent is given up by the store itself.
-  return vc_journal_is_relay_stuck(pipeline->journal, silent_ms + VC_STORE_CALL_MAX_MS)
-             ? "journal-relay"
-             : NULL;
+  uint32_t call_ms = keeping_call_max_ms(&pipeline->options->store, &pipeline->options->kafka);
+  return vc_journal_is_relay_stuck(pipeline->journal, silent_ms + call_ms) ? "journal-relay" : NULL;
 }
 
 static int has_room(void *context)
@@ -487,9 +486,9 @@ int64_t pipeline_stop_ms(const struct node_options *options)
   if (kafka_ms > 0 && options->kafka.kafka_partials) {
     kafka_ms += STAGE_STOP_MS + KAFKA_STOP_MS;
   }
-  // The relay may be at one call of the database, and somebody may be reading a transcript.
+  // The relay may be at one call, and somebody may be reading a transcript.
+  int64_t relay_ms = keeping_call_max_ms(&options->store, &options->kafka);
   int64_t read_ms = vc_store_call_max_ms(options->store.database_url);
-  int64_t relay_ms = keeping_has_kafka(&options->kafka) ? KEEPING_WAIT_MS : read_ms;
   return options->drain_delay_ms + options->drain_timeout_ms + 3 * STAGE_STOP_MS +
          BROADCAST_STOP_MS + 2 * JOURNAL_FLUSH_MS + 2 * VC_JOURNAL_WAIT_MS + relay_ms + kafka_ms +
          FRONTS_STOP_MS + read_ms;

@@ -197,6 +197,7 @@ static int find_positions(struct sink *sink, const char *cluster,
     status = check_cluster(sink, cluster, error);
   }
   for (size_t i = 0; i < n && status == 0; i++) {
+    begin_call(sink);
     status = vc_store_find_position(sink->store, cluster, group, positions[i].topic,
                                     positions[i].partition, &positions[i].next, error);
   }
@@ -284,6 +285,7 @@ static int read_positions(struct sink *sink, struct vc_error *error)
   }
   for (size_t i = 0; i < batch->n_positions; i++) {
     struct sink_position *position = &batch->positions[i];
+    begin_call(sink);
     if (vc_store_find_position(sink->store, cluster, sink->settings.options->kafka_group,
                                position->topic, position->partition, &position->found,
                                error) != 0) {

@@ -27,8 +27,10 @@
 #include "sink_options.h"
 
 #define SINK_LETTER_WAIT_MS 3000 // for the delivery of dead letters, in the transaction
-#define SINK_CALL_MAX_MS 30000   // a call of the database that takes longer hangs
-#define SINK_FINISH_MS 5000      // for the last batch
+// What takes longer hangs: opening, forgetting positions, writing, to the dead letters and behind
+// them. Reading positions is a call for each partition.
+#define SINK_CALL_MAX_MS (4 * VC_STORE_CALL_MAX_MS + SINK_LETTER_WAIT_MS)
+#define SINK_FINISH_MS 5000 // for the last batch
 
 extern const struct vc_metric sink_metrics[];
 
