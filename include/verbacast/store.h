@@ -34,7 +34,8 @@ struct vc_store;
 // "sqlite:PATH", "postgresql://…", "postgres://…" or "" (no store). Returns: 0, or -1 and what is
 // allowed.
 int vc_store_check_url(const char *url, struct vc_error *error);
-// Returns: 0 when it is certain that nobody has made it yet, which the URL of a server does not tell.
+// Returns: 0 when it is certain that nobody has made it yet, which the URL of a server does not
+// tell.
 int vc_store_exists(const char *url);
 // The longest that a call of such a store waits for others, 0: it is none.
 uint32_t vc_store_call_max_ms(const char *url);
