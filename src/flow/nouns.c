@@ -3,6 +3,7 @@
 #include <verbacast/flow/packet.h>
 #include <verbacast/flow/query.h>
 #include <verbacast/flow/record.h>
+#include <verbacast/flow/remote.h>
 #include <verbacast/flow/result.h>
 #include <verbacast/flow/viewer.h>
 
@@ -19,7 +20,8 @@ static void copy_slug(char to[VC_SLUG_MAX + 1], const char *slug)
 
 const char *vc_close_reason_text(enum vc_close_reason reason)
 {
-  static const char *const texts[] = {"publisher_left", "shutdown", "kicked", "owner_lost"};
+  static const char *const texts[] = {"publisher_left", "shutdown", "kicked", "owner_lost",
+                                      "taken_over"};
   return texts[reason];
 }
 
@@ -211,6 +213,49 @@ void vc_record_destroy(struct vc_record **record)
   }
 }
 
+struct vc_remote *vc_remote_create(enum vc_remote_kind kind, const char *slug)
+{
+  struct vc_remote *remote = calloc(1, sizeof *remote);
+  if (remote != NULL) {
+    remote->item.kind = VC_ITEM_REMOTE;
+    remote->kind = kind;
+    copy_slug(remote->slug, slug);
+  }
+  return remote;
+}
+
+static void remote_destroy(struct vc_remote *remote)
+{
+  vc_message_unref(remote->message);
+  free(remote);
+}
+
+struct vc_fleet *vc_fleet_create(enum vc_fleet_kind kind, const char *slug, size_t most)
+{
+  struct vc_fleet *fleet = calloc(1, sizeof *fleet + most * sizeof fleet->messages[0]);
+  if (fleet != NULL) {
+    fleet->item.kind = VC_ITEM_FLEET;
+    fleet->kind = kind;
+    fleet->most = most;
+    copy_slug(fleet->slug, slug);
+  }
+  return fleet;
+}
+
+void vc_fleet_add(struct vc_fleet *fleet, struct vc_message *message)
+{
+  assert(fleet->n_messages < fleet->most);
+  fleet->messages[fleet->n_messages++] = vc_message_ref(message);
+}
+
+static void fleet_destroy(struct vc_fleet *fleet)
+{
+  for (size_t i = 0; i < fleet->n_messages; i++) {
+    vc_message_unref(fleet->messages[i]);
+  }
+  free(fleet);
+}
+
 // An item is the first member of its noun.
 void vc_item_destroy(struct vc_item *item)
 {
@@ -244,6 +289,12 @@ void vc_item_destroy(struct vc_item *item)
     break;
   case VC_ITEM_RECORD:
     vc_record_destroy(&(struct vc_record *){noun});
+    break;
+  case VC_ITEM_REMOTE:
+    remote_destroy(noun);
+    break;
+  case VC_ITEM_FLEET:
+    fleet_destroy(noun);
     break;
   case VC_ITEM_OWNED:
     ((struct vc_owned_item *)noun)->destroy(item);

@@ -14,6 +14,8 @@ enum vc_item_kind {
   VC_ITEM_LEAVE,    // broadcast -> ledger: a viewer went
   VC_ITEM_QUERY,    // control -> any stage: a question with a reply
   VC_ITEM_RECORD,   // ledger -> journal: a final or a session record to be kept
+  VC_ITEM_REMOTE,   // redis -> ledger: of sessions on other nodes, and of claims
+  VC_ITEM_FLEET,    // ledger -> redis: what is said here, and what is to be watched
   VC_ITEM_OWNED,    // a noun of one room's own, between its threads: see vc_owned_item
 };
 

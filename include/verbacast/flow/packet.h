@@ -24,6 +24,7 @@ enum vc_close_reason {
   VC_CLOSE_SHUTDOWN,       // "shutdown"
   VC_CLOSE_KICKED,         // "kicked"
   VC_CLOSE_OWNER_LOST,     // "owner_lost"
+  VC_CLOSE_TAKEN_OVER,     // "taken_over": another node publishes it now; viewers are told no end
 };
 const char *vc_close_reason_text(enum vc_close_reason reason);
 

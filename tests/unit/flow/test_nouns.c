@@ -3,6 +3,7 @@
 #include <verbacast/flow/packet.h>
 #include <verbacast/flow/query.h>
 #include <verbacast/flow/record.h>
+#include <verbacast/flow/remote.h>
 #include <verbacast/flow/result.h>
 #include <verbacast/flow/viewer.h>
 
@@ -130,12 +131,31 @@ static void test_texts(void **state)
   assert_string_equal(vc_state_text(VC_STATE_UNKNOWN), "unknown");
 }
 
+// Each holds a reference of its messages and gives it back.
+static void test_remote_and_fleet(void **state)
+{
+  struct vc_message *message = vc_message_create(VC_MESSAGE_FINAL, "room");
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_MESSAGE, "room");
+  struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_HISTORY, "room", 2);
+  assert_true(message != NULL && remote != NULL && fleet != NULL);
+  remote->message = vc_message_ref(message);
+  vc_fleet_add(fleet, message);
+  vc_fleet_add(fleet, message);
+  assert_int_equal(fleet->n_messages, 2);
+  assert_int_equal(atomic_load(&message->n_refs), 4);
+  vc_item_destroy(&remote->item);
+  vc_item_destroy(&fleet->item);
+  assert_int_equal(atomic_load(&message->n_refs), 1);
+  vc_message_unref(message);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_slugs),
       cmocka_unit_test(test_hash_spreads),
       cmocka_unit_test(test_items_of_a_session),
+      cmocka_unit_test(test_remote_and_fleet),
       cmocka_unit_test(test_items_of_viewers),
       cmocka_unit_test(test_owned),
       cmocka_unit_test(test_texts),
