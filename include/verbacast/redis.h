@@ -1,5 +1,5 @@
-// The redis room: everything of hiredis. Sessions of other nodes come in to the ledger, what is said
-// here goes out, and what a fleet must agree on is agreed on. docs/fleet.md is the design;
+// The redis room: everything of hiredis. Sessions of other nodes come in to the ledger, what is
+// said here goes out, and what a fleet must agree on is agreed on. docs/fleet.md is the design;
 // flow/remote.h is what travels between this room and the ledger.
 //
 // Threads: "vc-redis-publish-0", "vc-redis-watch-0" (stages of one worker each, which never block)
@@ -37,7 +37,8 @@ struct vc_redis_settings {
   // Thread: the watching worker's; must not block. Somebody wants the session to be over, which is
   // published here.
   void (*end_session)(void *context, const char *slug);
-  // Thread: "vc-redis-connect"; may take a second. The node's sessions, a JSON array; NULL: not now.
+  // Thread: "vc-redis-connect"; may take a second. The node's sessions, a JSON array; NULL: not
+  // now.
   struct vc_buffer *(*sessions)(void *context);
   void *context;
 };
@@ -53,7 +54,7 @@ struct vc_stage *vc_redis_watcher(struct vc_redis *redis);
 // Before the start: where what comes in goes.
 void vc_redis_set_ledger(struct vc_redis *redis, struct vc_stage *ledger);
 int vc_redis_start(struct vc_redis *redis, struct vc_error *error);
-// All putters have stopped. What was put is written and answered, within timeout_ms; owner keys that
-// are left are let go. Returns: 0, or 1: the time was over.
+// All putters have stopped. What was put is written and answered, within timeout_ms; owner keys
+// that are left are let go. Returns: 0, or 1: the time was over.
 int vc_redis_stop(struct vc_redis *redis, uint32_t timeout_ms);
 void vc_redis_destroy(struct vc_redis **redis);

@@ -17,8 +17,8 @@ enum vc_query_kind {
   VC_QUERY_UNRELAYED,  // journal: JSON array of the records of `slug` on their way to the database
   VC_QUERY_ERASE,      // ledger: forget `slug`, number raised to its last epoch; 409 while live
   VC_QUERY_KICK_PUBLISHER, // ingest: close the publisher of `slug`
-  VC_QUERY_TAKE_OVER,   // ingest: the same of a `slug` that another node has claimed
-  VC_QUERY_END_SESSION, // ingest: the same of a `slug` whose room is over
+  VC_QUERY_TAKE_OVER,      // ingest: the same of a `slug` that another node has claimed
+  VC_QUERY_END_SESSION,    // ingest: the same of a `slug` whose room is over
   VC_QUERY_KICK_VIEWERS,   // broadcast: close the viewers of `slug` (each worker its own)
   VC_QUERY_VIEWERS,    // broadcast: JSON object slug -> {clients, queue_size, …}, one worker's
   VC_QUERY_PUBLISHERS, // ingest: JSON object slug -> {address, …}, one worker's
@@ -27,9 +27,9 @@ enum vc_query_kind {
   VC_QUERY_FLEET_TRANSCRIPT, // watching worker: as VC_QUERY_TRANSCRIPT, from the stream of `slug`
   VC_QUERY_FLEET_ERASE,      // publishing worker: the history of `slug` is deleted and all nodes
                              // forget it, up to epoch `number`; 409: some node owns it, 404: none
-  VC_QUERY_FLEET_CLAIM, // publishing worker: 200 the key {prefix}`slug` is set, for `number` ms; 409
-                        // somebody has set it
-  VC_QUERY_FLEET_END,   // publishing worker: whoever owns `slug` ends it
+  VC_QUERY_FLEET_CLAIM, // publishing worker: 200 the key {prefix}`slug` is set, for `number` ms;
+                        // 409 somebody has set it
+  VC_QUERY_FLEET_END, // publishing worker: whoever owns `slug` ends it
 };
 
 struct vc_query;

@@ -1,19 +1,19 @@
 // What the ledger and the redis room say to each other: sessions of other nodes come in, what is
 // said on this node goes out. Without REDIS_URL none of this travels.
 //
-// Out (ledger -> redis, the publishing worker; one lane, in the order of the ledger): the messages of
-// a session that was claimed; it is let go after its last. A hello that
-// begins an epoch travels as its message number 0. The chain of an epoch's kept messages (hello,
-// finals, statuses, end) has no hole in Redis: each names the one before it (vc_message.prev_final),
-// and what does not fit is not written. What was lost on the way (the lane was full, Redis was
-// away, was flushed) is asked for by the room: VC_REMOTE_ASK, answered by VC_FLEET_HISTORY on the
-// same lane, so that history and live meet there as they do at a viewer (flow/viewer.h). Full: the
-// message is dropped and counted; its session asks again.
+// Out (ledger -> redis, the publishing worker; one lane, in the order of the ledger): the messages
+// of a session that was claimed; it is let go after its last. A hello that begins an epoch travels
+// as its message number 0. The chain of an epoch's kept messages (hello, finals, statuses, end) has
+// no hole in Redis: each names the one before it (vc_message.prev_final), and what does not fit is
+// not written. What was lost on the way (the lane was full, Redis was away, was flushed) is asked
+// for by the room: VC_REMOTE_ASK, answered by VC_FLEET_HISTORY on the same lane, so that history
+// and live meet there as they do at a viewer (flow/viewer.h). Full: the message is dropped and
+// counted; its session asks again.
 //
 // Out (ledger -> redis, the watching worker): VC_FLEET_CLAIM, WATCH and UNWATCH. While a slug is
-// watched all messages of other nodes come in, in order, each once. A claim ends the watching of its
-// slug, and is always answered: by what the stream holds after the position that was named, then
-// VC_REMOTE_OWNED. From then on the slug is owned, until it is released.
+// watched all messages of other nodes come in, in order, each once. A claim ends the watching of
+// its slug, and is always answered: by what the stream holds after the position that was named,
+// then VC_REMOTE_OWNED. From then on the slug is owned, until it is released.
 //
 // In (redis -> ledger): for a watched slug first what the stream holds after the position that was
 // named, then VC_REMOTE_FILLED, then live. What is missing for good comes as VC_REMOTE_GAP in its
@@ -30,20 +30,20 @@
 // --- redis -> ledger
 
 enum vc_remote_kind {
-  VC_REMOTE_MESSAGE,    // watched: the next message, HELLO for a new epoch
-  VC_REMOTE_GAP,        // watched: (epoch, from] .. to is lost; `message` NULL
-  VC_REMOTE_FILLED,     // watched: all that the stream held was given; `epoch` of the owner key, or
-                        // 0: nobody owns the slug
-  VC_REMOTE_OWNER,      // watched: the owner key changed: `epoch` and `node`, or 0: it is gone
-  VC_REMOTE_AWAY,       // no slug: Redis is silent; nothing will be filled
-  VC_REMOTE_BACK,       // no slug: it answers again
-  VC_REMOTE_OWNED,      // the answer to a claim: number on from `epoch` (0: nothing is known of the
-                        // slug or Redis is away; as the ledger would by itself)
-  VC_REMOTE_TAKEN,      // another node has claimed what we own: `epoch` is its
-  VC_REMOTE_FENCED,     // `epoch` is refused and nothing more is published of it; it is not taken:
-                        // claim again
-  VC_REMOTE_ASK,        // give what is kept after (`epoch`, `seq`); (0, 0): all that is held
-  VC_REMOTE_ERASED,     // the slug was erased on another node, up to `epoch`
+  VC_REMOTE_MESSAGE, // watched: the next message, HELLO for a new epoch
+  VC_REMOTE_GAP,     // watched: (epoch, from] .. to is lost; `message` NULL
+  VC_REMOTE_FILLED,  // watched: all that the stream held was given; `epoch` of the owner key, or
+                     // 0: nobody owns the slug
+  VC_REMOTE_OWNER,   // watched: the owner key changed: `epoch` and `node`, or 0: it is gone
+  VC_REMOTE_AWAY,    // no slug: Redis is silent; nothing will be filled
+  VC_REMOTE_BACK,    // no slug: it answers again
+  VC_REMOTE_OWNED,   // the answer to a claim: number on from `epoch` (0: nothing is known of the
+                     // slug or Redis is away; as the ledger would by itself)
+  VC_REMOTE_TAKEN,   // another node has claimed what we own: `epoch` is its
+  VC_REMOTE_FENCED,  // `epoch` is refused and nothing more is published of it; it is not taken:
+                     // claim again
+  VC_REMOTE_ASK,     // give what is kept after (`epoch`, `seq`); (0, 0): all that is held
+  VC_REMOTE_ERASED,  // the slug was erased on another node, up to `epoch`
 };
 
 struct vc_remote {
@@ -77,12 +77,12 @@ struct vc_fleet {
   struct vc_item item; // VC_ITEM_FLEET
   enum vc_fleet_kind kind;
   char slug[VC_SLUG_MAX + 1];
-  struct vc_position position; // WATCH, CLAIM; RELEASE: its epoch
-  int64_t epoch_floor;         // CLAIM: the epoch is to be at least this
-  int64_t started_unix_ms;     // MESSAGE, HISTORY: when the session began
-  int is_last;                 // HISTORY: the next messages follow by themselves
-  size_t most;                 // that `messages` has room for
-  size_t n_messages;           // MESSAGE, ORPHAN: 1; HISTORY: at most VC_ANSWER_MAX, of one epoch
+  struct vc_position position;   // WATCH, CLAIM; RELEASE: its epoch
+  int64_t epoch_floor;           // CLAIM: the epoch is to be at least this
+  int64_t started_unix_ms;       // MESSAGE, HISTORY: when the session began
+  int is_last;                   // HISTORY: the next messages follow by themselves
+  size_t most;                   // that `messages` has room for
+  size_t n_messages;             // MESSAGE, ORPHAN: 1; HISTORY: at most VC_ANSWER_MAX, of one epoch
   struct vc_message *messages[]; // a reference each
 };
 
