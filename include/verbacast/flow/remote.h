@@ -25,6 +25,7 @@
 
 #include <verbacast/flow/item.h>
 #include <verbacast/flow/message.h>
+#include <verbacast/flow/result.h>
 #include <verbacast/flow/viewer.h>
 
 // --- redis -> ledger
@@ -54,7 +55,9 @@ struct vc_remote {
   int64_t epoch;
   uint64_t seq;               // ASK; GAP: the last that was given before it
   uint64_t to;                // GAP
-  struct vc_message *message; // MESSAGE: one reference
+  struct vc_message *message; // MESSAGE: one reference; no record, and its hash as its utterance id
+  enum vc_state state;        // MESSAGE of HELLO, STATUS, END: what it says
+  char reason[96];            // "" none
 };
 
 // Returns NULL without memory.
