@@ -1,4 +1,5 @@
 #include <verbacast/base/log.h>
+#include <verbacast/wire/proxy.h>
 
 #include <assert.h>
 #include <errno.h>
@@ -221,7 +222,7 @@ static int take_proxy_header(struct vc_worker *worker, struct connection *connec
 {
   struct worker_state *state = vc_worker_state(worker);
   struct vc_address client = connection->address;
-  int n = proxy_parse(bytes, size, &client);
+  int n = vc_proxy_parse(bytes, size, &client);
   if (n <= 0) {
     return n;
   }
@@ -419,7 +420,7 @@ static enum outcome parse(struct vc_worker *worker, struct connection *connectio
         connection_close(worker, connection);
       } else {
         break_protocol(worker, connection,
-                       before == PROXY_HEADER ? "no PROXY v2 header" : "no RTMP handshake");
+                       before == PROXY_HEADER ? "no PROXY header" : "no RTMP handshake");
       }
       return GONE;
     }

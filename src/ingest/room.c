@@ -43,7 +43,7 @@ const struct vc_option vc_ingest_option_rows[] = {
     {"TRUSTED_PROXIES", VC_OPTION_TEXT, FIELD(trusted_proxies), "", "networks such as 10.0.0.0/8",
      .check = check_networks,
      .help = "From these, the client's address is X-Forwarded-For's last hop that is none of them; "
-             "for RTMP a PROXY v2 header is mandatory."},
+             "for RTMP a PROXY header (version 1 or 2) is mandatory."},
     {"INGEST_THREADS", VC_OPTION_INTEGER, FIELD(ingest_threads), "0", "threads", 0, 256,
      .help = "Workers that read from publishers; 0: by cores."},
     VC_OPTION_ROWS_END,

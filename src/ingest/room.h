@@ -75,7 +75,7 @@ struct worker_state {
 #define SCRATCH_SIZE 65536
 
 enum connection_stage {
-  PROXY_HEADER, // waits for PROXY v2
+  PROXY_HEADER, // waits for what a balancer says of its client
   HANDSHAKE_C1,
   HANDSHAKE_C2,
   COMMANDS, // connect, createStream, publish
@@ -165,11 +165,6 @@ void ingest_session_end(struct vc_worker *worker, struct session *session,
                         enum vc_close_reason reason);
 void ingest_session_tick(struct vc_worker *worker);
 void ingest_session_destroy_all(struct vc_worker *worker);
-
-// --- proxy.c: PROXY protocol, version 2
-// Returns: > 0 the header's length, 0 more bytes are needed, -1 no such header. `address` stays as
-// it is for LOCAL and unknown families.
-int proxy_parse(const uint8_t *bytes, size_t size, struct vc_address *address);
 
 // --- room.c
 void refuse_log(const struct connection *connection, const char *why, const char *what);

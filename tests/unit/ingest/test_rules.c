@@ -217,7 +217,7 @@ static void test_no_descriptor_is_left(void **state)
   rig_stop(&rig);
 }
 
-// --- PROXY v2
+// --- a balancer's PROXY header
 
 #define SIGNATURE "\r\n\r\n\0\r\nQUIT\n"
 static const char proxy_v4[] = SIGNATURE "\x21\x11\0\x0c\xc0\0\2\1\x0a\0\0\1\x12\x34\x07\x91";
@@ -231,6 +231,7 @@ static const char proxy_v6[] = SIGNATURE "\x21\x21\0\x27"
                                          "\x12\x34\x07\x91"
                                          "\4\0\0"; // a TLV
 static const char proxy_local[] = SIGNATURE "\x20\0\0\0";
+static const char proxy_v1[] = "PROXY TCP4 192.0.2.1 10.0.0.1 4660 1937\r\n";
 
 static void start_behind_proxy(void)
 {
@@ -259,7 +260,7 @@ static void test_proxy_header_says_the_address(void **state)
   OPEN_WITH(&publishers[0], proxy_v4);
   OPEN_WITH(&publishers[1], proxy_mapped); // the same address
   assert_true(!publishers[0].is_closed && !publishers[1].is_closed);
-  OPEN_WITH(&publishers[2], proxy_v4);
+  OPEN_WITH(&publishers[2], proxy_v1);
   assert_int_equal(publishers[2].is_closed, 1);
   assert_int_equal(rig_counter(&rig, "ingest.address_refused_total"), 1);
   OPEN_WITH(&publishers[3], proxy_v6);
@@ -270,7 +271,7 @@ static void test_proxy_header_says_the_address(void **state)
   }
   publisher_close(&publishers[0]);
   AWAIT_COUNTER(&rig, "ingest.connections", 5);
-  OPEN_WITH(&publishers[0], proxy_v4);
+  OPEN_WITH(&publishers[0], proxy_v1);
   assert_int_equal(publishers[0].is_closed, 0);
   rig_stop(&rig);
 }
@@ -281,7 +282,7 @@ static void test_proxy_header_is_mandatory(void **state)
     const char *bytes;
     size_t size;
   } wrong[] = {{"\3", 1},
-               {"PROXY TCP4 192.0.2.1", 20},
+               {"PROXY TCP4 192.0.2.1\r\n", 22},
                {SIGNATURE "\x11\x11\0\0", 16},      // version 1
                {SIGNATURE "\x22\x11\0\0", 16},      // neither LOCAL nor PROXY
                {SIGNATURE "\x21\x11\xff\xff", 16}}; // 64 KiB of it
@@ -294,6 +295,25 @@ static void test_proxy_header_is_mandatory(void **state)
     assert_int_equal(rig_counter(&rig, "ingest.protocol_errors_total"), i + 1);
     publisher_close(&publisher);
   }
+  rig_stop(&rig);
+}
+
+// Who begins a header and does not end it has as long as who does not publish.
+static void test_proxy_header_in_time(void **state)
+{
+  struct publisher silent, slow;
+  start_behind_proxy();
+  publisher_open(&silent, &rig, "a");
+  publisher_open(&slow, &rig, "a");
+  publisher_write(&slow, proxy_v4, sizeof proxy_v4 - 2);
+  AWAIT_COUNTER(&rig, "ingest.connections", 2);
+  for (int s = 0; s < 9; s++) {
+    rig_pass(&rig, 1000);
+  }
+  assert_int_equal(rig_counter(&rig, "ingest.timeouts_total"), 0);
+  rig_pass(&rig, 1000);
+  AWAIT(&rig, silent.is_closed && slow.is_closed);
+  assert_int_equal(rig_counter(&rig, "ingest.timeouts_total"), 2);
   rig_stop(&rig);
 }
 
@@ -349,6 +369,7 @@ int main(void)
       cmocka_unit_test(test_no_descriptor_is_left),
       cmocka_unit_test(test_proxy_header_says_the_address),
       cmocka_unit_test(test_proxy_header_is_mandatory),
+      cmocka_unit_test(test_proxy_header_in_time),
       cmocka_unit_test(test_proxy_header_from_a_stranger),
       cmocka_unit_test(test_drain),
   };
