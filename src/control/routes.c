@@ -65,12 +65,21 @@ static void healthz_page(struct call *call)
   vc_respond(call->request, 200, "application/json", "", ok, sizeof ok - 1);
 }
 
+// A balancer asks this page alone: a worker that hangs is told here too.
 static void readyz_page(struct call *call)
 {
+  char name[STUCK_NAME_MAX];
   int is_draining = atomic_load_explicit(&call->control->is_draining, memory_order_relaxed);
-  respond_json(call, is_draining ? 404 : 200,
-               json_pack("{s:s,s:o}", "status", is_draining ? "draining" : "serving", "degraded",
-                         degraded_list(call->control)));
+  const char *stuck = is_draining ? NULL : find_stuck(call->control, name);
+  respond_json(call,
+               is_draining     ? 404
+               : stuck != NULL ? 503
+                               : 200,
+               json_pack("{s:s,s:s*,s:o}", "status",
+                         is_draining     ? "draining"
+                         : stuck != NULL ? "stuck"
+                                         : "serving",
+                         "worker", stuck, "degraded", degraded_list(call->control)));
 }
 
 // Returns: 1 when the path fits; then the call has the slug and what is behind it.

@@ -194,11 +194,15 @@ static void test_whoever_hangs_is_named(void **state)
   set_stuck("journal-relay");
   expect("GET", "/healthz", 503);
   assert_non_null(strstr(rig->body, "worker journal-relay has been silent for more than 5 s"));
+  expect("GET", "/readyz", 503);
+  assert_non_null(strstr(rig->body, "\"status\":\"stuck\",\"worker\":\"journal-relay\""));
   expect("GET", "/metrics?format=prometheus", 200);
   assert_non_null(strstr(rig->body, "\nverbacast_stuck{worker=\"journal-relay\"} 1\n"));
   assert_non_null(strstr(rig->body, "\nverbacast_draining 0\n"));
   set_stuck(NULL);
   expect("GET", "/healthz", 200);
+  expect("GET", "/readyz", 200);
+  assert_null(strstr(rig->body, "worker"));
   expect("GET", "/metrics?format=prometheus", 200);
   assert_null(strstr(rig->body, "verbacast_stuck{"));
 }
