@@ -5,13 +5,18 @@
 //                     ledger -- RECORD --> journal            control -- QUERY --> ledger
 //                     ledger -- RECORD (PARTIAL) --> kafka: what its lane does not take is dropped
 //
-// A session is a slug with all its publishings, each an epoch of its own numbers. It is held while
-// somebody publishes or watches, and SESSION_KEEP_MS after its end. Everything of a slug is put to
+// A session is a slug with all its publishings. Those that are on at the same time (flow/session.h)
+// share one epoch of numbers, which begins with the first of them and ends with the last: their
+// utterances are told apart by the speaker, their times count from the first sound of any, and the
+// session's state is that of the one that is best off. A session is held while somebody publishes
+// or watches, and SESSION_KEEP_MS after its end. Everything of a slug is put to
 // worker `vc_slug_hash(slug) % vc_stage_n_workers(ledger)`.
 //
 // Bounds: MAX_SESSIONS sessions (a publisher is never refused: it takes the place of the oldest
 // ended session that nobody watches, else it comes on top, so that there are at most MAX_PUBLISHERS
-// more); 64 epochs of a slug; 32 open utterances of a session (the oldest is retracted);
+// more); 64 epochs of a slug; VC_PARTICIPANTS_MAX + 1
+// publishings of a slug at once (ingest sees to it); 32 open utterances of a publishing (the oldest
+// is retracted);
 // HISTORY_FINALS finals of a slug and as many again of what else is numbered and kept;
 // HISTORY_MAX_BYTES for all (ended sessions give way first, oldest first, then the oldest finals of
 // the largest); MAX_VIEWERS requests that wait for room in broadcast's lane; 64 MiB of records that

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <verbacast/wire/text.h>
+
 static int is_alphanumeric(char c)
 {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -35,16 +37,42 @@ uint32_t vc_slug_hash(const char *slug, size_t size)
   return hash;
 }
 
+// C0, DEL and C1, the last in two bytes.
+static int has_controls(const char *text, size_t size)
+{
+  for (size_t i = 0; i < size; i++) {
+    unsigned char c = (unsigned char)text[i];
+    if (c < 0x20 || c == 0x7f || (c == 0xc2 && i + 1 < size && (unsigned char)text[i + 1] < 0xa0)) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+int vc_participant_is_valid(const char *participant, size_t size)
+{
+  return size > 0 && size <= VC_PARTICIPANT_MAX && vc_utf8_is_valid(participant, size) &&
+         !has_controls(participant, size) && participant[0] != ' ' && participant[size - 1] != ' ';
+}
+
 struct vc_session *vc_session_create(const char *slug, uint64_t id, int64_t started_unix_ms)
 {
-  size_t size = strlen(slug);
+  return vc_session_create_of(slug, "", id, started_unix_ms);
+}
+
+struct vc_session *vc_session_create_of(const char *slug, const char *participant, uint64_t id,
+                                        int64_t started_unix_ms)
+{
+  size_t size = strlen(slug), participant_size = strlen(participant);
   assert(vc_slug_is_valid(slug, size));
+  assert(participant_size == 0 || vc_participant_is_valid(participant, participant_size));
   struct vc_session *session = calloc(1, sizeof *session);
   if (session != NULL) {
     session->id = id;
     session->hash = vc_slug_hash(slug, size);
     session->started_unix_ms = started_unix_ms;
     memcpy(session->slug, slug, size + 1);
+    memcpy(session->participant, participant, participant_size + 1);
     atomic_init(&session->n_refs, 1);
   }
   return session;

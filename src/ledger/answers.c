@@ -27,10 +27,14 @@ static int add(struct vc_answer *answer, struct vc_message *message) // takes it
 // What is open and was last shown before `seq` is said again, so that it stands behind that.
 static void bring_open_behind(struct ledger *ledger, struct session *session, uint64_t seq)
 {
-  for (size_t i = 0; session->live != NULL && i < session->live->n_open; i++) {
-    struct open *open = &session->live->open[i];
-    if (open->message != NULL && open->message->seq < seq) {
-      say_again(ledger, session, open);
+  struct publishing *live;
+  DL_FOREACH(session->live, live)
+  {
+    for (size_t i = 0; i < live->n_open; i++) {
+      struct open *open = &live->open[i];
+      if (open->message != NULL && open->message->seq < seq) {
+        say_again(ledger, session, open);
+      }
     }
   }
 }
@@ -75,10 +79,14 @@ static struct vc_message *earlier_of(struct vc_message *a, struct vc_message *b)
 static struct vc_message *open_after(const struct session *session, uint64_t seq)
 {
   struct vc_message *found = NULL;
-  for (size_t i = 0; session->live != NULL && i < session->live->n_open; i++) {
-    struct vc_message *message = session->live->open[i].message;
-    if (message != NULL && message->seq > seq) {
-      found = earlier_of(found, message);
+  const struct publishing *live;
+  DL_FOREACH(session->live, live)
+  {
+    for (size_t i = 0; i < live->n_open; i++) {
+      struct vc_message *message = live->open[i].message;
+      if (message != NULL && message->seq > seq) {
+        found = earlier_of(found, message);
+      }
     }
   }
   return found;
@@ -193,6 +201,20 @@ static int add_unknown_gap(struct ledger *ledger, const struct session *session,
   return add(answer, gap_create(ledger, session, lost.epoch, lost.seq + 1, 0, after));
 }
 
+// Many that speak at once leave no room for what was shown before `seq` in one answer: then it is
+// said again, and follows in as many answers as it needs.
+static void make_open_fit(struct ledger *ledger, struct session *session, uint64_t seq)
+{
+  size_t n = 0;
+  for (struct vc_message *open = open_after(session, 0); open != NULL && open->seq <= seq;
+       open = open_after(session, open->seq)) {
+    n++;
+  }
+  if (n > VC_ANSWER_MAX / 2) {
+    bring_open_behind(ledger, session, seq + 1);
+  }
+}
+
 // What is open and not after `seq`: shown before, unless the page is a new one.
 static void add_open_until(const struct session *session, struct vc_answer *answer, uint64_t seq)
 {
@@ -207,18 +229,19 @@ static int answer_join(struct ledger *ledger, struct session *session, struct vc
                        struct vc_position since)
 {
   struct epoch *newest = session_newest(session);
+  int is_known = is_held(session, since);
+  struct cursor cursor = {.epoch = session_find_epoch(session, since.epoch), .seq = since.seq};
+  if (!is_known) {
+    cursor = newcomer_cursor(ledger, session);
+  }
   if (newest != NULL) { // so that a viewer's position never goes back behind a final
     bring_open_behind(ledger, session, newest->last_final);
+    make_open_fit(ledger, session, cursor.epoch == newest ? cursor.seq : 0);
   }
-  if (add(answer, hello_get(ledger, session, newest)) != 0) {
+  if (add(answer, hello_get(ledger, session, newest)) != 0 ||
+      (!is_known && since.epoch != 0 &&
+       add_unknown_gap(ledger, session, answer, since, &cursor) != 0)) {
     return -1;
-  }
-  struct cursor cursor = {.epoch = session_find_epoch(session, since.epoch), .seq = since.seq};
-  if (!is_held(session, since)) {
-    cursor = newcomer_cursor(ledger, session);
-    if (since.epoch != 0 && add_unknown_gap(ledger, session, answer, since, &cursor) != 0) {
-      return -1;
-    }
   }
   if (cursor.epoch != NULL && cursor.epoch == newest) {
     add_open_until(session, answer, cursor.seq);

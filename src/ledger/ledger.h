@@ -91,6 +91,8 @@ struct epoch {
   struct epoch *prev, *next; // in session.epochs, oldest first
   int64_t number;
   int64_t started_unix_ms;
+  uint64_t first_audio_ns; // where its times count from (monotonic), 0: no sound came yet
+  uint32_t last_ordinal;   // of the STT sessions that its utterances are named after
   uint64_t last_seq;
   uint64_t last_kept;  // of the last final, status or end
   uint64_t last_final; // of the last final
@@ -103,14 +105,18 @@ struct epoch {
 // An utterance that was shown and has no final yet.
 struct open {
   uint64_t key;
-  char id[96];
+  char id[VC_UTTERANCE_ID_SIZE];
   double start_s; // as first shown
   struct vc_utterance *utterance;
   struct vc_message *message; // the last that was shown of it
 };
 
 struct publishing {
+  struct publishing *prev, *next; // in session.live, the first that began comes first
   struct vc_session *session;
+  uint32_t ordinals_before; // of the epoch, given out when it began
+  enum vc_state state;
+  char reason[96];
   struct dedup dedup;
   struct open open[OPEN_MAX]; // the first shown comes first
   size_t n_open;
@@ -131,7 +137,7 @@ struct session {
   struct epoch *epochs;
   size_t n_epochs;
   int has_lost_epochs;
-  struct publishing *live; // NULL: nobody publishes
+  struct publishing *live; // NULL: nobody publishes; each of another participant
   uint64_t ended_ns;
   size_t n_bytes, n_finals, n_items; // of all its history
   struct vc_message *hello;          // of the newest epoch, NULL: to be made
@@ -200,7 +206,33 @@ void session_forget(struct ledger *ledger, struct session *session);
 void session_release(struct ledger *ledger, struct session *session);
 void sessions_expire(struct ledger *ledger);
 void sessions_fini(struct ledger *ledger);
+
+// --- publishings.c: who publishes a session now, and what is theirs of its clock and its ids
+
+struct publishing *publishing_create(const struct ledger *ledger, struct vc_session *of);
 void publishing_destroy(struct publishing **publishing);
+struct publishing *publishing_find(const struct session *session, uint64_t id);
+struct publishing *publishing_find_of(const struct session *session, const char *participant);
+// Takes the publishing.
+void publishing_add(struct session *session, struct publishing *publishing);
+// And frees it.
+void publishing_remove(struct session *session, struct publishing *publishing);
+// The one whose state is the session's; somebody publishes.
+const struct publishing *publishing_best(const struct session *session);
+// Before a publishing leaves: its sound may have been the first.
+void session_settle_clock(const struct session *session);
+// Its times become the session's, its speaker the participant. Returns: 0, or -1 no memory.
+int publishing_place(const struct session *session, const struct publishing *publishing,
+                     struct vc_utterance **utterance);
+
+struct heard_id {
+  uint32_t ordinal; // of the STT session within the publishing
+  int channel;
+  const char *id; // the provider's
+};
+// Sets id and key.
+void publishing_name(const struct session *session, const struct publishing *publishing,
+                     const struct heard_id *heard, struct open *open);
 
 // --- numbering.c: each builds, numbers, keeps and sends; without memory nothing is said
 

@@ -6,54 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ID_PART_MAX 64   // of the provider's id that is shown as it is
-#define ID_CUT 40        // of one that is not
 #define TIME_MAX_S 1.0e9 // 30 years: beyond is no time of a session
-
-// --- utterance ids
-
-static uint64_t hash_of(const char *text)
-{
-  uint64_t hash = UINT64_C(14695981039346656037);
-  for (; *text != '\0'; text++) {
-    hash = (hash ^ (unsigned char)*text) * UINT64_C(1099511628211);
-  }
-  return hash;
-}
-
-static int is_plain(char c)
-{
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-         strchr("._:-", c) != NULL;
-}
-
-static int is_plain_id(const char *id)
-{
-  size_t size = 0;
-  while (id[size] != '\0' && size <= ID_PART_MAX && is_plain(id[size])) {
-    size++;
-  }
-  return size > 0 && id[size] == '\0';
-}
-
-// "1-0-00000004". The provider's id is opaque: one that is long or odd is shown cut and with its
-// hash, so that different ids stay different.
-static void make_id(struct open *open, uint32_t ordinal, int channel, const char *id)
-{
-  if (is_plain_id(id)) {
-    snprintf(open->id, sizeof open->id, "%u-%d-%s", ordinal, channel, id);
-  } else {
-    char part[ID_CUT + 1];
-    size_t n = 0;
-    for (; n < ID_CUT && id[n] != '\0'; n++) {
-      part[n] = (char)(is_plain(id[n]) ? id[n] : '_');
-    }
-    part[n] = '\0';
-    snprintf(open->id, sizeof open->id, "%u-%d-%s-%016llx", ordinal, channel, part,
-             (unsigned long long)hash_of(id));
-  }
-  open->key = hash_of(open->id);
-}
 
 // --- open utterances
 
@@ -76,21 +29,21 @@ static void close_open(struct publishing *live, struct open *open)
   live->open[--live->n_open] = (struct open){0};
 }
 
-static void retract(struct ledger *ledger, struct session *session, struct open *open)
+static void retract(struct ledger *ledger, struct session *session, struct publishing *live,
+                    struct open *open)
 {
   if (open->message != NULL) {
     say_retract(ledger, session, open);
   }
-  close_open(session->live, open);
+  close_open(live, open);
 }
 
 static struct open *add_open(struct ledger *ledger, struct session *session,
-                             const struct open *shown)
+                             struct publishing *live, const struct open *shown)
 {
-  struct publishing *live = session->live;
   if (live->n_open == OPEN_MAX) {
     ledger_count(ledger, OPEN_OVERFLOWS);
-    retract(ledger, session, &live->open[0]);
+    retract(ledger, session, live, &live->open[0]);
   }
   live->open[live->n_open] = *shown;
   return &live->open[live->n_open++];
@@ -120,13 +73,14 @@ static int is_same(const struct vc_utterance *a, const struct vc_utterance *b)
          is_same_number(a->confidence, b->confidence);
 }
 
-static void hear_partial(struct ledger *ledger, struct session *session, struct open *shown,
-                         const struct vc_result *heard, struct vc_utterance **utterance)
+static void hear_partial(struct ledger *ledger, struct session *session, struct publishing *live,
+                         struct open *shown, const struct vc_result *heard,
+                         struct vc_utterance **utterance)
 {
-  struct open *open = find_open(session->live, shown->key);
+  struct open *open = find_open(live, shown->key);
   if (open == NULL) {
     shown->start_s = (*utterance)->start_s > 0 ? (*utterance)->start_s : 0;
-    open = add_open(ledger, session, shown);
+    open = add_open(ledger, session, live, shown);
   } else if (is_same(open->utterance, *utterance)) {
     ledger_count(ledger, SAME_PARTIALS);
     return;
@@ -135,13 +89,14 @@ static void hear_partial(struct ledger *ledger, struct session *session, struct 
   open->utterance = *utterance;
   *utterance = NULL;
   say_partial(ledger, session, open, heard);
-  atomic_fetch_add_explicit(&session->live->session->n_partials, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&live->session->n_partials, 1, memory_order_relaxed);
 }
 
-static void hear_final(struct ledger *ledger, struct session *session, const struct open *shown,
-                       const struct vc_result *heard, const struct vc_utterance *heard_utterance)
+static void hear_final(struct ledger *ledger, struct session *session, struct publishing *live,
+                       const struct open *shown, const struct vc_result *heard,
+                       const struct vc_utterance *heard_utterance)
 {
-  struct open *open = find_open(session->live, shown->key);
+  struct open *open = find_open(live, shown->key);
   struct vc_utterance utterance = *heard_utterance;
   utterance.start_s = open != NULL ? open->start_s : utterance.start_s > 0 ? utterance.start_s : 0;
   if (utterance.end_s < utterance.start_s) {
@@ -150,76 +105,123 @@ static void hear_final(struct ledger *ledger, struct session *session, const str
   if (say_final(ledger, session, shown, &utterance, heard) != 0) {
     return; // not shown: it may come again
   }
-  if (dedup_add(&session->live->dedup, shown->key) != 0) {
+  if (dedup_add(&live->dedup, shown->key) != 0) {
     ledger_out_of_memory(ledger); // shown now; shown again if it comes again
   }
   if (open != NULL) {
-    close_open(session->live, open);
+    close_open(live, open);
   }
-  atomic_fetch_add_explicit(&session->live->session->n_finals, 1, memory_order_relaxed);
+  atomic_fetch_add_explicit(&live->session->n_finals, 1, memory_order_relaxed);
 }
 
 // A final without text takes back what was shown of it.
-static void hear_nothing(struct ledger *ledger, struct session *session, const struct open *shown,
-                         const struct vc_utterance *utterance)
+static void hear_nothing(struct ledger *ledger, struct session *session, struct publishing *live,
+                         const struct open *shown, const struct vc_utterance *utterance)
 {
-  struct open *open = find_open(session->live, shown->key);
+  struct open *open = find_open(live, shown->key);
   ledger_count(ledger, EMPTY_UTTERANCES);
   if (!utterance->is_final) {
     return;
   }
-  if (dedup_add(&session->live->dedup, shown->key) != 0) {
+  if (dedup_add(&live->dedup, shown->key) != 0) {
     ledger_out_of_memory(ledger);
   }
   if (open != NULL) {
-    retract(ledger, session, open);
+    retract(ledger, session, live, open);
   }
 }
 
-static void hear(struct ledger *ledger, struct session *session, const struct vc_result *heard,
-                 struct vc_utterance **taken)
+static void hear(struct ledger *ledger, struct session *session, struct publishing *live,
+                 const struct vc_result *heard, struct vc_utterance **taken)
 {
-  const struct vc_utterance *utterance = *taken;
-  if (!is_time(utterance->start_s) || !is_time(utterance->end_s)) {
+  if (!is_time((*taken)->start_s) || !is_time((*taken)->end_s)) {
     ledger_count(ledger, INVALID_UTTERANCES);
     return;
   }
+  if (publishing_place(session, live, taken) != 0) {
+    ledger_out_of_memory(ledger);
+    return;
+  }
+  const struct vc_utterance *utterance = *taken;
+  const struct heard_id id = {heard->stt_ordinal, utterance->channel, utterance->id};
   struct open shown = {0};
-  make_id(&shown, heard->stt_ordinal, utterance->channel, utterance->id);
-  if (dedup_has(&session->live->dedup, shown.key)) {
+  publishing_name(session, live, &id, &shown);
+  if (dedup_has(&live->dedup, shown.key)) {
     ledger_count(ledger, utterance->is_final ? DUPLICATES : LATE_PARTIALS);
   } else if (utterance->text[0] == '\0') {
-    hear_nothing(ledger, session, &shown, utterance);
+    hear_nothing(ledger, session, live, &shown, utterance);
   } else if (utterance->is_final) {
-    hear_final(ledger, session, &shown, heard, utterance);
+    hear_final(ledger, session, live, &shown, heard, utterance);
   } else {
-    hear_partial(ledger, session, &shown, heard, taken);
+    hear_partial(ledger, session, live, &shown, heard, taken);
   }
 }
 
 // --- the life of a publishing
 
-static void finish(struct ledger *ledger, struct session *session, enum vc_close_reason why)
+// The session's state is that of its best publishing.
+static void show_state(struct ledger *ledger, struct session *session)
 {
-  const char *reason = vc_close_reason_text(why);
-  while (session->live->n_open > 0) {
-    retract(ledger, session, &session->live->open[0]);
+  const struct epoch *epoch = session_newest(session);
+  const struct publishing *best = publishing_best(session);
+  if (epoch->state != best->state || strcmp(epoch->reason, best->reason) != 0) {
+    say_status(ledger, session, best->state, best->reason);
   }
+}
+
+static void end(struct ledger *ledger, struct session *session, const char *reason)
+{
   say_end(ledger, session, reason);
   record_ended(ledger, session, reason);
   vc_log(VC_LOG_INFO, VC_EVENT("ledger.ended"), VC_STR("session", session->slug),
          VC_INT("epoch", session_newest(session)->number), VC_STR("reason", reason));
+  publishing_remove(session, session->live);
   session_end(ledger, session);
 }
 
-static struct publishing *publishing_create(struct ledger *ledger, struct vc_session *of)
+// The last one ends the session.
+static void finish(struct ledger *ledger, struct session *session, struct publishing *live,
+                   enum vc_close_reason why)
 {
-  struct publishing *publishing = calloc(1, sizeof *publishing);
-  if (publishing != NULL) {
-    publishing->session = vc_session_ref(of);
-    publishing->dedup.window = (size_t)ledger->options.dedup_window;
+  const char *reason = vc_close_reason_text(why);
+  while (live->n_open > 0) {
+    retract(ledger, session, live, &live->open[0]);
   }
-  return publishing;
+  session_settle_clock(session);
+  if (session->live->next == NULL) {
+    end(ledger, session, reason);
+    return;
+  }
+  vc_log(VC_LOG_INFO, VC_EVENT("ledger.left"), VC_STR("session", session->slug),
+         VC_STR("participant", live->session->participant), VC_STR("reason", reason));
+  publishing_remove(session, live);
+  show_state(ledger, session);
+}
+
+// The first one begins the session. Returns: 0, or -1 no memory.
+static int join_in(struct ledger *ledger, struct session *session, struct vc_session *of)
+{
+  int is_first = session->live == NULL;
+  struct publishing *live = publishing_create(ledger, of);
+  if (live == NULL) {
+    ledger_out_of_memory(ledger);
+    return -1;
+  }
+  publishing_add(session, live);
+  if (is_first && say_begin(ledger, session, of->started_unix_ms) != 0) {
+    publishing_remove(session, live);
+    return -1;
+  }
+  live->ordinals_before = session_newest(session)->last_ordinal;
+  if (is_first) {
+    record_started(ledger, session);
+  } else {
+    show_state(ledger, session);
+  }
+  vc_log(VC_LOG_INFO, VC_EVENT(is_first ? "ledger.began" : "ledger.joined_in"),
+         VC_STR("session", session->slug), VC_INT("epoch", session_newest(session)->number),
+         VC_STR("participant", of->participant));
+  return 0;
 }
 
 static void start(struct ledger *ledger, struct vc_session *of)
@@ -229,47 +231,40 @@ static void start(struct ledger *ledger, struct vc_session *of)
     ledger_out_of_memory(ledger);
     return;
   }
-  if (session->live != NULL) { // its close was lost on the way
+  struct publishing *stale = publishing_find_of(session, of->participant);
+  if (stale != NULL) { // its close was lost on the way
     ledger_count(ledger, STRAY_RESULTS);
-    finish(ledger, session, VC_CLOSE_PUBLISHER_LEFT);
+    finish(ledger, session, stale, VC_CLOSE_PUBLISHER_LEFT);
   }
   session_revive(ledger, session);
-  session->live = publishing_create(ledger, of);
-  if (session->live == NULL) {
-    ledger_out_of_memory(ledger);
-  } else if (say_begin(ledger, session, of->started_unix_ms) != 0) {
-    publishing_destroy(&session->live);
-  }
-  if (session->live == NULL) { // what it says is stray
+  if (join_in(ledger, session, of) != 0 && session->live == NULL) { // what it says is stray
     session->epochs != NULL ? session_end(ledger, session) : session_release(ledger, session);
-    return;
   }
-  record_started(ledger, session);
-  vc_log(VC_LOG_INFO, VC_EVENT("ledger.began"), VC_STR("session", session->slug),
-         VC_INT("epoch", session_newest(session)->number));
 }
 
-static void change_state(struct ledger *ledger, struct session *session,
+static void change_state(struct ledger *ledger, struct session *session, struct publishing *live,
                          const struct vc_result *result)
 {
-  const struct epoch *epoch = session_newest(session);
   int is_state = result->state == VC_STATE_LIVE || result->state == VC_STATE_RECONNECTING ||
                  result->state == VC_STATE_STT_DOWN;
   if (!is_state) {
     ledger_count(ledger, STRAY_RESULTS);
-  } else if (epoch->state != result->state || strcmp(epoch->reason, result->reason) != 0) {
-    say_status(ledger, session, result->state, result->reason);
+    return;
   }
+  live->state = result->state;
+  snprintf(live->reason, sizeof live->reason, "%s", result->reason);
+  show_state(ledger, session);
 }
 
-static void take_back(struct ledger *ledger, struct session *session,
+static void take_back(struct ledger *ledger, struct session *session, struct publishing *live,
                       const struct vc_result *result)
 {
+  const struct heard_id id = {result->stt_ordinal, result->channel, result->utterance_id};
   struct open named = {0};
-  make_id(&named, result->stt_ordinal, result->channel, result->utterance_id);
-  struct open *open = find_open(session->live, named.key);
+  publishing_name(session, live, &id, &named);
+  struct open *open = find_open(live, named.key);
   if (open != NULL) {
-    retract(ledger, session, open);
+    retract(ledger, session, live, open);
   }
 }
 
@@ -290,24 +285,24 @@ void handle_result(struct ledger *ledger, const struct vc_result *result,
     return;
   }
   struct session *session = session_find(ledger, result->session->slug);
-  if (session == NULL || session->live == NULL ||
-      session->live->session->id != result->session->id) {
+  struct publishing *live = session != NULL ? publishing_find(session, result->session->id) : NULL;
+  if (live == NULL) {
     ledger_count(ledger, STRAY_RESULTS);
     return;
   }
   switch (result->kind) {
   case VC_RESULT_UTTERANCE:
     measure_delay(ledger, result);
-    hear(ledger, session, result, utterance);
+    hear(ledger, session, live, result, utterance);
     break;
   case VC_RESULT_RETRACT:
-    take_back(ledger, session, result);
+    take_back(ledger, session, live, result);
     break;
   case VC_RESULT_STATE:
-    change_state(ledger, session, result);
+    change_state(ledger, session, live, result);
     break;
   case VC_RESULT_CLOSE:
-    finish(ledger, session, result->close_reason);
+    finish(ledger, session, live, result->close_reason);
     break;
   case VC_RESULT_OPEN:
     break;
@@ -318,8 +313,8 @@ void end_live_sessions(struct ledger *ledger)
 {
   // An end may make ended sessions give way, also the next one: it is looked up afterwards.
   for (struct session *session = ledger->sessions; session != NULL; session = session->hh.next) {
-    if (session->live != NULL) {
-      finish(ledger, session, VC_CLOSE_SHUTDOWN);
+    while (session->live != NULL) {
+      finish(ledger, session, session->live, VC_CLOSE_SHUTDOWN);
     }
   }
 }

@@ -237,25 +237,12 @@ struct session *session_get_for_publisher(struct ledger *ledger, const char *slu
   return session_create(ledger, slug);
 }
 
-void publishing_destroy(struct publishing **publishing)
-{
-  if (*publishing == NULL) {
-    return;
-  }
-  for (size_t i = 0; i < (*publishing)->n_open; i++) {
-    vc_utterance_destroy(&(*publishing)->open[i].utterance);
-    vc_message_unref((*publishing)->open[i].message);
-  }
-  dedup_fini(&(*publishing)->dedup);
-  vc_session_unref((*publishing)->session);
-  free(*publishing);
-  *publishing = NULL;
-}
-
 static void session_destroy(struct ledger *ledger, struct session *session)
 {
   assert(!session->is_in_ended);
-  publishing_destroy(&session->live);
+  while (session->live != NULL) {
+    publishing_remove(session, session->live);
+  }
   session_forget(ledger, session);
   HASH_DEL(ledger->sessions, session);
   count_sessions(ledger, -1);
@@ -266,12 +253,12 @@ static void session_destroy(struct ledger *ledger, struct session *session)
 
 int64_t session_began_ms(const struct session *session)
 {
-  return session->live != NULL ? session->live->session->started_unix_ms : 0;
+  return session->live != NULL ? session_newest(session)->started_unix_ms : 0;
 }
 
 void session_end(struct ledger *ledger, struct session *session)
 {
-  publishing_destroy(&session->live);
+  assert(session->live == NULL);
   session->ended_ns = vc_worker_now_ns(ledger->worker);
   session->is_in_ended = 1;
   DL_APPEND(ledger->ended, session);

@@ -27,10 +27,16 @@ static const char *lay(struct layout *layout, const char *text)
 
 struct vc_utterance *vc_utterance_create(const struct vc_utterance *from)
 {
+  return vc_utterance_place(from, 0, NULL);
+}
+
+struct vc_utterance *vc_utterance_place(const struct vc_utterance *from, double by_s,
+                                        const char *speaker)
+{
+  speaker = speaker != NULL ? speaker : from->speaker;
   size_t words_size = from->n_words * sizeof(struct vc_word);
   size_t size = sizeof(struct vc_utterance) + words_size + size_of_text(from->id) +
-                size_of_text(from->text) + size_of_text(from->language) +
-                size_of_text(from->speaker);
+                size_of_text(from->text) + size_of_text(from->language) + size_of_text(speaker);
   for (size_t i = 0; i < from->n_words; i++) {
     size += size_of_text(from->words[i].text);
   }
@@ -44,12 +50,16 @@ struct vc_utterance *vc_utterance_create(const struct vc_utterance *from)
   for (size_t i = 0; i < from->n_words; i++) {
     words[i] = from->words[i];
     words[i].text = lay(&layout, from->words[i].text);
+    words[i].start_s += by_s;
+    words[i].end_s += by_s;
   }
+  utterance->start_s += by_s;
+  utterance->end_s += by_s;
   utterance->words = words;
   utterance->id = lay(&layout, from->id);
   utterance->text = lay(&layout, from->text);
   utterance->language = lay(&layout, from->language);
-  utterance->speaker = lay(&layout, from->speaker);
+  utterance->speaker = lay(&layout, speaker);
   return utterance;
 }
 

@@ -9,6 +9,8 @@
 #include <verbacast/flow/item.h>
 #include <verbacast/flow/session.h>
 
+#define VC_UTTERANCE_ID_SIZE 160 // ordinal, channel or participant, provider's id, and the NUL
+
 enum vc_message_kind {
   VC_MESSAGE_HELLO, // not numbered: seq is the last one given out
   VC_MESSAGE_PARTIAL,
@@ -30,7 +32,7 @@ struct vc_message {
   uint64_t utterance_hash; // PARTIAL, FINAL, RETRACT: equal for equal utterance ids
   uint64_t received_ns;    // of the result it came from, 0: none
   int64_t received_unix_us;
-  char utterance_id[96];
+  char utterance_id[VC_UTTERANCE_ID_SIZE];
   struct vc_buffer *record; // FINAL: its JSON of docs/schemas, for transcript.*; else NULL
   struct vc_buffer *frame;  // a whole unmasked WebSocket text frame
   uint32_t json_offset;     // of the JSON text within the frame

@@ -27,4 +27,7 @@ struct vc_utterance {
 
 // Copies everything `from` points to into one allocation. Returns NULL without memory.
 struct vc_utterance *vc_utterance_create(const struct vc_utterance *from);
+// The same, with all its times later by `by_s`, of `speaker` (NULL: of whom it says itself).
+struct vc_utterance *vc_utterance_place(const struct vc_utterance *from, double by_s,
+                                        const char *speaker);
 void vc_utterance_destroy(struct vc_utterance **utterance);

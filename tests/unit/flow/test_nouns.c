@@ -35,6 +35,30 @@ static void test_slugs(void **state)
 }
 
 // Slugs that count up come to every worker.
+static void test_participants(void **state)
+{
+  (void)state;
+  char longest[VC_PARTICIPANT_MAX + 2];
+  memset(longest, 'a', sizeof longest);
+  assert_true(vc_participant_is_valid(longest, VC_PARTICIPANT_MAX));
+  assert_false(vc_participant_is_valid(longest, VC_PARTICIPANT_MAX + 1));
+  const char *good[] = {"a",   "0",   "Ada Lovelace",     "J\xc3\xbcrgen",
+                        "<b>", "a/b", "\xf0\x9f\x98\x80", "\xc2\xa0"};
+  for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+    assert_true(vc_participant_is_valid(good[i], strlen(good[i])));
+  }
+  const char *bad[] = {"",     " a",   "a ",         "a\nb",        "a\x7f",
+                       "\xc3", "\xff", "a\xc2\x85z", "\xed\xa0\x80"};
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    assert_false(vc_participant_is_valid(bad[i], strlen(bad[i])));
+  }
+  assert_false(vc_participant_is_valid("a\0b", 3));
+  struct vc_session *session = vc_session_create_of("room", "Ada", 1, 2);
+  assert_string_equal(session->slug, "room");
+  assert_string_equal(session->participant, "Ada");
+  vc_session_unref(session);
+}
+
 static void test_hash_spreads(void **state)
 {
   size_t n[4] = {0};
@@ -153,6 +177,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_slugs),
+      cmocka_unit_test(test_participants),
       cmocka_unit_test(test_hash_spreads),
       cmocka_unit_test(test_items_of_a_session),
       cmocka_unit_test(test_remote_and_fleet),

@@ -118,7 +118,13 @@ static struct vc_result *result_create(struct rig *rig, struct vc_session *sessi
 
 struct vc_session *rig_open(struct rig *rig, const char *slug)
 {
-  struct vc_session *session = vc_session_create(slug, ++rig->next_session, rig->unix_us / 1000);
+  return rig_open_of(rig, slug, "");
+}
+
+struct vc_session *rig_open_of(struct rig *rig, const char *slug, const char *participant)
+{
+  struct vc_session *session =
+      vc_session_create_of(slug, participant, ++rig->next_session, rig->unix_us / 1000);
   rig_put(rig, &result_create(rig, session, VC_RESULT_OPEN)->item);
   return session;
 }

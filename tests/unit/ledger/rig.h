@@ -43,6 +43,7 @@ uint64_t rig_count(struct rig *rig, const char *metric);
 
 // What stt says. The session is the caller's.
 struct vc_session *rig_open(struct rig *rig, const char *slug);
+struct vc_session *rig_open_of(struct rig *rig, const char *slug, const char *participant);
 void rig_close(struct rig *rig, struct vc_session **session, enum vc_close_reason reason);
 void rig_hear(struct rig *rig, struct vc_session *session, uint32_t ordinal,
               const struct vc_utterance *utterance);

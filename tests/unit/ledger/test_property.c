@@ -23,7 +23,7 @@
 static const char *const slugs[N_SLUGS] = {"one", "two", "three"};
 
 struct open {
-  char id[96]; // as viewers see it
+  char id[VC_UTTERANCE_ID_SIZE]; // as viewers see it
   char text[32];
 };
 
@@ -453,7 +453,7 @@ static void hear_final(struct world *world, struct truth *truth)
 static void retract_one(struct world *world, struct truth *truth)
 {
   if (truth->opens.n > 0) {
-    char id[96];
+    char id[VC_UTTERANCE_ID_SIZE];
     snprintf(id, sizeof id, "%s", truth->opens.at[pick(world, (uint32_t)truth->opens.n)].id);
     remove_open(&truth->opens, id);
     rig_retract(world->rig, truth->session, id + 4);

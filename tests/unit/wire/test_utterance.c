@@ -53,6 +53,31 @@ static void test_everything_is_copied(void **state)
   assert_null(made);
 }
 
+static void test_is_placed_elsewhere(void **state)
+{
+  (void)state;
+  const struct vc_word word = {"Hi", 0.5, 1.25, NAN};
+  const struct vc_utterance from = {.id = "1",
+                                    .text = "Hi",
+                                    .language = "",
+                                    .speaker = "Ann",
+                                    .start_s = 0.5,
+                                    .end_s = 2,
+                                    .confidence = NAN,
+                                    .words = &word,
+                                    .n_words = 1};
+  struct vc_utterance *made = vc_utterance_place(&from, 10, "Somebody with a long name");
+  assert_non_null(made);
+  assert_string_equal(made->speaker, "Somebody with a long name");
+  assert_true(made->start_s == 10.5 && made->end_s == 12);
+  assert_true(made->words[0].start_s == 10.5 && made->words[0].end_s == 11.25);
+  vc_utterance_destroy(&made);
+  made = vc_utterance_place(&from, -0.25, NULL);
+  assert_string_equal(made->speaker, "Ann");
+  assert_true(made->start_s == 0.25);
+  vc_utterance_destroy(&made);
+}
+
 static void test_what_is_unknown_stays_unknown(void **state)
 {
   (void)state;
@@ -107,6 +132,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_everything_is_copied),
+      cmocka_unit_test(test_is_placed_elsewhere),
       cmocka_unit_test(test_what_is_unknown_stays_unknown),
       cmocka_unit_test(test_words_are_aligned),
       cmocka_unit_test(test_without_memory),
