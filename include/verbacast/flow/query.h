@@ -29,7 +29,7 @@ enum vc_query_kind {
                              // forget it, up to epoch `number`; 409: some node owns it, 404: none
   VC_QUERY_FLEET_CLAIM, // publishing worker: 200 the key {prefix}`slug` is set, for `number` ms;
                         // 409 somebody has set it
-  VC_QUERY_FLEET_END, // publishing worker: whoever owns `slug` ends it
+  VC_QUERY_FLEET_END,   // publishing worker: whoever owns `slug` ends it
 };
 
 struct vc_query;
