@@ -65,7 +65,7 @@ struct token_life {
   int64_t session_began_ms; // given: Unix time, 0: the slug's session is not on
   int64_t expires_ms;       // found, where the verdict is good or expired
 };
-// HS256 by one of the secrets; `session` is the slug or "*"; `exp` lies ahead, or did when the
+// Signed with a key of the secret; `session` is the slug or "*"; `exp` lies ahead, or did when the
 // session began.
 enum token_verdict token_check(const struct vc_secret *secret, const char *token, const char *slug,
                                int64_t now_ms, struct token_life *life);

@@ -22,7 +22,7 @@ FOREIGN = {
     r"jansson\.h": ["wire", "control", "sttd", "store", "journal", "kafka", "ledger", "broadcast",
                        "ingest"],
     r"openssl/": ["wire", "base"],
-    r"jwt\.h": ["control"],
+    r"jwt\.h": ["wire"],
     r"sherpa-onnx/": ["sttd"],
     r"pocketsphinx": ["sttd"],
     r"librdkafka/": ["kafka"],
