@@ -4,6 +4,7 @@
 //   stt -- RESULT --> ledger -- LIVE, ANSWER --> broadcast -- JOIN, CATCH_UP, LEAVE --> ledger
 //                     ledger -- RECORD --> journal            control -- QUERY --> ledger
 //                     ledger -- RECORD (PARTIAL) --> kafka: what its lane does not take is dropped
+//                     ledger -- FLEET --> redis -- REMOTE --> ledger: sessions of other nodes
 //
 // A session is a slug with all its publishings. Those that are on at the same time (flow/session.h)
 // share one epoch of numbers, which begins with the first of them and ends with the last: their
@@ -20,7 +21,9 @@
 // HISTORY_FINALS finals of a slug and as many again of what else is numbered and kept;
 // HISTORY_MAX_BYTES for all (ended sessions give way first, oldest first, then the oldest finals of
 // the largest); MAX_VIEWERS requests that wait for room in broadcast's lane; 64 MiB of records that
-// wait for room in the journal's lane (beyond, the oldest loses its durability).
+// wait for room in the journal's lane (beyond, the oldest loses its durability); 1024 results of a
+// session that wait for its claim, 3 s at most (then it is numbered without); MAX_VIEWERS joins
+// that wait for what Redis holds of their session, 300 ms at most.
 #pragma once
 
 #include <stdatomic.h>
@@ -54,6 +57,9 @@ struct vc_ledger_settings {
   struct vc_stage *broadcast;
   struct vc_stage *journal;  // NULL: nothing is kept; records go to worker hash % n
   struct vc_stage *partials; // takes RECORDs of kind PARTIAL, in worker 0; NULL: nobody does
+  // Both take FLEETs, in worker 0, and put REMOTEs (flow/remote.h); NULL: there are no other nodes.
+  struct vc_stage *publisher, *watcher;
+  int64_t session_resume_ms; // a session that nobody owns is over after that
   const struct vc_clock *clock;
   struct vc_metrics *metrics;   // may be NULL
   struct vc_health *health;     // may be NULL
@@ -61,6 +67,9 @@ struct vc_ledger_settings {
   // An epoch of `slug` that was in use elsewhere or before this node's start, 0: none is known. New
   // epochs are larger. Called on the ledger's thread: must not block. May be NULL.
   int64_t (*epoch_floor)(void *context, const char *slug);
+  // Another node publishes `slug` now: close its publisher here. Called on the ledger's thread:
+  // must not block. May be NULL.
+  void (*take_over)(void *context, const char *slug);
   void *context;
 };
 

@@ -75,6 +75,17 @@ static struct vc_message *earlier_of(struct vc_message *a, struct vc_message *b)
   return a == NULL || (b != NULL && b->seq < a->seq) ? b : a;
 }
 
+static struct vc_message *earliest_after(const struct open *open, size_t n_open, uint64_t seq,
+                                         struct vc_message *found)
+{
+  for (size_t i = 0; i < n_open; i++) {
+    if (open[i].message != NULL && open[i].message->seq > seq) {
+      found = earlier_of(found, open[i].message);
+    }
+  }
+  return found;
+}
+
 // The open partial with the least number after `seq`, NULL: none.
 static struct vc_message *open_after(const struct session *session, uint64_t seq)
 {
@@ -82,14 +93,9 @@ static struct vc_message *open_after(const struct session *session, uint64_t seq
   const struct publishing *live;
   DL_FOREACH(session->live, live)
   {
-    for (size_t i = 0; i < live->n_open; i++) {
-      struct vc_message *message = live->open[i].message;
-      if (message != NULL && message->seq > seq) {
-        found = earlier_of(found, message);
-      }
-    }
+    found = earliest_after(live->open, live->n_open, seq, found);
   }
-  return found;
+  return earliest_after(session->fleet.open, session->fleet.n_open, seq, found);
 }
 
 static struct vc_message *next_of(const struct session *session, const struct cursor *cursor)
@@ -215,21 +221,31 @@ static void make_open_fit(struct ledger *ledger, struct session *session, uint64
   }
 }
 
-// What is open and not after `seq`: shown before, unless the page is a new one.
+// What is open and not after `seq`: shown before, unless the page is a new one. Only what is
+// numbered here was brought behind the last final; with what is not a position would go back.
 static void add_open_until(const struct session *session, struct vc_answer *answer, uint64_t seq)
 {
-  struct vc_message *open = open_after(session, 0);
+  struct vc_message *open = session->live != NULL ? open_after(session, 0) : NULL;
   while (open != NULL && open->seq <= seq) {
     add(answer, vc_message_ref(open));
     open = open_after(session, open->seq);
   }
 }
 
+// What the viewer has is not known here yet: it goes on behind that.
+static int answer_ahead(struct vc_answer *answer, struct vc_position position)
+{
+  answer->is_last = 1;
+  answer->live_from = (struct vc_position){position.epoch, position.seq + 1};
+  return 0;
+}
+
 static int answer_join(struct ledger *ledger, struct session *session, struct vc_answer *answer,
                        struct vc_position since)
 {
   struct epoch *newest = session_newest(session);
-  int is_known = is_held(session, since);
+  int is_ahead = fleet_is_ahead(ledger, session, since);
+  int is_known = is_ahead || is_held(session, since);
   struct cursor cursor = {.epoch = session_find_epoch(session, since.epoch), .seq = since.seq};
   if (!is_known) {
     cursor = newcomer_cursor(ledger, session);
@@ -243,10 +259,23 @@ static int answer_join(struct ledger *ledger, struct session *session, struct vc
        add_unknown_gap(ledger, session, answer, since, &cursor) != 0)) {
     return -1;
   }
+  if (is_ahead) {
+    return answer_ahead(answer, since);
+  }
   if (cursor.epoch != NULL && cursor.epoch == newest) {
     add_open_until(session, answer, cursor.seq);
   }
   return fill(ledger, session, answer, &cursor);
+}
+
+// Those that were told `unknown` are told what is. It stands behind everything, where a position
+// does not go back.
+static int add_late_status(struct ledger *ledger, struct session *session, struct vc_answer *answer)
+{
+  if (!answer->is_last || answer->n_messages == VC_ANSWER_MAX || !fleet_was_late(ledger, session)) {
+    return 0;
+  }
+  return add(answer, present_status_create(ledger, session));
 }
 
 // A viewer that has waited since before the first epoch, or one whose position was forgotten: it is
@@ -255,7 +284,10 @@ static int answer_stranger(struct ledger *ledger, struct session *session, struc
                            struct vc_position position)
 {
   struct cursor cursor = {.epoch = session->epochs};
-  if (position.epoch != 0 || session->has_lost_epochs) {
+  if (position.epoch == 0 &&
+      fleet_was_late(ledger, session)) { // it could not be told what there was
+    cursor = newcomer_cursor(ledger, session);
+  } else if (position.epoch != 0 || session->has_lost_epochs) {
     cursor = newcomer_cursor(ledger, session);
     if (add_unknown_gap(ledger, session, answer, position, &cursor) != 0) {
       return -1;
@@ -265,18 +297,23 @@ static int answer_stranger(struct ledger *ledger, struct session *session, struc
       add(answer, hello_get(ledger, session, cursor.epoch)) != 0) {
     return -1;
   }
-  return fill(ledger, session, answer, &cursor);
+  return fill(ledger, session, answer, &cursor) == 0 ? add_late_status(ledger, session, answer)
+                                                     : -1;
 }
 
 static int answer_catch_up(struct ledger *ledger, struct session *session, struct vc_answer *answer,
                            struct vc_position position)
 {
+  if (fleet_is_ahead(ledger, session, position)) {
+    return answer_ahead(answer, position);
+  }
   if (!is_held(session, position)) {
     return answer_stranger(ledger, session, answer, position);
   }
   struct cursor cursor = {.epoch = session_find_epoch(session, position.epoch),
                           .seq = position.seq};
-  return fill(ledger, session, answer, &cursor);
+  return fill(ledger, session, answer, &cursor) == 0 ? add_late_status(ledger, session, answer)
+                                                     : -1;
 }
 
 // --- the answer

@@ -99,6 +99,29 @@ static void answer_or_wait(struct ledger *ledger, struct vc_item *item, int is_r
   }
 }
 
+void requests_release(struct ledger *ledger, struct session *session)
+{
+  struct request *request, *next;
+  DL_FOREACH_SAFE(session->fleet.joins, request, next)
+  {
+    DL_DELETE(session->fleet.joins, request);
+    ledger->n_unfilled--;
+    answer_or_wait(ledger, request->item, 0);
+    free(request);
+  }
+}
+
+void requests_drop(struct ledger *ledger, struct session *session)
+{
+  while (session->fleet.joins != NULL) {
+    struct request *request = session->fleet.joins;
+    DL_DELETE(session->fleet.joins, request);
+    ledger->n_unfilled--;
+    vc_item_destroy(request->item);
+    free(request);
+  }
+}
+
 static void remove_request(struct ledger *ledger, uint32_t worker, struct request *request)
 {
   DL_DELETE(ledger->waiting[worker], request);
@@ -149,7 +172,9 @@ void handle_join(struct ledger *ledger, struct vc_join *join)
              VC_INT("left_out", n_left_out));
     }
   }
-  answer_or_wait(ledger, &join->item, session == NULL);
+  if (session == NULL || !fleet_hold_join(ledger, session, join)) {
+    answer_or_wait(ledger, &join->item, session == NULL);
+  }
 }
 
 void handle_catch_up(struct ledger *ledger, struct vc_catch_up *catch_up)

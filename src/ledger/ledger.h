@@ -8,6 +8,7 @@
 #include <verbacast/flow/message.h>
 #include <verbacast/flow/query.h>
 #include <verbacast/flow/record.h>
+#include <verbacast/flow/remote.h>
 #include <verbacast/flow/result.h>
 #include <verbacast/flow/viewer.h>
 #include <verbacast/ledger.h>
@@ -53,6 +54,15 @@ enum ledger_metric {
   BACKLOG_BYTES,
   RECORDS_LOST,
   PARTIALS_DROPPED,
+  REMOTE_MESSAGES,
+  REMOTE_STRAYS,
+  REMOTE_GAPS,
+  FLEET_DROPPED,
+  CLAIMS_LATE,
+  EPOCHS_FENCED,
+  EPOCHS_TAKEN,
+  ORPHANS,
+  JOINS_UNFILLED,
 };
 
 // --- dedup.c: the utterances of one publishing whose final was shown, the last DEDUP_WINDOW
@@ -122,6 +132,48 @@ struct publishing {
   size_t n_open;
 };
 
+// A join or catch-up that waits: for room in a lane, or for what Redis holds.
+struct request {
+  struct request *prev, *next; // in ledger.waiting or fleet.joins
+  struct vc_item *item;
+  int is_refused;
+};
+
+enum claim {
+  CLAIM_NONE,
+  CLAIM_WANTED, // to be put
+  CLAIM_ASKED,  // the answer is waited for
+  CLAIM_HELD,   // what is said here goes to the other nodes
+};
+
+// What Redis holds is asked for once more: somebody knows more than it held.
+enum refresh { REFRESH_NONE, REFRESH_WANTED, REFRESH_ASKED };
+
+// What the fleet knows and is to be told of a session; without Redis all of it stays zero.
+struct fleet {
+  enum claim claim;
+  int is_busy;     // in ledger.busy
+  int is_watched;  // the watching worker was told
+  int is_filled;   // what Redis held when it was asked is here
+  int has_unshown; // what came in before that was not shown
+  enum refresh refresh;
+  int must_release; // `release_epoch` is not ours any more, and the publishing worker not told
+  int is_resending; // what is kept after `resend_after` is to be put
+  int64_t release_epoch, claimed_epoch;
+  struct vc_position resend_after;
+  uint64_t late_until_ns;  // viewers were told `unknown`; until then they are told what is
+  uint64_t claim_until_ns; // then it is numbered without an answer
+  uint64_t joins_until_ns; // then they are answered without the fill
+  uint64_t gone_ns;        // since when nobody owns it, 0: somebody does
+  uint64_t said_ns;        // when that was last said
+  uint64_t taken_ns;       // when another node claimed what is ours, 0: none has
+  struct request *joins;   // wait for the fill
+  struct vc_item *results; // wait for the claim
+  size_t n_results;
+  struct open *open; // FLEET_OPEN_MAX: of another node's publishing, the first shown comes first
+  size_t n_open;
+};
+
 struct audience {
   uint32_t n_viewers;
   int is_behind; // a live message did not fit: the next one says so
@@ -131,6 +183,7 @@ struct session {
   UT_hash_handle hh;                         // in ledger.sessions
   struct session *prev, *next;               // in ledger.ended, the first ended comes first
   struct session *behind_prev, *behind_next; // in ledger.behind
+  struct session *busy_prev, *busy_next;     // in ledger.busy
   int is_in_ended, is_in_behind;
   char slug[VC_SLUG_MAX + 1];
   uint32_t hash;
@@ -143,14 +196,8 @@ struct session {
   struct vc_message *hello;          // of the newest epoch, NULL: to be made
   struct vc_message *newest;         // what was last said live
   uint32_t n_viewers;
+  struct fleet fleet;
   struct audience audience[]; // one for each worker of broadcast
-};
-
-// A join or catch-up that waits for room in a lane.
-struct request {
-  struct request *prev, *next; // in ledger.waiting
-  struct vc_item *item;
-  int is_refused;
 };
 
 struct ledger {
@@ -162,15 +209,17 @@ struct ledger {
   struct vc_slots *slots;
   const char *node;
   struct vc_putter *broadcast;
-  struct vc_putter *journal;  // NULL: nothing is kept
-  struct vc_putter *partials; // NULL: nobody takes them
+  struct vc_putter *journal;             // NULL: nothing is kept
+  struct vc_putter *partials;            // NULL: nobody takes them
+  struct vc_putter *publisher, *watcher; // of the redis room; NULL: there are no other nodes
   uint32_t n_broadcast_workers, n_journal_workers;
   /* the worker's */
   struct session *sessions;
-  struct session *ended, *behind;
-  struct request **waiting; // a list for each worker of broadcast
-  size_t n_waiting;
-  struct vc_record *backlog; // waits for room in the journal's lane, the oldest first
+  struct session *ended, *behind, *busy;
+  int is_redis_away;
+  struct request **waiting;     // a list for each worker of broadcast
+  size_t n_waiting, n_unfilled; // the latter wait with their sessions
+  struct vc_record *backlog;    // waits for room in the journal's lane, the oldest first
   size_t backlog_bytes;
   size_t n_bytes, n_finals; // of all history
   uint32_t n_viewers;
@@ -195,6 +244,9 @@ int64_t session_began_ms(const struct session *session);
 struct epoch *session_newest(const struct session *session);
 struct epoch *session_find_epoch(const struct session *session, int64_t number);
 struct epoch *session_add_epoch(struct ledger *ledger, struct session *session, int64_t number);
+// History no longer has what is numbered up to `seq`.
+void session_lose_to(struct ledger *ledger, struct session *session, struct epoch *epoch,
+                     uint64_t seq);
 // Takes a reference of the message into the history of the newest epoch, within the bounds.
 void session_keep(struct ledger *ledger, struct session *session, struct vc_message *message);
 void session_end(struct ledger *ledger, struct session *session);
@@ -248,6 +300,22 @@ void say_retract(struct ledger *ledger, struct session *session, const struct op
 void say_status(struct ledger *ledger, struct session *session, enum vc_state state,
                 const char *reason);
 void say_end(struct ledger *ledger, struct session *session, const char *reason);
+// What say_status and say_end would say next, for whoever says it elsewhere. NULL without memory.
+struct vc_message *status_create(struct ledger *ledger, const struct session *session,
+                                 enum vc_state state, const char *reason);
+struct vc_message *end_create(struct ledger *ledger, const struct session *session,
+                              const char *reason);
+// What is, to be told once more: its number is the last that was given out.
+struct vc_message *present_status_create(struct ledger *ledger, const struct session *session);
+// A larger number than any that is known.
+int64_t next_epoch(const struct ledger *ledger, const struct session *session);
+// The message that stands before all of an epoch on its way to other nodes. NULL without memory.
+struct vc_message *beginning_create(struct ledger *ledger, const struct session *session,
+                                    const struct epoch *epoch);
+// What was numbered becomes the epoch's newest.
+void epoch_number(struct session *session, struct epoch *epoch, const struct vc_message *message);
+void epoch_set_state(struct session *session, struct epoch *epoch, enum vc_state state,
+                     const char *reason);
 // A new reference, NULL without memory. `epoch` NULL: nobody has published.
 struct vc_message *hello_get(struct ledger *ledger, struct session *session, struct epoch *epoch);
 // `to` 0: unknown. The message's position is `after`.
@@ -259,10 +327,15 @@ struct vc_message *gap_create(struct ledger *ledger, const struct session *sessi
 void handle_result(struct ledger *ledger, const struct vc_result *result, // and its utterance
                    struct vc_utterance **utterance);
 void end_live_sessions(struct ledger *ledger);
+// What is live goes on in a new epoch.
+void renew_live_session(struct ledger *ledger, struct session *session);
 
 // --- live.c: to the workers of broadcast
 
 void live_send(struct ledger *ledger, struct session *session, struct vc_message *message);
+// The same, and all viewers catch up from where they are.
+void live_send_after_loss(struct ledger *ledger, struct session *session,
+                          struct vc_message *message);
 void live_retry(struct ledger *ledger);
 void live_forget(struct ledger *ledger, struct session *session);
 
@@ -278,6 +351,9 @@ void handle_join(struct ledger *ledger, struct vc_join *join);
 void handle_catch_up(struct ledger *ledger, struct vc_catch_up *catch_up);
 void handle_leave(struct ledger *ledger, const struct vc_leave *leave);
 void requests_retry(struct ledger *ledger);
+// Those that waited for the fill are answered.
+void requests_release(struct ledger *ledger, struct session *session);
+void requests_drop(struct ledger *ledger, struct session *session);
 void requests_fini(struct ledger *ledger);
 
 // --- records.c: to the journal
@@ -298,3 +374,38 @@ void records_fini(struct ledger *ledger);
 // --- queries.c
 
 void handle_query(struct ledger *ledger, struct vc_query *query);
+
+// --- fleet.c: what other nodes are told, and what waits for them
+
+// Does what can be done now of what the session's state asks for; the rest is tried again.
+void fleet_settle(struct ledger *ledger, struct session *session);
+void fleet_retry(struct ledger *ledger);
+// 1 while something is to be put that does not come by itself.
+int fleet_is_waiting(const struct ledger *ledger);
+// Takes the result when its session is still to be claimed. Returns: 1 taken, 0 go on with it.
+int fleet_hold(struct ledger *ledger, struct vc_result *result);
+// Asks to own the session, in a new epoch; what is said meanwhile is held.
+void fleet_claim(struct ledger *ledger, struct session *session);
+// The claim is answered, or not waited for any longer: what was held is handled.
+void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch);
+void fleet_begin_all(struct ledger *ledger);
+// The session's last message was said here.
+void fleet_let_go(struct ledger *ledger, struct session *session);
+// What was said here, to the other nodes.
+void fleet_send(struct ledger *ledger, struct session *session, struct vc_message *message);
+// Returns: 1 when the join was taken: it waits for what Redis holds.
+int fleet_hold_join(struct ledger *ledger, struct session *session, struct vc_join *join);
+// 1: what the viewer has is newer than what is known here, and may well be.
+int fleet_is_ahead(const struct ledger *ledger, const struct session *session,
+                   struct vc_position position);
+// 1: it is known whether somebody publishes.
+int fleet_is_known(const struct ledger *ledger, const struct session *session);
+// 1: its viewers were told `unknown` a moment ago.
+int fleet_was_late(const struct ledger *ledger, const struct session *session);
+void fleet_fini(struct session *session);
+
+// --- remote.c: what other nodes say
+
+#define FLEET_OPEN_MAX OPEN_MAX
+void handle_remote(struct ledger *ledger, const struct vc_remote *remote);
+void remote_forget(struct session *session); // what is open of another node's publishing

@@ -51,6 +51,15 @@ void live_send(struct ledger *ledger, struct session *session, struct vc_message
   }
 }
 
+void live_send_after_loss(struct ledger *ledger, struct session *session,
+                          struct vc_message *message)
+{
+  for (uint32_t i = 0; i < ledger->n_broadcast_workers; i++) {
+    session->audience[i].is_behind = session->audience[i].n_viewers > 0;
+  }
+  live_send(ledger, session, message);
+}
+
 // Returns: 0 when it is behind nowhere any more.
 static int retry(struct ledger *ledger, struct session *session)
 {

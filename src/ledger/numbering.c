@@ -66,9 +66,8 @@ static void set_received(struct vc_message *message, const struct vc_result *hea
 
 // --- saying
 
-static void give_number(struct session *session, const struct vc_message *message)
+void epoch_number(struct session *session, struct epoch *epoch, const struct vc_message *message)
 {
-  struct epoch *epoch = session_newest(session);
   epoch->last_seq = message->seq;
   if (message->kind == VC_MESSAGE_FINAL) {
     epoch->last_final = message->seq;
@@ -84,8 +83,9 @@ static void give_number(struct session *session, const struct vc_message *messag
 // Numbers, keeps and sends. The caller's reference stays the caller's.
 static void say(struct ledger *ledger, struct session *session, struct vc_message *message)
 {
-  give_number(session, message);
+  epoch_number(session, session_newest(session), message);
   live_send(ledger, session, message);
+  fleet_send(ledger, session, message);
   if (message->kind != VC_MESSAGE_PARTIAL) {
     session_keep(ledger, session, message);
   }
@@ -195,15 +195,20 @@ int say_final(struct ledger *ledger, struct session *session, const struct open 
   return 0;
 }
 
-// For what is printed in one line.
-static void say_framed(struct ledger *ledger, struct session *session, struct vc_message *message)
+// Takes the message, which may be NULL.
+static void say_and_unref(struct ledger *ledger, struct session *session,
+                          struct vc_message *message)
 {
-  if (frame(ledger, message) != 0) {
-    give_up(ledger, message);
-    return;
+  if (message != NULL) {
+    say(ledger, session, message);
+    vc_message_unref(message);
   }
-  say(ledger, session, message);
-  vc_message_unref(message);
+}
+
+// For what is printed in one line.
+static struct vc_message *framed(struct ledger *ledger, struct vc_message *message)
+{
+  return frame(ledger, message) == 0 ? message : give_up(ledger, message);
 }
 
 void say_retract(struct ledger *ledger, struct session *session, const struct open *open)
@@ -214,45 +219,59 @@ void say_retract(struct ledger *ledger, struct session *session, const struct op
     vc_viewer_print_retract(clean_text(ledger), session->slug, message->epoch, message->seq,
                             message->utterance_id);
     ledger_count(ledger, RETRACTS);
-    say_framed(ledger, session, message);
+    say_and_unref(ledger, session, framed(ledger, message));
   }
 }
 
-static void set_state(struct session *session, enum vc_state state, const char *reason)
+void epoch_set_state(struct session *session, struct epoch *epoch, enum vc_state state,
+                     const char *reason)
 {
-  struct epoch *epoch = session_newest(session);
   epoch->state = state;
   snprintf(epoch->reason, sizeof epoch->reason, "%s", reason);
   vc_message_unref(session->hello);
   session->hello = NULL;
 }
 
+struct vc_message *status_create(struct ledger *ledger, const struct session *session,
+                                 enum vc_state state, const char *reason)
+{
+  struct vc_message *message = begin(ledger, session, VC_MESSAGE_STATUS);
+  if (message == NULL) {
+    return NULL;
+  }
+  vc_viewer_print_status(clean_text(ledger), session->slug, message->epoch, message->seq,
+                         vc_state_text(state), reason[0] != '\0' ? reason : NULL);
+  return framed(ledger, message);
+}
+
+struct vc_message *end_create(struct ledger *ledger, const struct session *session,
+                              const char *reason)
+{
+  struct vc_message *message = begin(ledger, session, VC_MESSAGE_END);
+  if (message == NULL) {
+    return NULL;
+  }
+  vc_viewer_print_end(clean_text(ledger), session->slug, message->epoch, message->seq, reason);
+  return framed(ledger, message);
+}
+
 void say_status(struct ledger *ledger, struct session *session, enum vc_state state,
                 const char *reason)
 {
-  set_state(session, state, reason);
-  struct vc_message *message = begin(ledger, session, VC_MESSAGE_STATUS);
-  if (message != NULL) {
-    vc_viewer_print_status(clean_text(ledger), session->slug, message->epoch, message->seq,
-                           vc_state_text(state), reason[0] != '\0' ? reason : NULL);
-    ledger_count(ledger, STATUSES);
-    say_framed(ledger, session, message);
-  }
+  epoch_set_state(session, session_newest(session), state, reason);
+  ledger_count(ledger, STATUSES);
+  say_and_unref(ledger, session, status_create(ledger, session, state, reason));
 }
 
 void say_end(struct ledger *ledger, struct session *session, const char *reason)
 {
-  set_state(session, VC_STATE_ENDED, reason);
-  struct vc_message *message = begin(ledger, session, VC_MESSAGE_END);
-  if (message != NULL) {
-    vc_viewer_print_end(clean_text(ledger), session->slug, message->epoch, message->seq, reason);
-    say_framed(ledger, session, message);
-  }
+  epoch_set_state(session, session_newest(session), VC_STATE_ENDED, reason);
+  say_and_unref(ledger, session, end_create(ledger, session, reason));
 }
 
 // --- epochs
 
-static int64_t next_epoch(const struct ledger *ledger, const struct session *session)
+int64_t next_epoch(const struct ledger *ledger, const struct session *session)
 {
   const struct vc_ledger_settings *settings = ledger->settings;
   const struct epoch *newest = session_newest(session);
@@ -267,7 +286,7 @@ static int64_t next_epoch(const struct ledger *ledger, const struct session *ses
     int64_t known = settings->epoch_floor(settings->context, session->slug);
     number = number <= known ? known + 1 : number;
   }
-  return number;
+  return number < session->fleet.claimed_epoch ? session->fleet.claimed_epoch : number;
 }
 
 int say_begin(struct ledger *ledger, struct session *session, int64_t started_unix_ms)
@@ -287,6 +306,7 @@ int say_begin(struct ledger *ledger, struct session *session, int64_t started_un
   struct vc_message *hello = hello_get(ledger, session, epoch);
   if (hello != NULL) {
     live_send(ledger, session, hello);
+    fleet_send(ledger, session, hello);
     vc_message_unref(hello);
   }
   return 0;
@@ -309,8 +329,44 @@ static struct vc_message *hello_create(struct ledger *ledger, const struct sessi
     hello.state = vc_state_text(epoch->state);
     hello.reason = epoch->reason[0] != '\0' ? epoch->reason : NULL;
   }
+  if (epoch == session_newest(session) && !fleet_is_known(ledger, session)) {
+    hello.state = vc_state_text(VC_STATE_UNKNOWN);
+    hello.reason = NULL;
+  }
   vc_viewer_print_hello(clean_text(ledger), &hello);
   return frame(ledger, message) == 0 ? message : give_up(ledger, message);
+}
+
+struct vc_message *present_status_create(struct ledger *ledger, const struct session *session)
+{
+  const struct epoch *epoch = session_newest(session);
+  struct vc_message *message = vc_message_create(VC_MESSAGE_STATUS, session->slug);
+  if (message == NULL) {
+    return give_up(ledger, NULL);
+  }
+  enum vc_state state = epoch != NULL ? epoch->state : VC_STATE_IDLE;
+  const char *reason = epoch != NULL && epoch->reason[0] != '\0' ? epoch->reason : NULL;
+  message->epoch = epoch != NULL ? epoch->number : 0;
+  message->seq = epoch != NULL ? epoch->last_seq : 0;
+  vc_viewer_print_status(clean_text(ledger), session->slug, message->epoch, message->seq,
+                         vc_state_text(state), reason);
+  return framed(ledger, message);
+}
+
+struct vc_message *beginning_create(struct ledger *ledger, const struct session *session,
+                                    const struct epoch *epoch)
+{
+  struct vc_message *message = vc_message_create(VC_MESSAGE_HELLO, session->slug);
+  if (message == NULL) {
+    return give_up(ledger, NULL);
+  }
+  message->epoch = epoch->number;
+  vc_viewer_print_hello(clean_text(ledger),
+                        &(struct vc_viewer_hello){.session = session->slug,
+                                                  .epoch = epoch->number,
+                                                  .state = vc_state_text(VC_STATE_LIVE),
+                                                  .node = ledger->node});
+  return framed(ledger, message);
 }
 
 struct vc_message *hello_get(struct ledger *ledger, struct session *session, struct epoch *epoch)

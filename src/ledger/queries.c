@@ -4,15 +4,17 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static void print_session(struct vc_text *text, const struct session *session)
+static void print_session(const struct ledger *ledger, struct vc_text *text,
+                          const struct session *session)
 {
   const struct epoch *epoch = session_newest(session);
   vc_text_add(text, "{\"slug\":");
   vc_text_json_string(text, session->slug);
   if (epoch != NULL) {
     vc_text_format(text, ",\"epoch\":%" PRId64 ",\"state\":\"%s\",\"startedAt\":%" PRId64 ".%03d",
-                   epoch->number, vc_state_text(epoch->state), epoch->started_unix_ms / 1000,
-                   (int)(epoch->started_unix_ms % 1000));
+                   epoch->number,
+                   vc_state_text(fleet_is_known(ledger, session) ? epoch->state : VC_STATE_UNKNOWN),
+                   epoch->started_unix_ms / 1000, (int)(epoch->started_unix_ms % 1000));
   } else {
     vc_text_format(text, ",\"epoch\":0,\"state\":\"%s\",\"startedAt\":null",
                    vc_state_text(VC_STATE_IDLE));
@@ -30,7 +32,7 @@ static void answer_sessions(struct ledger *ledger, struct vc_query *query)
     if (text.size > 1) {
       vc_text_add(&text, ",");
     }
-    print_session(&text, session);
+    print_session(ledger, &text, session);
   }
   vc_text_add(&text, "]");
   struct vc_buffer *reply = vc_text_take(&text);
@@ -62,7 +64,8 @@ static size_t list_size(const struct session *session, int *is_complete)
     const struct vc_message *final = NULL;
     while ((final = history_after(&epoch->history, final != NULL ? final->seq : 0,
                                   HISTORY_FINALS_ONLY)) != NULL) {
-      size += final->record->size + 1;
+      size += final->record != NULL ? final->record->size + 1 : 0;
+      *is_complete &= final->record != NULL; // another node's has none here
     }
   }
   return size;
@@ -79,6 +82,9 @@ static void append_epoch(struct vc_buffer *reply, const struct epoch *epoch)
   const struct vc_message *final = NULL;
   while ((final = history_after(&epoch->history, final != NULL ? final->seq : 0,
                                 HISTORY_FINALS_ONLY)) != NULL) {
+    if (final->record == NULL) {
+      continue;
+    }
     if (reply->size > 1) {
       append(reply, ",", 1);
     }
@@ -130,7 +136,7 @@ static void raise_to_all(struct ledger *ledger, struct vc_query *query)
 static void answer_erase(struct ledger *ledger, struct vc_query *query)
 {
   struct session *session = session_find(ledger, vc_query_slug(query));
-  if (session != NULL && session->live != NULL) {
+  if (session != NULL && (session->live != NULL || session->fleet.claim != CLAIM_NONE)) {
     vc_query_answer(query, 409, NULL);
     return;
   }

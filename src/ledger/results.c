@@ -169,9 +169,14 @@ static void show_state(struct ledger *ledger, struct session *session)
   }
 }
 
-static void end(struct ledger *ledger, struct session *session, const char *reason)
+static void end(struct ledger *ledger, struct session *session, enum vc_close_reason why)
 {
-  say_end(ledger, session, reason);
+  const char *reason = vc_close_reason_text(why);
+  if (why == VC_CLOSE_SHUTDOWN && ledger->publisher != NULL) {
+    say_status(ledger, session, VC_STATE_RECONNECTING, reason); // it may go on elsewhere
+  } else if (why != VC_CLOSE_TAKEN_OVER) {                      // which goes on elsewhere
+    say_end(ledger, session, reason);
+  }
   record_ended(ledger, session, reason);
   vc_log(VC_LOG_INFO, VC_EVENT("ledger.ended"), VC_STR("session", session->slug),
          VC_INT("epoch", session_newest(session)->number), VC_STR("reason", reason));
@@ -179,21 +184,26 @@ static void end(struct ledger *ledger, struct session *session, const char *reas
   session_end(ledger, session);
 }
 
+static void retract_all(struct ledger *ledger, struct session *session, struct publishing *live)
+{
+  while (live->n_open > 0) {
+    retract(ledger, session, live, &live->open[0]);
+  }
+}
+
 // The last one ends the session.
 static void finish(struct ledger *ledger, struct session *session, struct publishing *live,
                    enum vc_close_reason why)
 {
-  const char *reason = vc_close_reason_text(why);
-  while (live->n_open > 0) {
-    retract(ledger, session, live, &live->open[0]);
-  }
+  retract_all(ledger, session, live);
   session_settle_clock(session);
   if (session->live->next == NULL) {
-    end(ledger, session, reason);
+    end(ledger, session, why);
     return;
   }
   vc_log(VC_LOG_INFO, VC_EVENT("ledger.left"), VC_STR("session", session->slug),
-         VC_STR("participant", live->session->participant), VC_STR("reason", reason));
+         VC_STR("participant", live->session->participant),
+         VC_STR("reason", vc_close_reason_text(why)));
   publishing_remove(session, live);
   show_state(ledger, session);
 }
@@ -311,10 +321,34 @@ void handle_result(struct ledger *ledger, const struct vc_result *result,
 
 void end_live_sessions(struct ledger *ledger)
 {
+  fleet_begin_all(ledger);
   // An end may make ended sessions give way, also the next one: it is looked up afterwards.
   for (struct session *session = ledger->sessions; session != NULL; session = session->hh.next) {
     while (session->live != NULL) {
       finish(ledger, session, session->live, VC_CLOSE_SHUTDOWN);
     }
   }
+}
+
+void renew_live_session(struct ledger *ledger, struct session *session)
+{
+  const struct epoch *old = session_newest(session);
+  uint32_t last_ordinal = old->last_ordinal;
+  uint64_t first_audio_ns = old->first_audio_ns;
+  struct publishing *live;
+  DL_FOREACH(session->live, live)
+  {
+    retract_all(ledger, session, live);
+  }
+  record_ended(ledger, session, vc_close_reason_text(VC_CLOSE_OWNER_LOST));
+  if (say_begin(ledger, session, old->started_unix_ms) != 0) {
+    return; // it goes on as it was, unheard by other nodes
+  }
+  struct epoch *epoch = session_newest(session);
+  epoch->last_ordinal = last_ordinal; // ids stay what they are
+  epoch->first_audio_ns = first_audio_ns;
+  record_started(ledger, session);
+  show_state(ledger, session);
+  vc_log(VC_LOG_WARN, VC_EVENT("ledger.renewed"), VC_STR("session", session->slug),
+         VC_INT("epoch", epoch->number));
 }

@@ -145,6 +145,13 @@ static void give_way(struct ledger *ledger)
   }
 }
 
+void session_lose_to(struct ledger *ledger, struct session *session, struct epoch *epoch,
+                     uint64_t seq)
+{
+  drop_all_of(ledger, session, epoch);
+  epoch->dropped_to = seq;
+}
+
 void session_keep(struct ledger *ledger, struct session *session, struct vc_message *message)
 {
   struct epoch *epoch = session_newest(session);
@@ -152,8 +159,7 @@ void session_keep(struct ledger *ledger, struct session *session, struct vc_mess
     // What history cannot take is a gap; everything older is then before that gap.
     vc_message_unref(message);
     ledger_out_of_memory(ledger);
-    drop_all_of(ledger, session, epoch);
-    epoch->dropped_to = message->seq;
+    session_lose_to(ledger, session, epoch, message->seq);
     return;
   }
   size_t bytes = message_bytes(message);
@@ -243,7 +249,9 @@ static void session_destroy(struct ledger *ledger, struct session *session)
   while (session->live != NULL) {
     publishing_remove(session, session->live);
   }
+  assert(!session->fleet.is_busy);
   session_forget(ledger, session);
+  fleet_fini(session);
   HASH_DEL(ledger->sessions, session);
   count_sessions(ledger, -1);
   free(session);
@@ -253,7 +261,13 @@ static void session_destroy(struct ledger *ledger, struct session *session)
 
 int64_t session_began_ms(const struct session *session)
 {
-  return session->live != NULL ? session_newest(session)->started_unix_ms : 0;
+  const struct epoch *newest = session_newest(session);
+  if (session->live != NULL) {
+    return newest->started_unix_ms;
+  }
+  return session->fleet.is_watched && newest != NULL && newest->state != VC_STATE_ENDED
+             ? newest->number
+             : 0;
 }
 
 void session_end(struct ledger *ledger, struct session *session)
@@ -262,6 +276,7 @@ void session_end(struct ledger *ledger, struct session *session)
   session->ended_ns = vc_worker_now_ns(ledger->worker);
   session->is_in_ended = 1;
   DL_APPEND(ledger->ended, session);
+  fleet_let_go(ledger, session);
 }
 
 void session_revive(struct ledger *ledger, struct session *session)
@@ -280,12 +295,18 @@ void session_forget(struct ledger *ledger, struct session *session)
   session->has_lost_epochs = 0;
   vc_message_unref(session->hello);
   session->hello = NULL;
+  remote_forget(session);
   live_forget(ledger, session);
 }
 
 void session_release(struct ledger *ledger, struct session *session)
 {
-  if (session->live == NULL && !session->is_in_ended && session->n_viewers == 0) {
+  if (session->live != NULL || session->is_in_ended || session->n_viewers > 0) {
+    return;
+  }
+  requests_drop(ledger, session);
+  fleet_settle(ledger, session);
+  if (!session->fleet.is_busy && session->fleet.claim == CLAIM_NONE) {
     session_destroy(ledger, session);
   }
 }
@@ -305,6 +326,8 @@ void sessions_fini(struct ledger *ledger)
   HASH_ITER(hh, ledger->sessions, session, next)
   {
     session_revive(ledger, session);
+    requests_drop(ledger, session);
+    session->fleet.is_busy = 0;
     session_destroy(ledger, session);
   }
 }

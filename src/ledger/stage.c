@@ -87,6 +87,24 @@ const struct vc_metric vc_ledger_metrics[] = {
                       "Records that no restart will bring back."},
     [PARTIALS_DROPPED] = {"ledger.partials_dropped_total", VC_METRIC_COUNTER, "messages",
                           "Partials for Kafka that found its lane full."},
+    [REMOTE_MESSAGES] = {"ledger.remote_messages_total", VC_METRIC_COUNTER, "messages",
+                         "Messages of other nodes' sessions, for viewers here."},
+    [REMOTE_STRAYS] = {"ledger.remote_strays_total", VC_METRIC_COUNTER, "messages",
+                       "Messages of other nodes that came twice or of no session that is watched."},
+    [REMOTE_GAPS] = {"ledger.remote_gaps_total", VC_METRIC_COUNTER, "gaps",
+                     "Messages of other nodes that are lost for good, by the run."},
+    [FLEET_DROPPED] = {"ledger.fleet_dropped_total", VC_METRIC_COUNTER, "messages",
+                       "Messages for other nodes that found the lane full; finals are asked for."},
+    [CLAIMS_LATE] = {"ledger.claims_late_total", VC_METRIC_COUNTER, "sessions",
+                     "Sessions begun before other nodes were known to agree."},
+    [EPOCHS_FENCED] = {"ledger.epochs_fenced_total", VC_METRIC_COUNTER, "epochs",
+                       "Epochs that had to go on as a new one: another node had given them up."},
+    [EPOCHS_TAKEN] = {"ledger.epochs_taken_total", VC_METRIC_COUNTER, "epochs",
+                      "Sessions that went on at another node."},
+    [ORPHANS] = {"ledger.orphans_total", VC_METRIC_COUNTER, "messages",
+                 "Statuses and ends said for sessions whose node is lost."},
+    [JOINS_UNFILLED] = {"ledger.joins_unfilled_total", VC_METRIC_COUNTER, "viewers",
+                        "Viewers told `unknown`: Redis did not say in time what it holds."},
     VC_METRIC_ROWS_END,
 };
 
@@ -133,9 +151,15 @@ static int open_lanes(struct ledger *ledger, const struct vc_ledger_settings *se
   if (settings->partials != NULL) {
     ledger->partials = vc_putter_create(settings->partials);
   }
+  if (settings->publisher != NULL) {
+    ledger->publisher = vc_putter_create(settings->publisher);
+    ledger->watcher = vc_putter_create(settings->watcher);
+  }
   return ledger->broadcast != NULL && ledger->waiting != NULL &&
                  (settings->journal == NULL || ledger->journal != NULL) &&
-                 (settings->partials == NULL || ledger->partials != NULL)
+                 (settings->partials == NULL || ledger->partials != NULL) &&
+                 (settings->publisher == NULL ||
+                  (ledger->publisher != NULL && ledger->watcher != NULL))
              ? 0
              : -1;
 }
@@ -166,7 +190,7 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
   set_share(ledger, settings);
   if (open_lanes(ledger, settings) != 0) {
     ledger_destroy(ledger);
-    return vc_error_set(error, "no memory, or too many lanes into broadcast, journal or partials");
+    return vc_error_set(error, "no memory, or too many lanes into another stage");
   }
   vc_worker_set_state(worker, ledger);
   return 0;
@@ -179,6 +203,9 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
   switch (item->kind) {
   case VC_ITEM_RESULT: {
     struct vc_result *result = noun;
+    if (fleet_hold(ledger, result)) {
+      return;
+    }
     handle_result(ledger, result, &result->utterance);
     break;
   }
@@ -190,6 +217,9 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
     return;
   case VC_ITEM_LEAVE:
     handle_leave(ledger, noun);
+    break;
+  case VC_ITEM_REMOTE:
+    handle_remote(ledger, noun);
     break;
   case VC_ITEM_QUERY:
     handle_query(ledger, vc_query_of(item));
@@ -212,12 +242,14 @@ static void show_figures(const struct ledger *ledger)
 
 static int is_waiting(const struct ledger *ledger)
 {
-  return ledger->behind != NULL || ledger->n_waiting > 0 || ledger->backlog != NULL;
+  return ledger->behind != NULL || ledger->n_waiting > 0 || ledger->backlog != NULL ||
+         fleet_is_waiting(ledger);
 }
 
 static void turned(struct vc_worker *worker)
 {
   struct ledger *ledger = vc_worker_state(worker);
+  fleet_retry(ledger);
   if (is_waiting(ledger)) {
     live_retry(ledger);
     requests_retry(ledger);

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include <verbacast/wire/json.h>
+#include <verbacast/wire/viewer.h>
+#include <verbacast/wire/ws.h>
 
 #define LINE 256
 
@@ -49,6 +51,8 @@ struct rig *rig_create(void (*change)(struct rig *rig))
   rig->broadcast = make_inbox(rig, 2);
   rig->journal = make_inbox(rig, 1);
   rig->partials = make_inbox(rig, 1);
+  rig->publisher = make_inbox(rig, 1);
+  rig->watcher = make_inbox(rig, 1);
   rig->settings = (struct vc_ledger_settings){.options = &rig->options,
                                               .max_viewers = 1000,
                                               .node = "a1",
@@ -73,6 +77,8 @@ void rig_destroy(struct rig *rig)
   vc_stage_destroy(&rig->broadcast);
   vc_stage_destroy(&rig->journal);
   vc_stage_destroy(&rig->partials);
+  vc_stage_destroy(&rig->publisher);
+  vc_stage_destroy(&rig->watcher);
   vc_metrics_destroy(&rig->metrics);
   vc_health_destroy(&rig->health);
   free(rig);
@@ -396,6 +402,180 @@ void rig_expect_records(struct rig *rig, ...)
     }
     vc_item_destroy(item);
   }
+  va_list expected;
+  va_start(expected, rig);
+  compare(&lines, expected);
+  va_end(expected);
+}
+
+// --- other nodes
+
+static void taken_over(void *context, const char *slug)
+{
+  struct rig *rig = context;
+  snprintf(rig->taken_over, sizeof rig->taken_over, "%s", slug);
+}
+
+void rig_with_fleet(struct rig *rig)
+{
+  rig->settings.publisher = rig->publisher;
+  rig->settings.watcher = rig->watcher;
+  rig->settings.session_resume_ms = 30000;
+  rig->settings.take_over = taken_over;
+  rig->settings.context = rig;
+}
+
+void rig_remote(struct rig *rig, enum vc_remote_kind kind, const char *slug, int64_t epoch,
+                uint64_t seq)
+{
+  struct vc_remote *remote = vc_remote_create(kind, slug);
+  assert_non_null(remote);
+  remote->epoch = epoch;
+  remote->seq = seq;
+  rig_put(rig, &remote->item);
+}
+
+void rig_remote_gap(struct rig *rig, const char *slug, int64_t epoch, uint64_t from, uint64_t to)
+{
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_GAP, slug);
+  assert_non_null(remote);
+  remote->epoch = epoch;
+  remote->seq = from;
+  remote->to = to;
+  rig_put(rig, &remote->item);
+}
+
+static void print_remote(struct vc_text *into, const struct vc_message *message, const char *text)
+{
+  const struct vc_utterance utterance = {.is_final = message->kind == VC_MESSAGE_FINAL,
+                                         .text = text,
+                                         .language = "",
+                                         .confidence = NAN};
+  switch (message->kind) {
+  case VC_MESSAGE_HELLO:
+    vc_viewer_print_hello(into, &(struct vc_viewer_hello){message->slug, message->epoch,
+                                                          message->seq, text, NULL, "b2"});
+    break;
+  case VC_MESSAGE_STATUS:
+    vc_viewer_print_status(into, message->slug, message->epoch, message->seq, text, NULL);
+    break;
+  case VC_MESSAGE_END:
+    vc_viewer_print_end(into, message->slug, message->epoch, message->seq, text);
+    break;
+  case VC_MESSAGE_RETRACT:
+    vc_viewer_print_retract(into, message->slug, message->epoch, message->seq,
+                            message->utterance_id);
+    break;
+  default:
+    vc_viewer_print_transcript(into,
+                               &(struct vc_viewer_transcript){.session = message->slug,
+                                                              .epoch = message->epoch,
+                                                              .seq = message->seq,
+                                                              .utterance_id = message->utterance_id,
+                                                              .utterance = &utterance});
+    break;
+  }
+}
+
+static enum vc_state state_of(const char *text)
+{
+  for (int state = VC_STATE_IDLE; state <= VC_STATE_UNKNOWN; state++) {
+    if (strcmp(vc_state_text((enum vc_state)state), text) == 0) {
+      return (enum vc_state)state;
+    }
+  }
+  fail_msg("no state: %s", text);
+  return VC_STATE_IDLE;
+}
+
+void rig_remote_say(struct rig *rig, enum vc_message_kind kind, const char *slug, int64_t epoch,
+                    uint64_t seq, const char *id, const char *text)
+{
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_MESSAGE, slug);
+  struct vc_message *message = vc_message_create(kind, slug);
+  struct vc_text frame = {0};
+  assert_true(remote != NULL && message != NULL);
+  message->epoch = epoch;
+  message->seq = seq;
+  if (id != NULL) {
+    snprintf(message->utterance_id, sizeof message->utterance_id, "%s", id);
+    message->utterance_hash = vc_slug_hash(id, strlen(id)) + UINT64_C(1);
+  }
+  print_remote(&frame, message, text);
+  message->frame = vc_ws_frame_create(VC_WS_TEXT, frame.at, frame.size, &message->json_offset);
+  assert_non_null(message->frame);
+  vc_text_fini(&frame);
+  remote->message = message;
+  if (kind == VC_MESSAGE_HELLO || kind == VC_MESSAGE_STATUS) {
+    remote->state = state_of(text);
+  } else if (kind == VC_MESSAGE_END) {
+    remote->state = VC_STATE_ENDED;
+    snprintf(remote->reason, sizeof remote->reason, "%s", text);
+  }
+  rig_put(rig, &remote->item);
+}
+
+static void add_fleet(struct lines *lines, const struct vc_fleet *fleet)
+{
+  static const char *const kinds[] = {"claim",  "message", "history", "release",
+                                      "orphan", "watch",   "unwatch"};
+  char line[LINE], epoch[32], floor[32];
+  const char *kind = kinds[fleet->kind], *e = epoch_text(fleet->position.epoch, epoch);
+  unsigned long long seq = fleet->position.seq;
+  switch (fleet->kind) {
+  case VC_FLEET_CLAIM:
+    add_line(lines, "claim %s %s#%llu floor %s", fleet->slug, e, seq,
+             epoch_text(fleet->epoch_floor, floor));
+    break;
+  case VC_FLEET_WATCH:
+    add_line(lines, "watch %s %s#%llu", fleet->slug, e, seq);
+    break;
+  case VC_FLEET_UNWATCH:
+    add_line(lines, "unwatch %s", fleet->slug);
+    break;
+  case VC_FLEET_RELEASE:
+    add_line(lines, "release %s %s", fleet->slug, e);
+    break;
+  case VC_FLEET_HISTORY:
+    add_line(lines, "history %s%s", fleet->slug, fleet->is_last ? " last" : "");
+    for (size_t i = 0; i < fleet->n_messages; i++) {
+      rig_describe(fleet->messages[i], line);
+      add_line(lines, "- %.*s", LINE - 8, line);
+    }
+    break;
+  case VC_FLEET_MESSAGE:
+  case VC_FLEET_ORPHAN:
+    assert_int_equal(fleet->n_messages, 1);
+    rig_describe(fleet->messages[0], line);
+    add_line(lines, "%s %.*s", kind, LINE - 16, line);
+    break;
+  }
+}
+
+static void take_fleet(struct lines *lines, struct vc_stage *stage)
+{
+  struct vc_item *item;
+  while ((item = hand_take(stage, 0)) != NULL) {
+    assert_int_equal(item->kind, VC_ITEM_FLEET);
+    add_fleet(lines, (const struct vc_fleet *)item);
+    vc_item_destroy(item);
+  }
+}
+
+void rig_expect_watcher(struct rig *rig, ...)
+{
+  struct lines lines = {0};
+  take_fleet(&lines, rig->watcher);
+  va_list expected;
+  va_start(expected, rig);
+  compare(&lines, expected);
+  va_end(expected);
+}
+
+void rig_expect_publisher(struct rig *rig, ...)
+{
+  struct lines lines = {0};
+  take_fleet(&lines, rig->publisher);
   va_list expected;
   va_start(expected, rig);
   compare(&lines, expected);

@@ -10,6 +10,7 @@
 
 #include <verbacast/flow/query.h>
 #include <verbacast/flow/record.h>
+#include <verbacast/flow/remote.h>
 #include <verbacast/flow/result.h>
 #include <verbacast/flow/viewer.h>
 #include <verbacast/ledger.h>
@@ -27,8 +28,10 @@ struct rig {
   struct vc_ledger_options options;
   struct vc_ledger_settings settings;
   struct vc_stage *broadcast, *journal, *ledger;
-  struct vc_stage *partials; // an inbox; the ledger has it only when a test says so
-  struct vc_putter *putter;  // into the ledger
+  struct vc_stage *partials;            // an inbox; the ledger has it only when a test says so
+  struct vc_stage *publisher, *watcher; // inboxes likewise: of the redis room
+  struct vc_putter *putter;             // into the ledger
+  char taken_over[VC_SLUG_MAX + 1];     // by another node, as the ledger said last
   uint64_t next_session, next_viewer;
   int64_t began_ms; // as the last that rig_expect saw says
 };
@@ -74,3 +77,20 @@ void rig_skip(struct rig *rig, uint32_t worker); // whatever it is
 void rig_describe(const struct vc_message *message, char line[256]);
 // What came out at the journal: "final demo e0#1", "started demo e0", "ended demo e0".
 void rig_expect_records(struct rig *rig, ...);
+
+// Other nodes. A change for rig_create: there is a redis room, played by the test.
+void rig_with_fleet(struct rig *rig);
+// What the redis room says of a slug: `epoch` and `seq` as the kind has them.
+void rig_remote(struct rig *rig, enum vc_remote_kind kind, const char *slug, int64_t epoch,
+                uint64_t seq);
+void rig_remote_gap(struct rig *rig, const char *slug, int64_t epoch, uint64_t from, uint64_t to);
+// A message of another node. `text` of a final or partial, state of a hello or status, reason of an
+// end.
+void rig_remote_say(struct rig *rig, enum vc_message_kind kind, const char *slug, int64_t epoch,
+                    uint64_t seq, const char *id, const char *text);
+// What came out at the workers of the redis room:
+//   "claim demo e-#0 floor e0", "watch demo e0#3", "unwatch demo", "release demo e0",
+//   "message final e0#3 1-0-a Hello.", "orphan end e0#4  owner_lost",
+//   "history demo last", "- final e0#3 1-0-a Hello."
+void rig_expect_watcher(struct rig *rig, ...);
+void rig_expect_publisher(struct rig *rig, ...);

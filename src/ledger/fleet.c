@@ -1,0 +1,528 @@
+// What other nodes are told, and what waits for them. A session's state says what is to be put to
+// the redis room; settling it puts what fits and leaves the rest for the next turn, so that nothing
+// has to be remembered in order and nothing is told twice.
+#include "ledger.h"
+
+#include <stdlib.h>
+
+#define JOIN_WAIT_MS 300
+#define CLAIM_WAIT_MS 3000 // the redis room answers sooner by itself
+#define RESULTS_MAX 1024
+#define ORPHAN_AFTER_MS 5000 // a Redis that was away needs 3 s until all owners are known again
+#define ORPHAN_AGAIN_MS 3000
+#define LET_GO_MS 2000 // of a session that another node has claimed
+
+static int is_on(const struct ledger *ledger)
+{
+  return ledger->publisher != NULL;
+}
+
+static uint64_t ms_from_now(const struct ledger *ledger, uint64_t ms)
+{
+  return vc_worker_now_ns(ledger->worker) + ms * VC_NS_PER_MS;
+}
+
+static int is_past(const struct ledger *ledger, uint64_t since_ns, uint64_t ms)
+{
+  return vc_worker_now_ns(ledger->worker) >= since_ns + ms * VC_NS_PER_MS;
+}
+
+static int is_claiming(const struct session *session)
+{
+  return session->fleet.claim == CLAIM_WANTED || session->fleet.claim == CLAIM_ASKED;
+}
+
+static int should_watch(const struct session *session)
+{
+  return session->n_viewers > 0 && session->live == NULL && session->fleet.claim == CLAIM_NONE;
+}
+
+static struct vc_position position_of(const struct session *session)
+{
+  const struct epoch *newest = session_newest(session);
+  return newest != NULL ? (struct vc_position){newest->number, newest->last_kept}
+                        : (struct vc_position){0, 0};
+}
+
+// --- putting. Each returns 0, or -1: no room or no memory now.
+
+static int put(struct ledger *ledger, struct vc_putter *putter, struct vc_fleet *fleet)
+{
+  if (fleet == NULL) {
+    ledger_out_of_memory(ledger);
+    return -1;
+  }
+  if (vc_putter_put(putter, 0, &fleet->item) != 0) {
+    vc_item_destroy(&fleet->item);
+    return -1;
+  }
+  return 0;
+}
+
+static int put_turn(struct ledger *ledger, struct vc_putter *putter, const struct session *session,
+                    enum vc_fleet_kind kind, struct vc_position position)
+{
+  struct vc_fleet *fleet = vc_fleet_create(kind, session->slug, 0);
+  if (fleet != NULL) {
+    fleet->position = position;
+    fleet->epoch_floor = kind == VC_FLEET_CLAIM ? next_epoch(ledger, session) : 0;
+  }
+  return put(ledger, putter, fleet);
+}
+
+static int put_message(struct ledger *ledger, const struct session *session,
+                       enum vc_fleet_kind kind, struct vc_message *message)
+{
+  struct vc_fleet *fleet = message != NULL ? vc_fleet_create(kind, session->slug, 1) : NULL;
+  if (fleet != NULL) {
+    vc_fleet_add(fleet, message);
+    fleet->started_unix_ms = session_newest(session)->started_unix_ms;
+  }
+  return put(ledger, ledger->publisher, fleet);
+}
+
+// --- what is kept, once more
+
+static const struct epoch *epoch_from(const struct session *session, int64_t number)
+{
+  const struct epoch *epoch;
+  DL_FOREACH(session->epochs, epoch)
+  {
+    if (epoch->number >= number) {
+      return epoch;
+    }
+  }
+  return NULL;
+}
+
+static int is_kept(const struct vc_message *message)
+{
+  return message->kind == VC_MESSAGE_FINAL || message->kind == VC_MESSAGE_STATUS ||
+         message->kind == VC_MESSAGE_END || message->kind == VC_MESSAGE_HELLO;
+}
+
+// Fills a piece from what one epoch keeps after `after`, and moves `after` there.
+static void fill_piece(struct vc_fleet *piece, const struct epoch *epoch, struct vc_position *after)
+{
+  struct vc_message *message;
+  while (piece->n_messages < piece->most &&
+         (message = history_after(&epoch->history, after->seq, HISTORY_ALL)) != NULL) {
+    after->seq = message->seq;
+    if (is_kept(message)) {
+      vc_fleet_add(piece, message);
+    }
+  }
+}
+
+// Returns: 0, or -1 no memory.
+static int begin_piece(struct ledger *ledger, const struct session *session,
+                       const struct epoch *epoch, struct vc_fleet *piece)
+{
+  struct vc_message *beginning = beginning_create(ledger, session, epoch);
+  if (beginning == NULL) {
+    return -1;
+  }
+  vc_fleet_add(piece, beginning);
+  vc_message_unref(beginning);
+  return 0;
+}
+
+static int resend_piece(struct ledger *ledger, struct session *session)
+{
+  struct vc_position after = session->fleet.resend_after;
+  const struct epoch *epoch = epoch_from(session, after.epoch);
+  struct vc_fleet *piece = vc_fleet_create(VC_FLEET_HISTORY, session->slug, VC_ANSWER_MAX);
+  if (piece == NULL || epoch == NULL) {
+    vc_item_destroy(piece != NULL ? &piece->item : NULL);
+    session->fleet.is_resending = epoch != NULL;
+    return epoch != NULL ? -1 : 0;
+  }
+  if (epoch->number != after.epoch) {
+    after = (struct vc_position){epoch->number, 0};
+    if (begin_piece(ledger, session, epoch, piece) != 0) {
+      vc_item_destroy(&piece->item);
+      return -1;
+    }
+  }
+  fill_piece(piece, epoch, &after);
+  piece->started_unix_ms = epoch->started_unix_ms;
+  int is_whole = history_after(&epoch->history, after.seq, HISTORY_ALL) == NULL;
+  piece->is_last = is_whole && epoch->next == NULL;
+  int is_last = piece->is_last;
+  if (put(ledger, ledger->publisher, piece) != 0) {
+    return -1;
+  }
+  session->fleet.is_resending = !is_last;
+  session->fleet.resend_after =
+      is_whole && !is_last ? (struct vc_position){epoch->next->number - 1, 0} : after;
+  return 0;
+}
+
+// --- a session whose node is lost
+
+static int is_given_up(const struct epoch *epoch)
+{
+  return epoch->state == VC_STATE_RECONNECTING &&
+         strcmp(epoch->reason, vc_close_reason_text(VC_CLOSE_OWNER_LOST)) == 0;
+}
+
+static void say_for_lost(struct ledger *ledger, struct session *session, struct vc_message *message)
+{
+  if (put_message(ledger, session, VC_FLEET_ORPHAN, message) == 0) {
+    session->fleet.said_ns = vc_worker_now_ns(ledger->worker);
+    ledger_count(ledger, ORPHANS);
+  }
+  vc_message_unref(message);
+}
+
+static void care_for_lost(struct ledger *ledger, struct session *session)
+{
+  const struct fleet *fleet = &session->fleet;
+  const struct epoch *epoch = session_newest(session);
+  const char *reason = vc_close_reason_text(VC_CLOSE_OWNER_LOST);
+  if (!should_watch(session) || epoch == NULL || epoch->state == VC_STATE_ENDED ||
+      ledger->is_redis_away || !is_past(ledger, fleet->said_ns, ORPHAN_AGAIN_MS)) {
+    return;
+  }
+  if (is_past(ledger, fleet->gone_ns, (uint64_t)ledger->settings->session_resume_ms)) {
+    say_for_lost(ledger, session, end_create(ledger, session, reason));
+  } else if (is_past(ledger, fleet->gone_ns, ORPHAN_AFTER_MS) && !is_given_up(epoch)) {
+    say_for_lost(ledger, session, status_create(ledger, session, VC_STATE_RECONNECTING, reason));
+  }
+}
+
+// --- settling
+
+static void settle_claim(struct ledger *ledger, struct session *session)
+{
+  struct fleet *fleet = &session->fleet;
+  if (fleet->claim == CLAIM_WANTED &&
+      put_turn(ledger, ledger->watcher, session, VC_FLEET_CLAIM, position_of(session)) == 0) {
+    fleet->claim = CLAIM_ASKED;
+    fleet->is_watched = 0; // a claim ends it
+    fleet->is_filled = 0;
+  }
+}
+
+static void settle_release(struct ledger *ledger, struct session *session)
+{
+  struct fleet *fleet = &session->fleet;
+  const struct vc_position position = {fleet->release_epoch, 0};
+  if (fleet->must_release &&
+      put_turn(ledger, ledger->publisher, session, VC_FLEET_RELEASE, position) == 0) {
+    fleet->must_release = 0;
+  }
+}
+
+static void settle_watch(struct ledger *ledger, struct session *session)
+{
+  struct fleet *fleet = &session->fleet;
+  int must_stop = fleet->is_watched && (!should_watch(session) || fleet->refresh == REFRESH_WANTED);
+  if (must_stop && put_turn(ledger, ledger->watcher, session, VC_FLEET_UNWATCH,
+                            (struct vc_position){0, 0}) == 0) {
+    fleet->is_watched = 0;
+    fleet->gone_ns = 0;
+    if (!should_watch(session)) {
+      fleet->is_filled = 0;
+    }
+  }
+  if (!fleet->is_watched && !fleet->must_release && should_watch(session) &&
+      put_turn(ledger, ledger->watcher, session, VC_FLEET_WATCH, position_of(session)) == 0) {
+    fleet->is_watched = 1;
+    fleet->refresh = fleet->refresh != REFRESH_NONE ? REFRESH_ASKED : REFRESH_NONE;
+  }
+}
+
+static void settle_resend(struct ledger *ledger, struct session *session)
+{
+  while (session->fleet.is_resending && session->fleet.claim == CLAIM_HELD &&
+         resend_piece(ledger, session) == 0) {
+  }
+}
+
+// Something is to be put that a full lane has kept back.
+static int is_kept_back(const struct session *session)
+{
+  const struct fleet *fleet = &session->fleet;
+  return fleet->must_release || fleet->claim == CLAIM_WANTED ||
+         (fleet->is_resending && fleet->claim == CLAIM_HELD) ||
+         fleet->is_watched != should_watch(session) || fleet->refresh == REFRESH_WANTED;
+}
+
+static int is_busy(const struct session *session)
+{
+  const struct fleet *fleet = &session->fleet;
+  return is_kept_back(session) || fleet->claim == CLAIM_ASKED || fleet->joins != NULL ||
+         fleet->taken_ns != 0 || (fleet->is_watched && fleet->gone_ns != 0);
+}
+
+static void set_busy(struct ledger *ledger, struct session *session)
+{
+  int busy = is_busy(session);
+  if (busy && !session->fleet.is_busy) {
+    DL_APPEND2(ledger->busy, session, busy_prev, busy_next);
+  } else if (!busy && session->fleet.is_busy) {
+    DL_DELETE2(ledger->busy, session, busy_prev, busy_next);
+  }
+  session->fleet.is_busy = busy;
+}
+
+void fleet_settle(struct ledger *ledger, struct session *session)
+{
+  if (!is_on(ledger)) {
+    return;
+  }
+  settle_claim(ledger, session);
+  settle_release(ledger, session);
+  settle_watch(ledger, session);
+  settle_resend(ledger, session);
+  set_busy(ledger, session);
+}
+
+int fleet_is_waiting(const struct ledger *ledger)
+{
+  const struct session *session;
+  DL_FOREACH2(ledger->busy, session, busy_next)
+  {
+    if (is_kept_back(session)) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+static void let_go_of_taken(struct ledger *ledger, struct session *session)
+{
+  if (session->fleet.taken_ns != 0 && is_past(ledger, session->fleet.taken_ns, LET_GO_MS)) {
+    fleet_let_go(ledger, session);
+  }
+}
+
+static void stop_waiting(struct ledger *ledger, struct session *session)
+{
+  struct fleet *fleet = &session->fleet;
+  uint64_t now = vc_worker_now_ns(ledger->worker);
+  if (is_claiming(session) && now >= fleet->claim_until_ns) {
+    ledger_count(ledger, CLAIMS_LATE);
+    fleet_begin(ledger, session, 0);
+  }
+  if (fleet->joins != NULL && now >= fleet->joins_until_ns) {
+    fleet->late_until_ns = UINT64_MAX;
+    requests_release(ledger, session);
+  }
+}
+
+static void retry(struct ledger *ledger, struct session *session)
+{
+  stop_waiting(ledger, session);
+  let_go_of_taken(ledger, session);
+  if (session->fleet.gone_ns != 0) {
+    care_for_lost(ledger, session);
+  }
+  fleet_settle(ledger, session);
+}
+
+void fleet_retry(struct ledger *ledger)
+{
+  struct session *session;
+  uint64_t wake_ns = UINT64_MAX;
+  size_t n;
+  DL_COUNT2(ledger->busy, session, n, busy_next);
+  // What is done for one may end others: each is taken from the front and stands behind afterwards.
+  for (; n > 0 && (session = ledger->busy) != NULL; n--) {
+    DL_DELETE2(ledger->busy, session, busy_prev, busy_next);
+    session->fleet.is_busy = 0;
+    retry(ledger, session);
+    if (session->fleet.joins != NULL && session->fleet.joins_until_ns < wake_ns) {
+      wake_ns = session->fleet.joins_until_ns;
+    }
+    session_release(ledger, session); // it may have been kept for this only
+  }
+  if (wake_ns != UINT64_MAX) {
+    vc_worker_wake_at(ledger->worker, wake_ns);
+  }
+}
+
+// --- claims
+
+void fleet_claim(struct ledger *ledger, struct session *session)
+{
+  session->fleet.claim = CLAIM_WANTED;
+  session->fleet.claim_until_ns = ms_from_now(ledger, CLAIM_WAIT_MS);
+  fleet_settle(ledger, session);
+}
+
+static struct session *session_to_claim(struct ledger *ledger, const struct vc_result *result)
+{
+  struct session *session = session_find(ledger, result->session->slug);
+  if (session != NULL && session->fleet.claim != CLAIM_NONE) {
+    return is_claiming(session) ? session : NULL;
+  }
+  if (result->kind != VC_RESULT_OPEN || (session != NULL && session->live != NULL)) {
+    return NULL;
+  }
+  session = session_get_for_publisher(ledger, result->session->slug);
+  if (session != NULL) {
+    fleet_claim(ledger, session);
+  }
+  return session;
+}
+
+int fleet_hold(struct ledger *ledger, struct vc_result *result)
+{
+  struct session *session = is_on(ledger) ? session_to_claim(ledger, result) : NULL;
+  if (session == NULL) {
+    return 0;
+  }
+  DL_APPEND(session->fleet.results, &result->item);
+  session->fleet.n_results++;
+  fleet_settle(ledger, session);
+  if (session->fleet.n_results >= RESULTS_MAX) {
+    ledger_count(ledger, CLAIMS_LATE);
+    fleet_begin(ledger, session, 0);
+  }
+  return 1;
+}
+
+static void handle_held(struct ledger *ledger, struct vc_item *results)
+{
+  while (results != NULL) {
+    struct vc_item *item = results;
+    struct vc_result *result = (struct vc_result *)item;
+    DL_DELETE(results, item);
+    handle_result(ledger, result, &result->utterance);
+    vc_item_destroy(item);
+  }
+}
+
+void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch)
+{
+  struct fleet *fleet = &session->fleet;
+  struct vc_item *results = fleet->results;
+  fleet->claim = CLAIM_HELD;
+  fleet->claimed_epoch = epoch;
+  fleet->gone_ns = 0;
+  fleet->results = NULL;
+  fleet->n_results = 0;
+  remote_forget(session);
+  if (session->live != NULL) {
+    renew_live_session(ledger, session);
+  }
+  handle_held(ledger, results);
+  fleet->claimed_epoch = 0;
+  if (session->live == NULL && fleet->claim == CLAIM_HELD) { // it was over before it began
+    fleet_let_go(ledger, session);
+  }
+  requests_release(ledger, session);
+  fleet_settle(ledger, session);
+}
+
+void fleet_begin_all(struct ledger *ledger)
+{
+  struct session *session;
+  for (session = ledger->sessions; session != NULL; session = session->hh.next) {
+    if (is_claiming(session)) {
+      fleet_begin(ledger, session, 0);
+    }
+  }
+}
+
+void fleet_let_go(struct ledger *ledger, struct session *session)
+{
+  struct fleet *fleet = &session->fleet;
+  const struct epoch *epoch = session_newest(session);
+  fleet->taken_ns = 0;
+  fleet->is_resending = 0;
+  if (fleet->claim == CLAIM_HELD) {
+    fleet->claim = CLAIM_NONE;
+    fleet->must_release = 1;
+    fleet->release_epoch = epoch != NULL ? epoch->number : 0;
+  }
+  fleet_settle(ledger, session);
+}
+
+void fleet_send(struct ledger *ledger, struct session *session, struct vc_message *message)
+{
+  if (session->fleet.claim == CLAIM_HELD &&
+      put_message(ledger, session, VC_FLEET_MESSAGE, message) != 0) {
+    ledger_count(ledger, FLEET_DROPPED);
+  }
+}
+
+// --- viewers
+
+int fleet_is_known(const struct ledger *ledger, const struct session *session)
+{
+  return !is_on(ledger) || session->live != NULL || session->fleet.is_filled;
+}
+
+int fleet_was_late(const struct ledger *ledger, const struct session *session)
+{
+  return session->fleet.is_filled &&
+         vc_worker_now_ns(ledger->worker) < session->fleet.late_until_ns;
+}
+
+int fleet_is_ahead(const struct ledger *ledger, const struct session *session,
+                   struct vc_position position)
+{
+  const struct epoch *newest = session_newest(session);
+  int64_t known = newest != NULL ? newest->number : 0;
+  if (!is_on(ledger) || session->live != NULL || position.epoch == 0) {
+    return 0;
+  }
+  if (position.epoch > known) {
+    return !session->fleet.is_filled || session->fleet.refresh != REFRESH_NONE;
+  }
+  return position.epoch == known && position.seq > newest->last_seq;
+}
+
+// Whether Redis is to be heard before the join is answered.
+static int must_wait(const struct session *session, struct vc_position since)
+{
+  const struct epoch *newest = session_newest(session);
+  return !session->fleet.is_filled || session->fleet.refresh != REFRESH_NONE ||
+         since.epoch > (newest != NULL ? newest->number : 0);
+}
+
+int fleet_hold_join(struct ledger *ledger, struct session *session, struct vc_join *join)
+{
+  struct fleet *fleet = &session->fleet;
+  if (!is_on(ledger) || session->live != NULL) {
+    return 0;
+  }
+  int must = must_wait(session, join->since);
+  if (must && fleet->is_filled && fleet->refresh == REFRESH_NONE) {
+    fleet->refresh = REFRESH_WANTED;
+  }
+  struct request *request =
+      must && !ledger->is_redis_away && ledger->n_unfilled < ledger->max_waiting
+          ? calloc(1, sizeof *request)
+          : NULL;
+  if (request == NULL) {
+    if (must) {
+      fleet->late_until_ns = UINT64_MAX;
+      ledger_count(ledger, JOINS_UNFILLED);
+    }
+    fleet_settle(ledger, session);
+    return 0;
+  }
+  request->item = &join->item;
+  if (fleet->joins == NULL) {
+    fleet->joins_until_ns = ms_from_now(ledger, JOIN_WAIT_MS);
+  }
+  DL_APPEND(fleet->joins, request);
+  ledger->n_unfilled++;
+  fleet_settle(ledger, session);
+  return 1;
+}
+
+void fleet_fini(struct session *session)
+{
+  while (session->fleet.results != NULL) {
+    struct vc_item *item = session->fleet.results;
+    DL_DELETE(session->fleet.results, item);
+    vc_item_destroy(item);
+  }
+  remote_forget(session);
+  free(session->fleet.open);
+}

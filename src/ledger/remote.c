@@ -1,0 +1,331 @@
+// What other nodes say. Their sessions are kept and shown as ours are, only that the numbers are
+// theirs: nothing is numbered here while another node owns the slug.
+#include "ledger.h"
+
+#include <stdlib.h>
+
+#define LATE_MS 5000
+
+// --- what is open
+
+void remote_forget(struct session *session)
+{
+  for (size_t i = 0; i < session->fleet.n_open; i++) {
+    vc_message_unref(session->fleet.open[i].message);
+  }
+  session->fleet.n_open = 0;
+}
+
+static void close_open(struct fleet *fleet, size_t at)
+{
+  vc_message_unref(fleet->open[at].message);
+  memmove(&fleet->open[at], &fleet->open[at + 1], (fleet->n_open - at - 1) * sizeof *fleet->open);
+  fleet->n_open--;
+}
+
+static void close_same(struct fleet *fleet, const struct vc_message *message)
+{
+  for (size_t i = 0; i < fleet->n_open; i++) {
+    if (fleet->open[i].key == message->utterance_hash) {
+      close_open(fleet, i);
+      return;
+    }
+  }
+}
+
+// Without memory it is shown all the same, but not to who comes before the next.
+static void keep_open(struct ledger *ledger, struct fleet *fleet, struct vc_message *message)
+{
+  if (fleet->open == NULL) {
+    fleet->open = calloc(FLEET_OPEN_MAX, sizeof *fleet->open);
+  }
+  if (fleet->open == NULL) {
+    ledger_out_of_memory(ledger);
+    return;
+  }
+  if (fleet->n_open == FLEET_OPEN_MAX) {
+    close_open(fleet, 0);
+  }
+  fleet->open[fleet->n_open++] =
+      (struct open){.key = message->utterance_hash, .message = vc_message_ref(message)};
+}
+
+static void follow_open(struct ledger *ledger, struct session *session, struct vc_message *message)
+{
+  if (message->kind == VC_MESSAGE_END) {
+    remote_forget(session);
+  } else if (message->utterance_hash != 0) {
+    close_same(&session->fleet, message);
+  }
+  if (message->kind == VC_MESSAGE_PARTIAL) {
+    keep_open(ledger, &session->fleet, message);
+  }
+}
+
+// --- messages
+
+static void show(struct ledger *ledger, struct session *session, struct vc_message *message)
+{
+  if (!session->fleet.is_filled) {
+    session->fleet.has_unshown = 1;
+  } else if (message != NULL) {
+    live_send(ledger, session, message);
+  }
+}
+
+// The epoch that the message is of: the newest, or a new one, which is greeted.
+static struct epoch *get_epoch(struct ledger *ledger, struct session *session, int64_t number)
+{
+  struct epoch *epoch = session_newest(session);
+  if (epoch != NULL && epoch->number >= number) {
+    return epoch->number == number ? epoch : NULL;
+  }
+  epoch = session_add_epoch(ledger, session, number);
+  if (epoch == NULL) {
+    ledger_out_of_memory(ledger);
+    return NULL;
+  }
+  epoch->started_unix_ms = number;
+  remote_forget(session);
+  vc_message_unref(session->hello);
+  session->hello = NULL;
+  struct vc_message *hello = hello_get(ledger, session, epoch);
+  show(ledger, session, hello);
+  vc_message_unref(hello);
+  return epoch;
+}
+
+static void take_message(struct ledger *ledger, struct session *session,
+                         const struct vc_remote *remote)
+{
+  struct vc_message *message = remote->message;
+  struct epoch *epoch = get_epoch(ledger, session, message->epoch);
+  if (epoch == NULL || (message->seq <= epoch->last_seq && message->kind != VC_MESSAGE_HELLO)) {
+    ledger_count(ledger, REMOTE_STRAYS);
+    return;
+  }
+  ledger_count(ledger, REMOTE_MESSAGES);
+  if (message->kind == VC_MESSAGE_HELLO) {
+    return;
+  }
+  if (message->kind == VC_MESSAGE_STATUS || message->kind == VC_MESSAGE_END) {
+    epoch_set_state(session, epoch, remote->state, remote->reason);
+  }
+  epoch_number(session, epoch, message);
+  follow_open(ledger, session, message);
+  show(ledger, session, message);
+  if (message->kind != VC_MESSAGE_PARTIAL) {
+    session_keep(ledger, session, message);
+  }
+}
+
+static void tell_again(struct ledger *ledger, struct session *session)
+{
+  struct vc_message *hello = hello_get(ledger, session, session_newest(session));
+  if (hello != NULL) {
+    live_send_after_loss(ledger, session, hello);
+    vc_message_unref(hello);
+  }
+}
+
+static void take_gap(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
+{
+  struct epoch *epoch = get_epoch(ledger, session, remote->epoch);
+  if (epoch == NULL || remote->to <= epoch->last_seq) {
+    ledger_count(ledger, REMOTE_STRAYS);
+    return;
+  }
+  ledger_count(ledger, REMOTE_GAPS);
+  epoch->last_seq = remote->to;
+  epoch->last_kept = remote->to;
+  session_lose_to(ledger, session, epoch, remote->to);
+  remote_forget(session);
+  vc_message_unref(session->hello);
+  session->hello = NULL;
+  if (session->fleet.is_filled) {
+    tell_again(ledger, session);
+  } else {
+    session->fleet.has_unshown = 1;
+  }
+}
+
+// --- owners
+
+static void set_owner(const struct ledger *ledger, struct session *session, int64_t epoch)
+{
+  struct fleet *fleet = &session->fleet;
+  if (epoch != 0) {
+    fleet->gone_ns = 0;
+  } else if (fleet->gone_ns == 0) {
+    fleet->gone_ns = vc_worker_now_ns(ledger->worker);
+  }
+}
+
+// Viewers that were told `unknown` are told what is: by what they missed, or that it is nothing.
+static void tell_late(struct ledger *ledger, struct session *session)
+{
+  if (session->epochs != NULL) {
+    tell_again(ledger, session);
+    return;
+  }
+  struct vc_message *status = present_status_create(ledger, session);
+  if (status != NULL) {
+    live_send(ledger, session, status);
+    vc_message_unref(status);
+  }
+}
+
+// Some of its viewers were answered before.
+static int has_answered(const struct session *session)
+{
+  const struct request *request;
+  uint32_t n_waiting = 0;
+  DL_FOREACH(session->fleet.joins, request)
+  {
+    n_waiting++;
+  }
+  return session->n_viewers > n_waiting;
+}
+
+static void filled(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
+{
+  struct fleet *fleet = &session->fleet;
+  int was_late = fleet->late_until_ns == UINT64_MAX;
+  int must_tell = was_late || fleet->has_unshown;
+  fleet->is_filled = 1;
+  fleet->has_unshown = 0;
+  fleet->refresh = REFRESH_NONE;
+  fleet->late_until_ns = was_late ? vc_worker_now_ns(ledger->worker) + LATE_MS * VC_NS_PER_MS : 0;
+  vc_message_unref(session->hello);
+  session->hello = NULL;
+  set_owner(ledger, session, remote->epoch);
+  if (must_tell && has_answered(session)) {
+    tell_late(ledger, session);
+  }
+  requests_release(ledger, session);
+}
+
+static void taken(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
+{
+  const struct vc_ledger_settings *settings = ledger->settings;
+  if (session->live == NULL || session->fleet.taken_ns != 0) {
+    return;
+  }
+  ledger_count(ledger, EPOCHS_TAKEN);
+  vc_log(VC_LOG_INFO, VC_EVENT("ledger.taken"), VC_STR("session", session->slug),
+         VC_INT("epoch", session_newest(session)->number), VC_STR("by", remote->node),
+         VC_INT("its_epoch", remote->epoch));
+  session->fleet.taken_ns = vc_worker_now_ns(ledger->worker);
+  if (settings->take_over != NULL) {
+    settings->take_over(settings->context, session->slug);
+  }
+}
+
+static void fenced(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
+{
+  const struct epoch *epoch = session_newest(session);
+  if (session->live == NULL || session->fleet.claim != CLAIM_HELD || session->fleet.taken_ns != 0 ||
+      epoch->number != remote->epoch) {
+    return;
+  }
+  ledger_count(ledger, EPOCHS_FENCED);
+  vc_log(VC_LOG_WARN, VC_EVENT("ledger.fenced"), VC_STR("session", session->slug),
+         VC_INT("epoch", epoch->number));
+  fleet_claim(ledger, session);
+}
+
+static void erased(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
+{
+  const struct epoch *epoch = session_newest(session);
+  if (session->live != NULL || epoch == NULL || epoch->number > remote->epoch) {
+    return;
+  }
+  vc_log(VC_LOG_INFO, VC_EVENT("ledger.erased"), VC_STR("session", session->slug));
+  session_revive(ledger, session);
+  session_forget(ledger, session);
+  session_release(ledger, session);
+}
+
+static void resend(struct session *session, const struct vc_remote *remote)
+{
+  session->fleet.is_resending = 1;
+  session->fleet.resend_after = (struct vc_position){remote->epoch, remote->seq};
+}
+
+static void redis_away(struct ledger *ledger)
+{
+  struct session *session;
+  ledger->is_redis_away = 1;
+  DL_FOREACH2(ledger->busy, session, busy_next)
+  {
+    if (session->fleet.joins != NULL) {
+      session->fleet.late_until_ns = UINT64_MAX;
+      requests_release(ledger, session);
+    }
+  }
+}
+
+// What is of a session. May free it.
+static void handle_of_session(struct ledger *ledger, struct session *session,
+                              const struct vc_remote *remote)
+{
+  const struct fleet *fleet = &session->fleet;
+  int is_heard = session->live == NULL && (fleet->is_watched || fleet->claim == CLAIM_ASKED);
+  switch (remote->kind) {
+  case VC_REMOTE_MESSAGE:
+  case VC_REMOTE_GAP:
+    if (!is_heard) {
+      ledger_count(ledger, REMOTE_STRAYS);
+    } else if (remote->kind == VC_REMOTE_MESSAGE) {
+      take_message(ledger, session, remote);
+    } else {
+      take_gap(ledger, session, remote);
+    }
+    break;
+  case VC_REMOTE_FILLED:
+    if (is_heard) {
+      filled(ledger, session, remote);
+    }
+    break;
+  case VC_REMOTE_OWNER:
+    set_owner(ledger, session, remote->epoch);
+    break;
+  case VC_REMOTE_OWNED:
+    if (fleet->claim == CLAIM_ASKED) {
+      fleet_begin(ledger, session, remote->epoch);
+    }
+    break;
+  case VC_REMOTE_TAKEN:
+    taken(ledger, session, remote);
+    break;
+  case VC_REMOTE_FENCED:
+    fenced(ledger, session, remote);
+    break;
+  case VC_REMOTE_ASK:
+    resend(session, remote);
+    break;
+  case VC_REMOTE_ERASED:
+    erased(ledger, session, remote);
+    return;
+  case VC_REMOTE_AWAY:
+  case VC_REMOTE_BACK:
+    break;
+  }
+  fleet_settle(ledger, session);
+}
+
+void handle_remote(struct ledger *ledger, const struct vc_remote *remote)
+{
+  if (remote->kind == VC_REMOTE_AWAY) {
+    redis_away(ledger);
+  } else if (remote->kind == VC_REMOTE_BACK) {
+    ledger->is_redis_away = 0;
+  } else {
+    struct session *session = session_find(ledger, remote->slug);
+    if (session == NULL) {
+      ledger_count(ledger, REMOTE_STRAYS);
+    } else {
+      handle_of_session(ledger, session, remote);
+    }
+  }
+}

@@ -1,0 +1,487 @@
+// Sessions of other nodes, and ours as others are told of them. The redis room is the test.
+#include "rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define E0 RIG_UNIX_MS
+
+static int set_up(void **state)
+{
+  *state = rig_create(rig_with_fleet);
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  rig_destroy(*state);
+  return 0;
+}
+
+// A session of this node, whose claim was answered.
+static struct vc_session *begin(struct rig *rig, const char *slug)
+{
+  struct vc_session *session = rig_open(rig, slug);
+  rig_remote(rig, VC_REMOTE_OWNED, slug, 0, 0);
+  struct vc_item *item;
+  while ((item = hand_take(rig->watcher, 0)) != NULL) {
+    vc_item_destroy(item);
+  }
+  return session;
+}
+
+// A session of another node, watched here by viewer 1: epoch e0 with one final.
+static void watch(struct rig *rig)
+{
+  rig_join(rig, "demo");
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 3, "1-0-a", "One.");
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", E0, 0);
+  rig_expect_watcher(rig, "watch demo e-#0", NULL);
+}
+
+// --- what is said here
+
+static void test_a_session_is_claimed_before_it_is_numbered(void **state)
+{
+  struct rig *rig = *state;
+  rig_join(rig, "demo");
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", 0, 0);
+  rig_expect(rig, 0, "answer 1 last e-#1", "- hello e-#0 idle", NULL);
+  rig_expect_watcher(rig, "watch demo e-#0", NULL);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_partial(rig, session, "a", "o");
+  rig_final(rig, session, "a", "One.");
+  rig_expect_watcher(rig, "claim demo e-#0 floor e0", NULL);
+  rig_expect_publisher(rig, NULL);
+  rig_expect(rig, 0, NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 5, 0);
+  rig_expect(rig, 0, "live hello e5#0 live", "live partial e5#1 1-0-a o",
+             "live final e5#2 1-0-a One.", NULL);
+  rig_expect_publisher(rig, "message hello e5#0 live", "message partial e5#1 1-0-a o",
+                       "message final e5#2 1-0-a One.", NULL);
+  rig_expect_records(rig, "started demo e5", "final demo e5#2", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_expect_publisher(rig, "message end e5#3  publisher_left", "release demo e5", NULL);
+  rig_expect_watcher(rig, "watch demo e5#3", NULL); // its viewer stays
+}
+
+static void test_a_claim_is_not_waited_for_for_ever(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_final(rig, session, "a", "One.");
+  rig_pass_ms(rig, 2999);
+  rig_expect_publisher(rig, NULL);
+  rig_pass_ms(rig, 1);
+  rig_expect_publisher(rig, "message hello e3000#0 live", "message final e3000#1 1-0-a One.", NULL);
+  assert_int_equal(rig_count(rig, "ledger.claims_late_total"), 1);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 9999, 0); // too late: it is numbered
+  rig_final(rig, session, "b", "Two.");
+  rig_expect_publisher(rig, "message final e3000#2 1-0-b Two.", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+static void test_more_results_than_may_wait_begin_it(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = rig_open(rig, "demo");
+  char id[16];
+  for (int i = 1; i < 1024; i++) {
+    rig_expect_publisher(rig, NULL);
+    snprintf(id, sizeof id, "%d", i);
+    rig_final(rig, session, id, "x");
+  }
+  assert_int_equal(rig_count(rig, "ledger.claims_late_total"), 1);
+  assert_int_equal(rig_count(rig, "ledger.finals_total"), 1023);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+static void test_a_publisher_that_left_before_the_answer_is_told_whole(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_final(rig, session, "a", "One.");
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  rig_expect_publisher(rig, "message hello e1#0 live", "message final e1#1 1-0-a One.",
+                       "message end e1#2  publisher_left", "release demo e1", NULL);
+  rig_expect_records(rig, "started demo e1", "final demo e1#1", "ended demo e1", NULL);
+}
+
+// What the stream holds of older epochs is there when the session begins.
+static void test_older_epochs_come_before_the_claim_is_answered(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 - 9, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 - 9, 4, "1-0-z", "Old.");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0, 0);
+  rig_final(rig, session, "a", "New.");
+  rig_join_since(rig, "demo", 0, E0 - 9, 3);
+  rig_expect(rig, 0, "answer 1 last e0#2", "- hello e0#1 live", "- final e-9#4 1-0-z Old.",
+             "- hello e0#1 live", "- final e0#1 1-0-a New.", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+static void test_a_drained_node_says_no_end(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_expect_publisher(rig, "message hello e0#0 live", NULL);
+  rig_close(rig, &session, VC_CLOSE_SHUTDOWN);
+  rig_expect_publisher(rig, "message status e0#1 reconnecting shutdown", "release demo e0", NULL);
+  rig_expect_records(rig, "started demo e0", "ended demo e0", NULL);
+}
+
+static void test_another_node_takes_it(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_join(rig, "demo");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  assert_string_equal(rig->taken_over, "demo");
+  rig_final(rig, session, "a", "Last."); // it was under way
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_expect(rig, 0, "answer 1 last e0#1", "- hello e0#0 live", "live final e0#1 1-0-a Last.",
+             NULL);
+  rig_expect_publisher(rig, "message hello e0#0 live", "message final e0#1 1-0-a Last.",
+                       "release demo e0", NULL);
+  rig_expect_watcher(rig, "watch demo e0#1", NULL);
+  // Its viewers go on with the other's words.
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 7, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 + 7, 1, "1-0-a", "Here.");
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", E0 + 7, 0);
+  rig_expect(rig, 0, "live! hello e7#1 live", NULL);
+  rig_catch_up(rig, "demo", 1, E0, 1);
+  rig_expect(rig, 0, "answer 1 last e7#2", "- hello e7#1 live", "- final e7#1 1-0-a Here.", NULL);
+}
+
+static void test_what_is_taken_is_let_go_of_in_time(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  rig_expect_publisher(rig, "message hello e0#0 live", NULL);
+  rig_pass_ms(rig, 2000);
+  rig_expect_publisher(rig, "release demo e0", NULL);
+  rig_final(rig, session, "a", "Late."); // shown here, kept, and not the fleet's
+  rig_expect_publisher(rig, NULL);
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_expect_publisher(rig, NULL);
+  rig_expect_records(rig, "started demo e0", "final demo e0#1", "ended demo e0", NULL);
+}
+
+static void test_a_fenced_epoch_goes_on_as_a_new_one(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_join(rig, "demo");
+  rig_partial(rig, session, "a", "o");
+  rig_remote(rig, VC_REMOTE_FENCED, "demo", E0, 0);
+  rig_final(rig, session, "a", "One.");
+  rig_expect_watcher(rig, "claim demo e0#0 floor e1", NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  rig_expect(rig, 0, "answer 1 last e0#1", "- hello e0#0 live", "live partial e0#1 1-0-a o",
+             "live retract e0#2 1-0-a", "live hello e1#0 live", "live final e1#1 1-0-a One.", NULL);
+  rig_expect_records(rig, "started demo e0", "ended demo e0", "started demo e1", "final demo e1#1",
+                     NULL);
+  rig_remote(rig, VC_REMOTE_FENCED, "demo", E0, 0); // of the epoch before: known
+  rig_expect_watcher(rig, NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+static void test_what_redis_missed_is_given_again(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_final(rig, session, "a", "A");
+  rig_partial(rig, session, "b", "b");
+  rig_final(rig, session, "b", "B");
+  rig_expect_publisher(rig, "message hello e0#0 live", "message final e0#1 1-0-a A",
+                       "message partial e0#2 1-0-b b", "message final e0#3 1-0-b B", NULL);
+  rig_remote(rig, VC_REMOTE_ASK, "demo", E0, 1);
+  rig_expect_publisher(rig, "history demo last", "- final e0#3 1-0-b B", NULL);
+  rig_remote(rig, VC_REMOTE_ASK, "demo", E0, 3);
+  rig_expect_publisher(rig, "history demo last", NULL);
+  rig_remote(rig, VC_REMOTE_ASK, "demo", 0, 0);
+  rig_expect_publisher(rig, "history demo last", "- hello e0#0 live", "- final e0#1 1-0-a A",
+                       "- final e0#3 1-0-b B", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+// Older epochs too, an epoch a piece, at most 64 messages each, as the lane takes them.
+static void test_a_long_history_is_given_in_pieces(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *first = begin(rig, "demo");
+  char id[16];
+  for (int i = 1; i <= 70; i++) {
+    snprintf(id, sizeof id, "%d", i);
+    rig_final(rig, first, id, "x");
+  }
+  rig_close(rig, &first, VC_CLOSE_PUBLISHER_LEFT);
+  rig_pass_ms(rig, 10);
+  struct vc_session *second = begin(rig, "demo");
+  struct vc_item *item;
+  while ((item = hand_take(rig->publisher, 0)) != NULL) {
+    vc_item_destroy(item);
+  }
+  hand_set_capacity(rig->publisher, 0, 1);
+  rig_remote(rig, VC_REMOTE_ASK, "demo", 0, 0);
+  static const size_t sizes[] = {64, 8, 1}; // hello and 63; 7 and the end; hello
+  for (size_t i = 0; i < 3; i++) {
+    struct vc_fleet *piece = (struct vc_fleet *)hand_take(rig->publisher, 0);
+    assert_non_null(piece);
+    assert_int_equal(piece->kind, VC_FLEET_HISTORY);
+    assert_int_equal(piece->n_messages, sizes[i]);
+    assert_int_equal(piece->is_last, i == 2);
+    vc_item_destroy(&piece->item);
+    rig_turn(rig);
+  }
+  assert_null(hand_take(rig->publisher, 0));
+  hand_set_capacity(rig->publisher, 0, HAND_UNBOUNDED);
+  rig_close(rig, &second, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+static void test_a_full_lane_costs_messages_and_no_turns(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  hand_set_capacity(rig->publisher, 0, 1);
+  rig_final(rig, session, "a", "A");
+  assert_int_equal(rig_count(rig, "ledger.fleet_dropped_total"), 1);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_expect_publisher(rig, "message hello e0#0 live", NULL);
+  rig_turn(rig);
+  rig_expect_publisher(rig, "release demo e0", NULL);
+}
+
+// --- what others say
+
+static void test_a_join_waits_for_what_redis_holds(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_expect(rig, 0, "answer 1 last e0#4", "- hello e0#3 live", "- final e0#3 1-0-a One.", NULL);
+  rig_remote_say(rig, VC_MESSAGE_PARTIAL, "demo", E0, 4, "1-0-b", "tw");
+  rig_remote_say(rig, VC_MESSAGE_STATUS, "demo", E0, 5, NULL, "reconnecting");
+  rig_expect(rig, 0, "live partial e0#4 1-0-b tw", "live status e0#5 reconnecting", NULL);
+  rig_join(rig, "demo"); // is filled: is answered at once
+  rig_expect(rig, 0, "answer 2 last e0#6", "- hello e0#5 reconnecting", "- final e0#3 1-0-a One.",
+             "- partial e0#4 1-0-b tw", NULL);
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 6, "1-0-b", "Two.");
+  rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 7, NULL, "publisher_left");
+  rig_expect(rig, 0, "live final e0#6 1-0-b Two.", "live end e0#7  publisher_left", NULL);
+  rig_leave(rig, "demo", 0, 1);
+  rig_expect_watcher(rig, NULL);
+  rig_leave(rig, "demo", 0, 2);
+  rig_expect_watcher(rig, "unwatch demo", NULL);
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 8, "1-0-c", "?"); // was on its way
+  assert_int_equal(rig_count(rig, "ledger.remote_strays_total"), 1);
+}
+
+static void test_what_came_twice_is_shown_once(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 3, "1-0-a", "One.");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 - 5, 9, "1-0-a", "Older.");
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0, 0, NULL, "live");
+  rig_expect(rig, 0, NULL);
+  assert_int_equal(rig_count(rig, "ledger.remote_strays_total"), 2);
+}
+
+static void test_a_join_without_redis_is_told_unknown(void **state)
+{
+  struct rig *rig = *state;
+  rig_join(rig, "demo");
+  rig_pass_ms(rig, 299);
+  rig_expect(rig, 0, NULL);
+  rig_pass_ms(rig, 1);
+  rig_expect(rig, 0, "answer 1 last e-#1", "- hello e-#0 unknown", NULL);
+  rig_remote(rig, VC_REMOTE_AWAY, "", 0, 0);
+  rig_join(rig, "demo"); // now it is not waited for
+  rig_expect(rig, 0, "answer 2 last e-#1", "- hello e-#0 unknown", NULL);
+  rig_remote(rig, VC_REMOTE_BACK, "", 0, 0);
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", 0, 0);
+  rig_expect(rig, 0, "live status e-#0 idle", NULL);
+}
+
+static void test_those_told_unknown_get_what_there_is(void **state)
+{
+  struct rig *rig = *state;
+  rig_join(rig, "demo");
+  rig_join_since(rig, "demo", 0, E0, 3);
+  rig_pass_ms(rig, 300);
+  rig_expect(rig, 0, "answer 1 last e-#1", "- hello e-#0 unknown", "answer 2 last e0#4",
+             "- hello e-#0 unknown", NULL);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 3, "1-0-a", "One.");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 5, "1-0-b", "Two.");
+  rig_expect(rig, 0, NULL); // not before it is whole
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", E0, 0);
+  rig_expect(rig, 0, "live! hello e0#5 live", NULL);
+  rig_catch_up(rig, "demo", 1, 0, 0);
+  rig_catch_up(rig, "demo", 2, E0, 3);
+  rig_expect(rig, 0, "answer 1 last e0#6", "- hello e0#5 live", "- final e0#3 1-0-a One.",
+             "- final e0#5 1-0-b Two.", "- status e0#5 live", "answer 2 last e0#6",
+             "- final e0#5 1-0-b Two.", "- status e0#5 live", NULL);
+}
+
+// It comes from a node that had heard more: nothing of that is missing.
+static void test_a_viewer_that_is_ahead_misses_nothing(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  rig_join_since(rig, "demo", 0, E0, 6);
+  rig_expect(rig, 0, "answer 2 last e0#7", "- hello e0#3 live", NULL);
+  rig_catch_up(rig, "demo", 2, E0, 6);
+  rig_expect(rig, 0, "answer 2 last e0#7", NULL);
+}
+
+static void test_a_newer_epoch_is_asked_for(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  rig_join_since(rig, "demo", 0, E0 + 9, 1);
+  rig_expect_watcher(rig, "unwatch demo", "watch demo e0#3", NULL);
+  rig_expect(rig, 0, NULL);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 9, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 + 9, 2, "1-0-a", "New.");
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", E0 + 9, 0);
+  // Who watched goes on by itself.
+  rig_expect(rig, 0, "live hello e9#0 live", "live final e9#2 1-0-a New.", "answer 2 last e9#3",
+             "- hello e9#2 live", "- final e9#2 1-0-a New.", NULL);
+}
+
+static void test_a_position_that_nobody_holds_is_a_gap(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  rig_join_since(rig, "demo", 0, E0 + 9, 1);
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", E0, 0);
+  rig_expect(rig, 0, "answer 2 last e0#4", "- hello e0#3 live", "- gap e9 2-0",
+             "- final e0#3 1-0-a One.", NULL);
+}
+
+static void test_what_is_lost_for_good_is_a_gap(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  rig_remote_gap(rig, "demo", E0, 3, 8);
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 10, "1-0-d", "Four.");
+  rig_expect(rig, 0, "live! hello e0#8 live", "live final e0#10 1-0-d Four.", NULL);
+  rig_catch_up(rig, "demo", 1, E0, 3);
+  rig_expect(rig, 0, "answer 1 last e0#11", "- gap e0 4-8", "- hello e0#10 live",
+             "- final e0#10 1-0-d Four.", NULL);
+  assert_int_equal(rig_count(rig, "ledger.remote_gaps_total"), 1);
+}
+
+// A partial of another node cannot be numbered again: who is behind it is not led back to it.
+static void test_open_partials_of_others_keep_their_numbers(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_remote_say(rig, VC_MESSAGE_PARTIAL, "demo", E0, 4, "1-0-b", "tw");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 5, "1-1-c", "Other.");
+  rig_skip(rig, 0);
+  rig_join(rig, "demo");
+  rig_join_since(rig, "demo", 0, E0, 5);
+  rig_expect(rig, 0, "answer 2 last e0#6", "- hello e0#5 live", "- final e0#3 1-0-a One.",
+             "- partial e0#4 1-0-b tw", "- final e0#5 1-1-c Other.", "answer 3 last e0#6",
+             "- hello e0#5 live", NULL);
+}
+
+static void test_a_session_whose_node_is_lost_ends(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  rig_remote(rig, VC_REMOTE_OWNER, "demo", 0, 0);
+  rig_pass_ms(rig, 4999);
+  rig_expect_publisher(rig, NULL);
+  rig_pass_ms(rig, 1);
+  rig_expect_publisher(rig, "orphan status e0#4 reconnecting owner_lost", NULL);
+  rig_expect(rig, 0, NULL); // it is said when it comes back from Redis
+  rig_pass_ms(rig, 3000);   // it did not: again
+  rig_expect_publisher(rig, "orphan status e0#4 reconnecting owner_lost", NULL);
+  rig_remote_say(rig, VC_MESSAGE_STATUS, "demo", E0, 4, NULL, "reconnecting");
+  rig_pass_ms(rig, 22000);
+  rig_expect_publisher(rig, "orphan end e0#5  owner_lost", NULL);
+  rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 5, NULL, "owner_lost");
+  rig_expect(rig, 0, "live status e0#4 reconnecting", "live end e0#5  owner_lost", NULL);
+  rig_pass_ms(rig, 60000);
+  rig_expect_publisher(rig, NULL);
+}
+
+static void test_an_owner_that_is_back_is_not_lost(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_remote(rig, VC_REMOTE_OWNER, "demo", 0, 0);
+  rig_pass_ms(rig, 4000);
+  rig_remote(rig, VC_REMOTE_OWNER, "demo", E0, 0);
+  rig_pass_ms(rig, 60000);
+  rig_expect_publisher(rig, NULL);
+}
+
+static void test_another_nodes_erasure(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_final(rig, session, "a", "One.");
+  rig_remote(rig, VC_REMOTE_ERASED, "demo", E0, 0); // not while it is on
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_remote(rig, VC_REMOTE_ERASED, "demo", E0 - 1, 0); // it began after
+  struct vc_query *query = rig_ask(rig, VC_QUERY_TRANSCRIPT, "demo");
+  assert_int_equal(vc_query_status(query), 200);
+  vc_query_unref(query);
+  rig_remote(rig, VC_REMOTE_ERASED, "demo", E0, 0);
+  query = rig_ask(rig, VC_QUERY_TRANSCRIPT, "demo");
+  assert_int_equal(vc_query_status(query), 404);
+  vc_query_unref(query);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_a_session_is_claimed_before_it_is_numbered, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(test_a_claim_is_not_waited_for_for_ever, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_more_results_than_may_wait_begin_it, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_publisher_that_left_before_the_answer_is_told_whole,
+                                      set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_older_epochs_come_before_the_claim_is_answered, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(test_a_drained_node_says_no_end, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_another_node_takes_it, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_what_is_taken_is_let_go_of_in_time, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_fenced_epoch_goes_on_as_a_new_one, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_what_redis_missed_is_given_again, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_long_history_is_given_in_pieces, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_full_lane_costs_messages_and_no_turns, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(test_a_join_waits_for_what_redis_holds, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_what_came_twice_is_shown_once, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_join_without_redis_is_told_unknown, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_those_told_unknown_get_what_there_is, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_viewer_that_is_ahead_misses_nothing, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(test_a_newer_epoch_is_asked_for, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_position_that_nobody_holds_is_a_gap, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(test_what_is_lost_for_good_is_a_gap, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_open_partials_of_others_keep_their_numbers, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(test_a_session_whose_node_is_lost_ends, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_an_owner_that_is_back_is_not_lost, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_another_nodes_erasure, set_up, tear_down),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
