@@ -20,8 +20,8 @@
 struct vc_redis;
 
 struct vc_redis_options {
-  const char *redis_url;    // redis://[[user]:password@]host[:port][/db], unix:/path; "" none
-  const char *redis_prefix; // of all keys and channels
+  const char *redis_url; // redis://[[user]:password@]host[:port][/db], unix:/path, @file; "" none
+  const char *redis_prefix; // at most 64 bytes; of all keys and channels
 };
 extern const struct vc_option vc_redis_option_rows[];
 extern const struct vc_metric vc_redis_metrics[];
@@ -52,9 +52,10 @@ int vc_redis_create(struct vc_redis **redis, const struct vc_redis_settings *set
 struct vc_stage *vc_redis_publisher(struct vc_redis *redis);
 struct vc_stage *vc_redis_watcher(struct vc_redis *redis);
 // Before the start: where what comes in goes.
-void vc_redis_set_ledger(struct vc_redis *redis, struct vc_stage *ledger);
+int vc_redis_set_ledger(struct vc_redis *redis, struct vc_stage *ledger, struct vc_error *error);
 int vc_redis_start(struct vc_redis *redis, struct vc_error *error);
-// All putters have stopped. What was put is written and answered, within timeout_ms; owner keys
-// that are left are let go. Returns: 0, or 1: the time was over.
+// All putters have stopped. What was put is written and answered, within timeout_ms for each
+// worker; owner keys that are left are let go. A name that is being resolved is waited for.
+// Returns: 0, or 1: the time was over.
 int vc_redis_stop(struct vc_redis *redis, uint32_t timeout_ms);
 void vc_redis_destroy(struct vc_redis **redis);

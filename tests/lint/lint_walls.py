@@ -6,7 +6,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLOORS = ["base", "wire", "flow", "net"]
-ROOMS = ["ingest", "decode", "stt", "ledger", "broadcast", "store", "journal", "kafka", "control", "sttd"]
+ROOMS = ["ingest", "decode", "stt", "ledger", "broadcast", "store", "journal", "kafka", "redis", "control",
+         "sttd"]
 
 # What a room may include beyond the floors and itself. The programs (main) may include everything.
 # journal and control write to and read from the store: it is a library of tables, not a stage.

@@ -68,7 +68,8 @@ struct vc_remote *vc_remote_create(enum vc_remote_kind kind, const char *slug);
 enum vc_fleet_kind {
   VC_FLEET_CLAIM,   // watching worker: somebody publishes here; all after `position` is given first
   VC_FLEET_MESSAGE, // publishing worker
-  VC_FLEET_HISTORY, // publishing worker: the answer to an ASK
+  VC_FLEET_HISTORY, // publishing worker: the answer to an ASK, of a slug that was released too;
+                    // without messages where nothing is held
   VC_FLEET_RELEASE, // publishing worker: its last message was put, or none will come
   VC_FLEET_ORPHAN,  // publishing worker: a status or end of a session whose owner is lost, said by
                     // one that watches it; refused where somebody owns the slug or was faster
@@ -80,7 +81,9 @@ struct vc_fleet {
   struct vc_item item; // VC_ITEM_FLEET
   enum vc_fleet_kind kind;
   char slug[VC_SLUG_MAX + 1];
-  struct vc_position position;   // WATCH, CLAIM; RELEASE: its epoch
+  struct vc_position position;   // WATCH, CLAIM; HISTORY: what its first message follows, which is
+                                 // what was asked for or the last of the piece before; RELEASE:
+                                 // the last that is kept of the session, written before it is gone
   int64_t epoch_floor;           // CLAIM: the epoch is to be at least this
   int64_t started_unix_ms;       // MESSAGE, HISTORY: when the session began
   int is_last;                   // HISTORY: the next messages follow by themselves

@@ -1,0 +1,163 @@
+// Why scripts: what decides (whose is the slug, what does the stream end with) and what is done
+// then must be one step, because several nodes do it at once. Each is a few lookups; none walks a
+// stream.
+#include "room.h"
+
+// What the stream ends with: epoch and seq of its last entry, which may be (0, 0), and its message.
+#define LAST                                                                                       \
+  "local function last(key)\n"                                                                     \
+  "  local entry = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]\n"                        \
+  "  if not entry then return 0, 0, '' end\n"                                                      \
+  "  local epoch, seq = string.match(entry[1], '^(%d+)-(%d+)$')\n"                                 \
+  "  local message = ''\n"                                                                         \
+  "  for i = 1, #entry[2], 2 do\n"                                                                 \
+  "    if entry[2][i] == 'message' then message = entry[2][i + 1] end\n"                           \
+  "  end\n"                                                                                        \
+  "  return tonumber(epoch), tonumber(seq), message\n"                                             \
+  "end\n"
+// Whose the slug is: node and epoch, which may be '' and 0.
+#define OWNER                                                                                      \
+  "local function owner(key)\n"                                                                    \
+  "  local value = redis.call('GET', key)\n"                                                       \
+  "  local is_known, whose = pcall(cjson.decode, value or '')\n"                                   \
+  "  if not is_known or type(whose) ~= 'table' then return '', 0 end\n"                            \
+  "  return tostring(whose.node or ''), tonumber(whose.epoch) or 0\n"                              \
+  "end\n"
+#define NUMBER "local function number(n) return string.format('%.0f', n) end\n"
+// The value of the owner's key, and a message on ctl; `node` is JSON already.
+#define SAY                                                                                        \
+  NUMBER "local function owned(node, epoch)\n"                                                     \
+         "  return '{\"node\":' .. node .. ',\"epoch\":' .. number(epoch) .. '}'\n"                \
+         "end\n"                                                                                   \
+         "local function say(channel, what, node, epoch)\n"                                        \
+         "  redis.call('PUBLISH', channel, '{\"v\":1,\"type\":\"' .. what .. '\",\"node\":' ..\n"  \
+         "    node .. ',\"epoch\":' .. number(epoch) .. '}')\n"                                    \
+         "end\n"
+
+const char *const redis_scripts[N_SCRIPTS] = {
+    // KEYS history, live. ARGV epoch, seq, after epoch, after seq ('-' '-': an older epoch), the
+    // epoch that is ours, message, entries, time to live. What stands before ',"epoch":' in a
+    // message is its node: an entry of our epoch by another's hand ends it, because the slug was
+    // thought lost, or was numbered twice. Answers {what, epoch, seq}: 0 written, 1 it was there, 2
+    // a hole, 3 fenced; and what the stream ended with.
+    [SCRIPT_WRITE] = LAST
+    "local epoch, seq, own = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[5])\n"
+    "local last_epoch, last_seq, message = last(KEYS[1])\n"
+    "local function node(text)\n"
+    "  return string.sub(text, 1, string.find(text, ',\"epoch\":', 1, true) or 0)\n"
+    "end\n"
+    "if last_epoch > own or\n"
+    "   (last_epoch == own and node(message) ~= node(ARGV[6])) then\n"
+    "  return {3, last_epoch, last_seq}\n"
+    "end\n"
+    "if last_epoch > epoch or (last_epoch == epoch and last_seq >= seq and last_epoch > 0) then\n"
+    "  return {1, last_epoch, last_seq}\n"
+    "end\n"
+    "if ARGV[3] == '-' then\n"
+    "  if last_epoch == epoch then return {2, last_epoch, last_seq} end\n"
+    "elseif last_epoch ~= tonumber(ARGV[3]) or last_seq ~= tonumber(ARGV[4]) then\n"
+    "  return {2, last_epoch, last_seq}\n"
+    "end\n"
+    "redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[7], ARGV[1] .. '-' .. ARGV[2],\n"
+    "  'message', ARGV[6])\n"
+    "redis.call('PEXPIRE', KEYS[1], ARGV[8])\n"
+    "redis.call('PUBLISH', KEYS[2], ARGV[6])\n"
+    "return {0, epoch, seq}\n",
+
+    // KEYS owner, history, live. ARGV epoch, seq, after seq, message, entries, time to live.
+    // Answers 1 said, 0 refused.
+    [SCRIPT_ORPHAN] =
+        LAST "local last_epoch, last_seq = last(KEYS[2])\n"
+             "if redis.call('EXISTS', KEYS[1]) == 1 or last_epoch ~= tonumber(ARGV[1]) or\n"
+             "   last_seq ~= tonumber(ARGV[3]) then\n"
+             "  return 0\n"
+             "end\n"
+             "redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], ARGV[1] .. '-' .. ARGV[2],\n"
+             "  'message', ARGV[4])\n"
+             "redis.call('PEXPIRE', KEYS[2], ARGV[6])\n"
+             "redis.call('PUBLISH', KEYS[3], ARGV[4])\n"
+             "return 1\n",
+
+    // KEYS owner, history, ctl. ARGV node, the epoch's floor, time to live of the owner, of the
+    // stream. Answers {our epoch, node and epoch of the owner before, what the stream ends with}.
+    [SCRIPT_CLAIM] = LAST OWNER SAY
+    "local before, before_epoch = owner(KEYS[1])\n"
+    "local last_epoch, last_seq = last(KEYS[2])\n"
+    "local epoch = math.max(tonumber(ARGV[2]), before_epoch + 1, last_epoch + 1)\n"
+    "redis.call('SET', KEYS[1], owned(ARGV[1], epoch), 'PX', ARGV[3])\n"
+    "redis.call('PEXPIRE', KEYS[2], ARGV[4])\n"
+    "say(KEYS[3], 'take', ARGV[1], epoch)\n"
+    "return {epoch, before, before_epoch, last_epoch, last_seq}\n",
+
+    // KEYS owner, history, ctl. ARGV node, our epoch, time to live of the owner, of the stream,
+    // node as it is. The larger epoch wins; of two that are equal the one that is there. Answers
+    // {what, node and epoch of the owner, what the stream ends with}: 0 ours, 1 another's, 2
+    // fenced by what the stream holds.
+    [SCRIPT_RENEW] = LAST OWNER SAY
+    "local epoch = tonumber(ARGV[2])\n"
+    "local whose, whose_epoch = owner(KEYS[1])\n"
+    "local last_epoch, last_seq = last(KEYS[2])\n"
+    "if whose_epoch > epoch or (whose_epoch == epoch and whose ~= ARGV[5]) then\n"
+    "  return {whose == ARGV[5] and 2 or 1, whose, whose_epoch, last_epoch, last_seq}\n"
+    "end\n"
+    "if last_epoch > epoch then\n"
+    "  return {2, whose, whose_epoch, last_epoch, last_seq}\n"
+    "end\n"
+    "redis.call('SET', KEYS[1], owned(ARGV[1], epoch), 'PX', ARGV[3])\n"
+    "redis.call('PEXPIRE', KEYS[2], ARGV[4])\n"
+    "if whose_epoch ~= epoch then say(KEYS[3], 'take', ARGV[1], epoch) end\n"
+    "return {0, whose, whose_epoch, last_epoch, last_seq}\n",
+
+    // KEYS history. Answers {epoch, seq}.
+    [SCRIPT_LOOK] = LAST "local last_epoch, last_seq = last(KEYS[1])\n"
+                         "return {last_epoch, last_seq}\n",
+
+    // KEYS owner, history, ctl. ARGV node, epoch, node as it is, time to live of the stream.
+    // Answers 1: it was ours, else 0.
+    [SCRIPT_RELEASE] =
+        OWNER SAY "local whose, whose_epoch = owner(KEYS[1])\n"
+                  "local is_ours = whose == ARGV[3] and whose_epoch <= tonumber(ARGV[2])\n"
+                  "if is_ours then redis.call('DEL', KEYS[1]) end\n"
+                  "redis.call('PEXPIRE', KEYS[2], ARGV[4])\n"
+                  "say(KEYS[3], 'released', ARGV[1], tonumber(ARGV[2]))\n"
+                  "return is_ours and 1 or 0\n",
+
+    // KEYS owner, history, ctl. ARGV node, the epoch that is known to who asks. Answers {HTTP
+    // status, the epoch that was erased up to}.
+    [SCRIPT_ERASE] = LAST SAY "if redis.call('EXISTS', KEYS[1]) == 1 then return {409, 0} end\n"
+                              "local last_epoch = last(KEYS[2])\n"
+                              "local epoch = math.max(last_epoch, tonumber(ARGV[2]))\n"
+                              "redis.call('DEL', KEYS[2])\n"
+                              "say(KEYS[3], 'erased', ARGV[1], epoch)\n"
+                              "return {last_epoch > 0 and 200 or 404, epoch}\n",
+
+    // KEYS owner, ctl. ARGV node. Answers an HTTP status.
+    [SCRIPT_END] = OWNER SAY "local whose, epoch = owner(KEYS[1])\n"
+                             "if whose == '' then return 404 end\n"
+                             "say(KEYS[2], 'end', ARGV[1], epoch)\n"
+                             "return 200\n",
+
+    // KEYS node, nodes. ARGV the node's id, its sessions, time to live. By Redis' clock, which is
+    // the same to all.
+    [SCRIPT_SHOW] =
+        "local now = redis.call('TIME')\n"
+        "local ms = now[1] * 1000 + math.floor(now[2] / 1000)\n"
+        "redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])\n"
+        "redis.call('ZADD', KEYS[2], string.format('%.0f', ms), ARGV[1])\n"
+        "redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', ms - ARGV[3]))\n"
+        "return 1\n",
+
+    // KEYS nodes. ARGV what the keys of nodes begin with, how many bytes at most. Answers {1: some
+    // were left out, the arrays}.
+    [SCRIPT_SESSIONS] = "local found, size, is_cut = {}, 0, 0\n"
+                        "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do\n"
+                        "  local sessions = redis.call('GET', ARGV[1] .. id)\n"
+                        "  if sessions and size + #sessions <= tonumber(ARGV[2]) then\n"
+                        "    size = size + #sessions\n"
+                        "    found[#found + 1] = sessions\n"
+                        "  elseif sessions then\n"
+                        "    is_cut = 1\n"
+                        "  end\n"
+                        "end\n"
+                        "return {is_cut, found}\n",
+};
