@@ -122,7 +122,33 @@ static void answer_publishers(struct vc_worker *worker, struct vc_query *query)
   vc_query_answer(query, reply != NULL ? 200 : 503, reply);
 }
 
-static void answer_kick(struct vc_worker *worker, struct vc_query *query)
+// Why a session is closed that goes on publishing, and what its publisher is told.
+struct closing {
+  enum vc_query_kind kind;
+  enum vc_close_reason reason;
+  const char *code, *description;
+};
+static const struct closing closings[] = {
+    {VC_QUERY_KICK_PUBLISHER, VC_CLOSE_KICKED, "NetStream.Publish.Denied",
+     "Closed by the operator."},
+    {VC_QUERY_TAKE_OVER, VC_CLOSE_TAKEN_OVER, "NetStream.Publish.BadName",
+     "Another publisher took over."},
+    {VC_QUERY_END_SESSION, VC_CLOSE_PUBLISHER_LEFT, "NetStream.Publish.Denied",
+     "The room is over."},
+};
+
+static const struct closing *find_closing(enum vc_query_kind kind)
+{
+  for (size_t i = 0; i < sizeof closings / sizeof *closings; i++) {
+    if (closings[i].kind == kind) {
+      return &closings[i];
+    }
+  }
+  return NULL;
+}
+
+static void answer_close(struct vc_worker *worker, struct vc_query *query,
+                         const struct closing *closing)
 {
   struct worker_state *state = vc_worker_state(worker);
   struct session *session;
@@ -132,9 +158,9 @@ static void answer_kick(struct vc_worker *worker, struct vc_query *query)
     return;
   }
   struct connection *publisher = session->publisher;
-  ingest_session_end(worker, session, VC_CLOSE_KICKED);
+  ingest_session_end(worker, session, closing->reason);
   if (publisher != NULL) {
-    command_say_status(publisher, "error", "NetStream.Publish.Denied", "Closed by the operator.");
+    command_say_status(publisher, "error", closing->code, closing->description);
     connection_finish(worker, publisher);
   }
   vc_query_answer(query, 200, NULL);
@@ -146,8 +172,9 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
     connection_take_move(worker, item);
   } else if (item->kind == VC_ITEM_QUERY) {
     struct vc_query *query = vc_query_of(item);
-    if (vc_query_kind(query) == VC_QUERY_KICK_PUBLISHER) {
-      answer_kick(worker, query);
+    const struct closing *closing = find_closing(vc_query_kind(query));
+    if (closing != NULL) {
+      answer_close(worker, query, closing);
     } else {
       answer_publishers(worker, query);
     }

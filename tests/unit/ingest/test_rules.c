@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include <verbacast/flow/listener.h>
+#include <verbacast/flow/query.h>
 
 static struct rig rig;
 
@@ -355,6 +356,40 @@ static void test_drain(void **state)
   rig_stop(&rig);
 }
 
+// Whoever closes a session from within: its publisher hears why, the stages behind hear how.
+static void check_closed_by(enum vc_query_kind kind, enum vc_close_reason reason, const char *code)
+{
+  struct publisher publisher;
+  struct vc_putter *putter = vc_putter_create(rig.ingest);
+  rig_forget(&rig);
+  publisher_start(&publisher, &rig, "a", "room");
+  struct vc_query *query = vc_query_create(kind, "room");
+  assert_int_equal(vc_putter_put(putter, 0, vc_query_item(query)), 0);
+  AWAIT(&rig, publisher.is_closed);
+  assert_int_equal(vc_query_wait(query, 0), 0);
+  assert_int_equal(vc_query_status(query), 200);
+  vc_query_unref(query);
+  assert_string_equal(publisher.code, code);
+  assert_int_equal(rig_taken(&rig, 1, VC_TURN_CLOSE)->reason, reason);
+  publisher_close(&publisher);
+}
+
+static void test_sessions_closed_from_within(void **state)
+{
+  rig_init(&rig);
+  rig_start(&rig);
+  check_closed_by(VC_QUERY_KICK_PUBLISHER, VC_CLOSE_KICKED, "NetStream.Publish.Denied");
+  check_closed_by(VC_QUERY_TAKE_OVER, VC_CLOSE_TAKEN_OVER, "NetStream.Publish.BadName");
+  check_closed_by(VC_QUERY_END_SESSION, VC_CLOSE_PUBLISHER_LEFT, "NetStream.Publish.Denied");
+  struct vc_putter *putter = vc_putter_create(rig.ingest);
+  struct vc_query *query = vc_query_create(VC_QUERY_TAKE_OVER, "nobody");
+  assert_int_equal(vc_putter_put(putter, 0, vc_query_item(query)), 0);
+  AWAIT(&rig, vc_query_wait(query, 0) == 0);
+  assert_int_equal(vc_query_status(query), 404);
+  vc_query_unref(query);
+  rig_stop(&rig);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -372,6 +407,7 @@ int main(void)
       cmocka_unit_test(test_proxy_header_in_time),
       cmocka_unit_test(test_proxy_header_from_a_stranger),
       cmocka_unit_test(test_drain),
+      cmocka_unit_test(test_sessions_closed_from_within),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
