@@ -223,6 +223,21 @@ int decoder_decode(struct decoder *decoder, const uint8_t *frame, size_t size, s
   return status;
 }
 
+int decoder_resample(struct decoder *decoder, const struct vc_packet *packet, struct pcm *pcm)
+{
+  AVFrame *frame = decoder->frame;
+  int channels = (int)packet->channels_hint;
+  frame->format = AV_SAMPLE_FMT_S16;
+  frame->sample_rate = (int)packet->sample_rate_hint_hz;
+  frame->nb_samples = channels > 0 ? (int)(packet->data->size / 2 / packet->channels_hint) : 0;
+  av_channel_layout_default(&frame->ch_layout, channels);
+  frame->extended_data = frame->data;
+  frame->data[0] = packet->data->data; // borrowed: there is no buffer to let go of
+  int status = resample(decoder, pcm);
+  av_frame_unref(frame);
+  return status;
+}
+
 int decoder_flush(struct decoder *decoder, struct pcm *pcm)
 {
   return decoder->resampler != NULL ? convert(decoder, NULL, 0, pcm) : 0;

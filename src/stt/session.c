@@ -238,6 +238,7 @@ void stt_session_turn(struct session *session, const struct vc_chunk *chunk)
   case VC_TURN_OPEN:
   case VC_TURN_DATA:
   case VC_TURN_CONFIG:
+  case VC_TURN_MUTED:
     break;
   }
 }

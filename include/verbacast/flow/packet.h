@@ -8,7 +8,9 @@
 #include <verbacast/flow/item.h>
 #include <verbacast/flow/session.h>
 
-enum vc_codec { VC_CODEC_AAC, VC_CODEC_MP3, VC_CODEC_OPUS };
+// PCM_S16LE: whole samples of all channels, interleaved; its hints are no hints but what it is, and
+// it has no CONFIG and no timestamps.
+enum vc_codec { VC_CODEC_AAC, VC_CODEC_MP3, VC_CODEC_OPUS, VC_CODEC_PCM_S16LE };
 
 enum vc_turn {
   VC_TURN_OPEN,   // the session begins; nothing came before it
@@ -16,6 +18,7 @@ enum vc_turn {
   VC_TURN_CONFIG, // packets only: data holds the AudioSpecificConfig or OpusHead of what follows
   VC_TURN_LOST,   // the publisher went away without a word; the session waits for it
   VC_TURN_BACK,   // a publisher (the same or its replacer) goes on; its timestamps may begin anew
+  VC_TURN_MUTED,  // packets only, PCM: no sound is to be waited for, until some comes
   VC_TURN_CLOSE,  // the session is over, see reason; nothing comes after it
 };
 

@@ -1,5 +1,6 @@
 #include "rig.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -109,6 +110,27 @@ void rig_send(struct rig *rig, int session, enum vc_codec codec, const struct so
   packet->codec = codec;
   packet->timestamp_ms = timestamp_ms;
   put_data(rig, packet, frame->bytes, frame->size);
+}
+
+void rig_send_pcm(struct rig *rig, int session, uint32_t rate_hz, uint32_t channels, uint32_t ms)
+{
+  struct vc_session *of = rig->sessions[session];
+  uint32_t n = rate_hz * ms / 1000;
+  struct vc_packet *packet = vc_packet_create(of, VC_TURN_DATA);
+  int16_t *samples = malloc((size_t)n * channels * sizeof *samples);
+  assert_non_null(packet);
+  assert_non_null(samples);
+  for (uint32_t i = 0; i < n * channels; i++) {
+    samples[i] = (int16_t)(8000 * sin(2 * 3.14159265 * 440 * (i / channels) / rate_hz));
+  }
+  packet->codec = VC_CODEC_PCM_S16LE;
+  packet->sample_rate_hint_hz = rate_hz;
+  packet->channels_hint = channels;
+  if (of->first_audio_ns == 0) {
+    of->first_audio_ns = rig->now_ns - ms * VC_NS_PER_MS;
+  }
+  put_data(rig, packet, (const uint8_t *)samples, (size_t)n * channels * sizeof *samples);
+  free(samples);
 }
 
 void rig_open(struct rig *rig, int session, const struct sound *sound)

@@ -49,6 +49,8 @@ void rig_configure(struct rig *rig, int session, enum vc_codec codec, const uint
                    size_t size);
 void rig_send(struct rig *rig, int session, enum vc_codec codec, const struct sound_frame *frame,
               uint32_t timestamp_ms);
+// One packet of PCM, `ms` long, of a tone of that rate and so many channels.
+void rig_send_pcm(struct rig *rig, int session, uint32_t rate_hz, uint32_t channels, uint32_t ms);
 // OPEN and the configuration of the sound, AAC.
 void rig_open(struct rig *rig, int session, const struct sound *sound);
 // Sends frames [from, to) of the sound each at its time; the first one has `timestamp_ms`.

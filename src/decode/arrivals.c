@@ -1,0 +1,74 @@
+#include "arrivals.h"
+
+#include <verbacast/base/clock.h>
+#include <verbacast/flow/chunk.h>
+
+#define SAMPLES_PER_MS (VC_SAMPLE_RATE_HZ / 1000)
+#define HOLE_SAMPLES (ARRIVALS_HOLE_MS * SAMPLES_PER_MS)
+#define MUTED_STEP_MS 100
+
+void arrivals_begin(struct arrivals *arrivals, uint64_t origin_ns)
+{
+  *arrivals = (struct arrivals){.origin_ns = origin_ns, .last_ns = origin_ns};
+}
+
+// How many samples a stream lags that has come to `end` at that time; negative: it is ahead.
+static int64_t late_samples(const struct arrivals *arrivals, uint64_t now_ns, uint64_t end)
+{
+  uint64_t elapsed_ns = now_ns > arrivals->origin_ns ? now_ns - arrivals->origin_ns : 0;
+  uint64_t elapsed = elapsed_ns / VC_NS_PER_MS * SAMPLES_PER_MS;
+  elapsed += elapsed_ns % VC_NS_PER_MS * SAMPLES_PER_MS / VC_NS_PER_MS;
+  return (int64_t)elapsed - (int64_t)end;
+}
+
+int arrivals_take(struct arrivals *arrivals, uint64_t now_ns, uint64_t position, uint64_t n)
+{
+  int is_after_pause =
+      arrivals->is_broken || now_ns > arrivals->last_ns + ARRIVALS_HOLE_MS * VC_NS_PER_MS;
+  arrivals->last_ns = now_ns;
+  arrivals->is_broken = 0;
+  arrivals->muted_next_ns = 0;
+  if (arrivals->settle_at_ns == 0 && is_after_pause &&
+      late_samples(arrivals, now_ns, position + n) > HOLE_SAMPLES) {
+    arrivals->settle_at_ns = now_ns + ARRIVALS_SETTLE_MS * VC_NS_PER_MS;
+  }
+  return arrivals->settle_at_ns != 0;
+}
+
+int arrivals_is_settled(const struct arrivals *arrivals, uint64_t now_ns, uint64_t position,
+                        uint64_t n_held)
+{
+  return now_ns >= arrivals->settle_at_ns || n_held >= ARRIVALS_HELD_MAX_S * VC_SAMPLE_RATE_HZ ||
+         late_samples(arrivals, arrivals->last_ns, position + n_held) <= HOLE_SAMPLES;
+}
+
+uint64_t arrivals_settle(struct arrivals *arrivals, uint64_t position, uint64_t n_held)
+{
+  int64_t late = late_samples(arrivals, arrivals->last_ns, position + n_held);
+  arrivals->settle_at_ns = 0;
+  return late > HOLE_SAMPLES ? (uint64_t)late : 0;
+}
+
+void arrivals_mute(struct arrivals *arrivals, uint64_t now_ns)
+{
+  arrivals->muted_left = ARRIVALS_SILENCE_MS * SAMPLES_PER_MS;
+  arrivals->muted_next_ns = now_ns + MUTED_STEP_MS * VC_NS_PER_MS;
+}
+
+uint64_t arrivals_silence(struct arrivals *arrivals, uint64_t now_ns, uint64_t position)
+{
+  if (arrivals->muted_next_ns == 0 || now_ns < arrivals->muted_next_ns) {
+    return 0;
+  }
+  int64_t late = late_samples(arrivals, now_ns, position);
+  uint64_t n = late > 0 ? (uint64_t)late : 0;
+  n = n < arrivals->muted_left ? n : arrivals->muted_left;
+  arrivals->muted_left -= n;
+  arrivals->muted_next_ns = arrivals->muted_left > 0 ? now_ns + MUTED_STEP_MS * VC_NS_PER_MS : 0;
+  return n;
+}
+
+uint64_t arrivals_wake_ns(const struct arrivals *arrivals)
+{
+  return arrivals->settle_at_ns != 0 ? arrivals->settle_at_ns : arrivals->muted_next_ns;
+}
