@@ -49,6 +49,7 @@ struct vc_control_settings {
   const struct vc_networks *proxies;
   struct vc_limits *limits; // of viewers by address
   struct vc_stage *ingest, *decode, *stt, *ledger, *broadcast, *journal;
+  struct vc_stage *publisher, *watcher; // of the redis room; NULL: there are no other nodes
   const struct vc_clock *clock;
   struct vc_metrics *metrics;
   struct vc_health *health;
@@ -74,6 +75,10 @@ int vc_control_start(struct vc_control **control, struct vc_address *http, struc
 void vc_control_drain(struct vc_control *control, int refuses_viewers);
 // Closes the viewers' door, then the operators'. Up to 4 s.
 void vc_control_stop(struct vc_control **control);
+
+// What /sessions shows, for other nodes. Thread: any that may wait for 4 s and has 1 MiB of stack.
+// Returns: a JSON array, or NULL: the stages did not answer in time.
+struct vc_buffer *vc_control_sessions(struct vc_control *control);
 
 // Protected mode: a listener off loopback needs its secret, or --insecure. Returns: 0, or -1 and
 // which secret is missing.

@@ -98,9 +98,14 @@ static int make_putters_and_slots(struct vc_control *control)
   control->ledger = vc_shared_putter_create(settings->ledger);
   control->broadcast = vc_shared_putter_create(settings->broadcast);
   control->journal = vc_shared_putter_create(settings->journal);
+  if (settings->publisher != NULL) {
+    control->publisher = vc_shared_putter_create(settings->publisher);
+    control->watcher = vc_shared_putter_create(settings->watcher);
+  }
   control->slots = vc_metrics_slots_create(settings->metrics, vc_control_metrics);
   return control->ingest == NULL || control->ledger == NULL || control->broadcast == NULL ||
-         control->journal == NULL || control->slots == NULL;
+         control->journal == NULL || control->slots == NULL ||
+         (settings->publisher != NULL && (control->publisher == NULL || control->watcher == NULL));
 }
 
 static int open_door(struct vc_control *control, struct vc_front **door, struct vc_address *bound,
@@ -196,6 +201,8 @@ void vc_control_stop(struct vc_control **control)
     vc_shared_putter_destroy(&(*control)->ledger);
     vc_shared_putter_destroy(&(*control)->broadcast);
     vc_shared_putter_destroy(&(*control)->journal);
+    vc_shared_putter_destroy(&(*control)->publisher);
+    vc_shared_putter_destroy(&(*control)->watcher);
     pthread_mutex_destroy(&(*control)->mutex);
     pthread_cond_destroy(&(*control)->made);
     free(*control);

@@ -22,6 +22,7 @@ struct vc_control {
   /* set before start, then read-only */
   struct vc_control_settings settings;
   struct vc_shared_putter *ingest, *ledger, *broadcast, *journal;
+  struct vc_shared_putter *publisher, *watcher; // NULL: there are no other nodes
   int64_t started_ms;
   struct vc_slots *slots; // of vc_control_metrics
   /* any thread, under the mutex: one door answers while the other opens or closes */
@@ -85,6 +86,16 @@ json_t *ask_all(struct vc_shared_putter *putter, struct vc_stage *stage, enum vc
 
 // --- metrics_page.c
 enum control_metric { LOST_SOCKETS, BAD_REQUESTS, TRANSCRIPTS_REFUSED, SLOW_REFUSED, LOG_DROPPED };
+
+// --- fleet.c: what other nodes know
+// The sessions of all nodes, a row a slug: those of `ours` as they are now, the others as their
+// nodes last said. Takes `ours`. Returns: a new reference, or NULL: Redis did not answer.
+json_t *fleet_sessions(struct vc_control *control, json_t *ours);
+// What Redis holds of a slug. Returns: an answered query, NULL: it did not answer.
+struct vc_query *fleet_transcript(struct vc_control *control, const char *slug);
+// Returns: NULL when it was erased there, "live" when it is live on another node, else why not.
+const char *fleet_erase(struct vc_control *control, const char *slug, int64_t epoch);
+#define FLEET_LIVE "live"
 
 // --- metrics_page.c, sessions_page.c, transcript_page.c, pages.c: handlers
 void metrics_page(struct call *call);

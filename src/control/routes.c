@@ -39,9 +39,9 @@ static const struct route routes[] = {
 const char *find_stuck(const struct vc_control *control, char name[STUCK_NAME_MAX])
 {
   const struct vc_control_settings *settings = &control->settings;
-  const struct vc_stage *const stages[] = {settings->ingest,    settings->decode,
-                                           settings->stt,       settings->ledger,
-                                           settings->broadcast, settings->journal};
+  const struct vc_stage *const stages[] = {
+      settings->ingest,    settings->decode,  settings->stt,       settings->ledger,
+      settings->broadcast, settings->journal, settings->publisher, settings->watcher};
   for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
     int stuck = stages[i] != NULL ? vc_stage_stuck_worker(stages[i], SILENT_MS) : -1;
     if (stuck >= 0) {

@@ -19,10 +19,10 @@ void respond_json(struct call *call, int status, json_t *value)
   free(text);
 }
 
-// The ledger's list, each row with the publisher's address and what the other stages know.
-void sessions_page(struct call *call)
+// The ledger's list, each row with the publisher's address and what the other stages know. Returns:
+// a new reference, or NULL: the stages did not answer.
+static json_t *list_sessions(struct vc_control *control)
 {
-  struct vc_control *control = call->control;
   struct vc_query *query =
       ask_worker(control->ledger, control->settings.ledger, VC_QUERY_SESSIONS, "", 0);
   struct vc_buffer *reply = query != NULL ? vc_query_reply(query) : NULL;
@@ -32,8 +32,7 @@ void sessions_page(struct call *call)
   if (list == NULL || publishers == NULL) {
     json_decref(list);
     json_decref(publishers);
-    vc_respond_error(call->request, 503, "the node is too busy to be asked");
-    return;
+    return NULL;
   }
   size_t i;
   json_t *row;
@@ -44,7 +43,42 @@ void sessions_page(struct call *call)
     json_object_set_new(row, "publisher", publisher != NULL ? json_incref(publisher) : json_null());
   }
   json_decref(publishers);
+  return list;
+}
+
+static int wants_all(const struct call *call)
+{
+  char value[8];
+  return vc_request_query(call->request, "all", value, sizeof value) == 1 &&
+         strcmp(value, "1") == 0;
+}
+
+void sessions_page(struct call *call)
+{
+  json_t *list = list_sessions(call->control);
+  if (list == NULL) {
+    vc_respond_error(call->request, 503, "the node is too busy to be asked");
+    return;
+  }
+  if (wants_all(call)) {
+    list = fleet_sessions(call->control, list);
+  }
+  if (list == NULL) {
+    vc_respond_error(call->request, 503,
+                     "Redis does not answer: /sessions tells what is on this node");
+    return;
+  }
   respond_json(call, 200, list);
+}
+
+struct vc_buffer *vc_control_sessions(struct vc_control *control)
+{
+  json_t *list = list_sessions(control);
+  char *text = list != NULL ? vc_json_print(list) : NULL;
+  struct vc_buffer *buffer = text != NULL ? vc_buffer_copy(text, strlen(text)) : NULL;
+  json_decref(list);
+  free(text);
+  return buffer;
 }
 
 // --- erasure
@@ -125,6 +159,12 @@ void erase_page(struct call *call)
 {
   struct vc_control *control = call->control;
   int64_t epoch = vc_clock_unix_ms(control->settings.clock);
+  // First, so that one that is live elsewhere is told before anything is gone.
+  const char *fleet = fleet_erase(control, call->slug, epoch);
+  if (fleet != NULL && strcmp(fleet, FLEET_LIVE) == 0) {
+    vc_respond_error(call->request, 409, "the session is live on another node");
+    return;
+  }
   struct vc_query *query =
       ask_worker(control->ledger, control->settings.ledger, VC_QUERY_ERASE, call->slug, epoch);
   int status = query != NULL ? vc_query_status(query) : 503;
@@ -143,6 +183,7 @@ void erase_page(struct call *call)
   int is_whole =
       add_failure(remains, "database", erase_store(control, call->slug, epoch, &n_finals)) == 0;
   is_whole &= add_failure(remains, "journal", erase_journal(control, call->slug, epoch)) == 0;
+  is_whole &= add_failure(remains, "redis", fleet) == 0;
   add_topics(control, remains);
   log_erasure(call, epoch, n_finals, is_whole);
   respond_json(call, is_whole ? 200 : 503,

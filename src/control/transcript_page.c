@@ -1,5 +1,5 @@
-// A session's finals: what the ledger holds, what the store has, and what is on its way from the
-// one to the other.
+// A session's finals: what the ledger holds, what the store has, what is on its way from the one to
+// the other, and what Redis holds of the words of other nodes.
 #include "room.h"
 
 #include <verbacast/base/log.h>
@@ -24,11 +24,17 @@ struct source {
   int has_next;
 };
 
+enum {
+  HELD,    // by the ledger
+  WAITING, // in the journal, for the database
+  REMOTE,  // in Redis
+  N_SOURCES,
+};
+
 // What is printed: what the store gives, with what the sources have at their places before it.
 struct document {
   struct vc_transcript_printer printer;
-  struct source held;    // by the ledger
-  struct source waiting; // in the journal, for the database
+  struct source sources[N_SOURCES];
 };
 
 static void advance(struct source *source)
@@ -51,9 +57,27 @@ static int is_same_place(const struct source *source, const struct vc_record_fie
   return source->has_next && !is_before(&source->next, place) && !is_before(place, &source->next);
 }
 
-static struct source *earlier_of(struct source *a, struct source *b)
+static struct source *earliest(struct document *document)
 {
-  return !a->has_next || (b->has_next && is_before(&b->next, &a->next)) ? b : a;
+  struct source *found = &document->sources[0];
+  for (struct source *source = found + 1; source < document->sources + N_SOURCES; source++) {
+    if (!found->has_next || (source->has_next && is_before(&source->next, &found->next))) {
+      found = source;
+    }
+  }
+  return found;
+}
+
+// Prints what a source has next, and moves all that have it on.
+static void add_next(struct document *document, struct source *first)
+{
+  const struct vc_record_fields place = first->next; // its strings live in the list
+  vc_transcript_add(&document->printer, &first->next);
+  for (size_t i = 0; i < N_SOURCES; i++) {
+    if (is_same_place(&document->sources[i], &place)) {
+      advance(&document->sources[i]);
+    }
+  }
 }
 
 // Prints what the sources have up to a place, once where both have it; NULL: all. Returns: 1 when
@@ -62,17 +86,12 @@ static int add_until(struct document *document, const struct vc_record_fields *p
 {
   int is_there = 0;
   for (;;) {
-    struct source *first = earlier_of(&document->held, &document->waiting);
+    struct source *first = earliest(document);
     if (!first->has_next || (place != NULL && is_before(place, &first->next))) {
       return is_there;
     }
     is_there = place != NULL && is_same_place(first, place);
-    vc_transcript_add(&document->printer, &first->next);
-    struct source *other = first == &document->held ? &document->waiting : &document->held;
-    if (is_same_place(other, &first->next)) {
-      advance(other);
-    }
-    advance(first);
+    add_next(document, first);
   }
 }
 
@@ -134,20 +153,49 @@ static int find_waiting(struct vc_control *control, const char *slug, struct sou
   return is_all;
 }
 
+enum remote {
+  REMOTE_AWAY,  // Redis did not answer
+  REMOTE_NONE,  // there is nothing, or nobody to ask
+  REMOTE_PART,  // what was said first is gone from there
+  REMOTE_WHOLE, // all that was said on any node
+};
+
+static enum remote find_remote(struct vc_control *control, const char *slug, struct source *remote)
+{
+  if (control->watcher == NULL) {
+    return REMOTE_NONE;
+  }
+  struct vc_query *query = fleet_transcript(control, slug);
+  int status = query != NULL ? vc_query_status(query) : 503;
+  struct vc_buffer *reply = status == 200 ? vc_query_reply(query) : NULL;
+  int is_whole = reply != NULL && vc_query_is_complete(query);
+  remote->list = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
+  vc_query_unref(query);
+  advance(remote);
+  return status == 404          ? REMOTE_NONE
+         : remote->list == NULL ? REMOTE_AWAY
+         : is_whole             ? REMOTE_WHOLE
+                                : REMOTE_PART;
+}
+
 // Returns: 1 when it is all there ever was.
 static int fill(struct call *call, struct document *document, int is_held_complete)
 {
   struct vc_control *control = call->control;
-  int is_complete = is_held_complete;
-  advance(&document->held);
+  advance(&document->sources[HELD]);
+  enum remote remote = find_remote(control, call->slug, &document->sources[REMOTE]);
+  int is_held = document->sources[HELD].list != NULL;
+  int is_complete =
+      remote == REMOTE_WHOLE || (is_held_complete && (is_held || remote == REMOTE_NONE));
   if (control->settings.database_url[0] != '\0') {
     // What the ledger let go, or never held, stands in one of the two.
-    is_complete = find_waiting(control, call->slug, &document->waiting);
+    is_complete = find_waiting(control, call->slug, &document->sources[WAITING]);
     is_complete &= add_from_store(control, call->slug, document);
   }
   add_until(document, NULL);
-  json_decref(document->waiting.list);
-  return is_complete;
+  json_decref(document->sources[WAITING].list);
+  json_decref(document->sources[REMOTE].list);
+  return is_complete && remote != REMOTE_AWAY;
 }
 
 struct answer {
@@ -160,14 +208,14 @@ struct answer {
 static void print(struct call *call, json_t *held, int is_held_complete,
                   enum vc_transcript_format format, struct answer *answer)
 {
-  struct document document = {.held.list = held};
+  struct document document = {.sources[HELD].list = held};
   vc_transcript_begin(&document.printer, &answer->text, format, call->slug);
   answer->is_complete = fill(call, &document, is_held_complete || held == NULL);
   vc_transcript_end(&document.printer);
   if (held == NULL && document.printer.n == 0) {
     answer->status = answer->is_complete ? 404 : 503;
     answer->why = answer->is_complete ? "nothing is known of it"
-                                      : "the database or the journal cannot be read";
+                                      : "the database, the journal or Redis cannot be read";
   } else if (answer->text.has_failed) {
     answer->why = "no memory";
   } else {

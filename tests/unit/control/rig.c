@@ -63,8 +63,8 @@ static void leave(struct vc_worker *worker)
     .name = (called), .enter = enter, .handle = handle, .leave = leave                             \
   }
 static const struct vc_stage_ops stage_ops[RIG_STAGES] = {
-    STAGE("ingest"), STAGE("decode"),    STAGE("stt"),
-    STAGE("ledger"), STAGE("broadcast"), STAGE("journal"),
+    STAGE("ingest"),    STAGE("decode"),  STAGE("stt"),           STAGE("ledger"),
+    STAGE("broadcast"), STAGE("journal"), STAGE("redis-publish"), STAGE("redis-watch"),
 };
 
 static struct vc_stage *start_stage(struct rig *rig, const struct vc_stage_ops *ops)
@@ -179,7 +179,11 @@ static void parse(struct rig *rig, const char *const *environment)
     if (strncmp(environment[i], "KAFKA_TOPIC=", 12) == 0) {
       rig->kafka_topic = environment[i] + 12;
     }
-    list[n++] = environment[i];
+    if (strncmp(environment[i], "REDIS_URL=", 10) == 0) {
+      rig->has_fleet = 1;
+    } else {
+      list[n++] = environment[i];
+    }
   }
   if (!has_store) {
     list[n++] = "DATABASE_URL=";
@@ -226,6 +230,8 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
                                                .ledger = rig->stages[3],
                                                .broadcast = rig->stages[4],
                                                .journal = rig->stages[5],
+                                               .publisher = rig->has_fleet ? rig->stages[6] : NULL,
+                                               .watcher = rig->has_fleet ? rig->stages[7] : NULL,
                                                .clock = &rig->clock,
                                                .metrics = rig->metrics,
                                                .health = rig->health,

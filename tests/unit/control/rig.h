@@ -9,8 +9,8 @@
 #include <verbacast/store.h>
 #include <verbacast/flow/query.h>
 
-#define RIG_QUERIES (VC_QUERY_PUBLISHERS + 1)
-#define RIG_STAGES 6
+#define RIG_QUERIES (VC_QUERY_FLEET_END + 1)
+#define RIG_STAGES 8
 #define RIG_ENVIRONMENT_MAX 8
 #define RIG_STORED_MAX 50 // finals from the store in one answer
 #define RIG_HELD_MAX 8
@@ -32,6 +32,7 @@ struct rig {
   struct vc_option_group groups[2];
   struct vc_option_set set;
   const char *kafka_topic; // the environment's KAFKA_TOPIC
+  int has_fleet;           // there is a REDIS_URL
   struct vc_networks proxies;
   struct vc_limits *limits;
   struct vc_clock clock; // the system's, set forward

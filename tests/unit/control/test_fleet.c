@@ -1,0 +1,212 @@
+// What is asked of all nodes: sessions, transcripts, erasure. Redis is the test.
+#include "rig.h"
+
+#include <verbacast/wire/json.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "store_rig.h"
+
+static struct rig *rig; // of a fleet
+
+static int set_up(void **state)
+{
+  static const char *const environment[] = {"REDIS_URL=redis://", NULL};
+  rig = rig_create(environment, "");
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  rig_destroy(rig);
+  return 0;
+}
+
+static void reply(enum vc_query_kind kind, int status, const char *text)
+{
+  rig_reply(rig, kind, (struct rig_reply){.status = status, .text = text});
+}
+
+static int answer(void **state)
+{
+  reply(VC_QUERY_SESSIONS, 200,
+        "[{\"slug\":\"here\",\"epoch\":5,\"state\":\"live\",\"startedAt\":1.000,\"viewers\":2},"
+        "{\"slug\":\"there\",\"epoch\":7,\"state\":\"live\",\"startedAt\":1.000,\"viewers\":3}]");
+  reply(VC_QUERY_PUBLISHERS, 200, "{\"here\":{\"address\":\"192.0.2.1\"}}");
+  reply(VC_QUERY_ERASE, 200, NULL);
+  reply(VC_QUERY_FLEET_ERASE, 200, NULL);
+  return 0;
+}
+
+// --- sessions
+
+#define OTHERS                                                                                     \
+  "[{\"slug\":\"there\",\"epoch\":8,\"state\":\"live\",\"startedAt\":2.000,\"viewers\":10,"        \
+  "\"publisher\":{\"address\":\"192.0.2.9\"},\"node\":\"b2\"},"                                    \
+  "{\"slug\":\"here\",\"epoch\":9,\"state\":\"live\",\"startedAt\":1.000,\"viewers\":1,"           \
+  "\"publisher\":null,\"node\":\"b2\"},"                                                           \
+  "{\"slug\":\"here\",\"epoch\":5,\"state\":\"live\",\"startedAt\":1.000,\"viewers\":77,"          \
+  "\"publisher\":null,\"node\":\"a1\"},"                                                           \
+  "{\"slug\":\"alone\",\"epoch\":3,\"state\":\"ended\",\"startedAt\":1.000,\"viewers\":0,"         \
+  "\"publisher\":null,\"node\":\"c3\"}]"
+
+static void expect_row(const json_t *list, size_t i, const char *slug, const char *node,
+                       long long n_viewers)
+{
+  const json_t *row = json_array_get(list, i);
+  assert_string_equal(vc_json_string(row, "slug", ""), slug);
+  assert_string_equal(vc_json_string(row, "node", ""), node);
+  assert_int_equal(vc_json_integer(row, "viewers", -1), n_viewers);
+}
+
+// A row a slug: of the node that publishes it, with everybody's viewers; what another node says in
+// our name is older than what we know.
+static void test_sessions_of_all_nodes(void **state)
+{
+  reply(VC_QUERY_FLEET_SESSIONS, 200, OTHERS);
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions?all=1"), 200);
+  json_t *list = vc_json_parse(rig->body, rig->body_size, NULL);
+  assert_int_equal(json_array_size(list), 3);
+  expect_row(list, 0, "alone", "c3", 0);
+  expect_row(list, 1, "here", "a1", 3);
+  expect_row(list, 2, "there", "b2", 13);
+  json_decref(list);
+}
+
+static void test_sessions_of_this_node_do_not_ask_redis(void **state)
+{
+  reply(VC_QUERY_FLEET_SESSIONS, 503, NULL);
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions"), 200);
+  assert_null(strstr(rig->body, "\"node\""));
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions?all=0"), 200);
+  assert_int_equal(rig->n_asked[VC_QUERY_FLEET_SESSIONS], 0);
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions?all=1"), 503);
+  assert_non_null(strstr(rig->body, "Redis does not answer"));
+}
+
+static void test_a_fleet_of_one(void **state)
+{
+  static const char *const environment[] = {NULL};
+  struct rig *alone = rig_create(environment, "");
+  rig_reply(alone, VC_QUERY_SESSIONS,
+            (struct rig_reply){.status = 200, .text = "[{\"slug\":\"here\",\"viewers\":2}]"});
+  rig_reply(alone, VC_QUERY_PUBLISHERS, (struct rig_reply){.status = 200, .text = "{}"});
+  assert_int_equal(rig_get(alone, ADMIN_DOOR, "/sessions?all=1"), 200);
+  assert_non_null(strstr(alone->body, "\"node\":\"a1\""));
+  rig_destroy(alone);
+}
+
+static void test_what_others_are_told(void **state)
+{
+  struct vc_buffer *told = vc_control_sessions(rig->control);
+  assert_non_null(told);
+  json_t *list = vc_json_parse((const char *)told->data, told->size, NULL);
+  assert_int_equal(json_array_size(list), 2);
+  json_decref(list);
+  vc_buffer_unref(told);
+  reply(VC_QUERY_SESSIONS, 503, NULL);
+  assert_null(vc_control_sessions(rig->control));
+}
+
+// --- transcripts
+
+static char *list_of(uint64_t first, uint64_t last)
+{
+  struct vc_text list = {0};
+  vc_text_add(&list, "[");
+  for (uint64_t seq = first; seq <= last; seq++) {
+    char id[32], text[32];
+    snprintf(id, sizeof id, "1-0-%d", (int)seq);
+    snprintf(text, sizeof text, "w%d", (int)seq);
+    char *value = record_final("demo", 1000, seq, id, text);
+    vc_text_format(&list, "%s%s", list.size > 1 ? "," : "", value);
+    free(value);
+  }
+  vc_text_add(&list, "]");
+  assert_false(list.has_failed);
+  return list.at;
+}
+
+static void expect_transcript(int status, const char *body, const char *is_complete)
+{
+  assert_int_equal(rig_get(rig, HTTP_DOOR, "/sessions/demo/transcript.txt"), status);
+  if (status == 200) {
+    assert_string_equal(rig->body, body);
+    assert_non_null(strstr(rig->head, is_complete));
+  }
+}
+
+#define WHOLE "X-Verbacast-Complete: true"
+#define PART "X-Verbacast-Complete: false"
+
+static void test_another_nodes_words(void **state)
+{
+  char *remote = list_of(1, 3), *own = list_of(3, 4);
+  reply(VC_QUERY_TRANSCRIPT, 404, NULL);
+  reply(VC_QUERY_FLEET_TRANSCRIPT, 200, remote);
+  expect_transcript(200, "w1\nw2\nw3\n", WHOLE);
+  // What both hold is printed once.
+  rig_reply(rig, VC_QUERY_TRANSCRIPT,
+            (struct rig_reply){.status = 200, .text = own, .is_incomplete = 1});
+  expect_transcript(200, "w1\nw2\nw3\nw4\n", WHOLE);
+  rig_reply(rig, VC_QUERY_FLEET_TRANSCRIPT,
+            (struct rig_reply){.status = 200, .text = remote, .is_incomplete = 1});
+  expect_transcript(200, "w1\nw2\nw3\nw4\n", PART);
+  reply(VC_QUERY_TRANSCRIPT, 404, NULL);
+  rig_reply(rig, VC_QUERY_FLEET_TRANSCRIPT,
+            (struct rig_reply){.status = 200, .text = remote, .is_incomplete = 1});
+  expect_transcript(200, "w1\nw2\nw3\n", PART);
+  free(remote);
+  free(own);
+}
+
+static void test_a_transcript_without_redis(void **state)
+{
+  char *own = list_of(1, 2);
+  reply(VC_QUERY_FLEET_TRANSCRIPT, 503, NULL);
+  reply(VC_QUERY_TRANSCRIPT, 404, NULL);
+  expect_transcript(503, "", "");
+  reply(VC_QUERY_TRANSCRIPT, 200, own);
+  expect_transcript(200, "w1\nw2\n", PART); // others may have said more
+  reply(VC_QUERY_FLEET_TRANSCRIPT, 404, NULL);
+  expect_transcript(200, "w1\nw2\n", WHOLE);
+  reply(VC_QUERY_TRANSCRIPT, 404, NULL);
+  expect_transcript(404, "", "");
+  free(own);
+}
+
+// --- erasure
+
+static void test_an_erasure_reaches_all_nodes(void **state)
+{
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 200);
+  assert_int_equal(rig->n_asked[VC_QUERY_FLEET_ERASE], 1);
+  assert_non_null(strstr(rig->body, "\"remains\":[]"));
+  reply(VC_QUERY_FLEET_ERASE, 409, NULL);
+  reply(VC_QUERY_ERASE, 200, NULL);
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 409);
+  assert_int_equal(rig->n_asked[VC_QUERY_ERASE], 0); // nothing is gone here either
+  reply(VC_QUERY_FLEET_ERASE, 503, NULL);
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 503);
+  assert_non_null(strstr(rig->body, "{\"where\":\"redis\",\"why\":\"Redis did not delete it"));
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup(test_sessions_of_all_nodes, answer),
+      cmocka_unit_test_setup(test_sessions_of_this_node_do_not_ask_redis, answer),
+      cmocka_unit_test_setup(test_a_fleet_of_one, answer),
+      cmocka_unit_test_setup(test_what_others_are_told, answer),
+      cmocka_unit_test_setup(test_another_nodes_words, answer),
+      cmocka_unit_test_setup(test_a_transcript_without_redis, answer),
+      cmocka_unit_test_setup(test_an_erasure_reaches_all_nodes, answer),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
