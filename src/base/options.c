@@ -10,14 +10,13 @@
 #include <string.h>
 #include <strings.h>
 
-#define SECRET_MAX 16384
 #define FLAG_MAX 64
 #define HELP_COLUMNS 80
 #define HELP_INDENT "      "
 
 struct vc_secret {
   pthread_mutex_t mutex;
-  char *source;   // as configured: the text or @file
+  char *source;   // as configured: texts and @files
   char *newest;   // guarded by the mutex; NULL: not set
   char *previous; // the same; what is still taken, a comma list
 };
@@ -117,13 +116,13 @@ static char *read_secret_file(const char *path, const char *name, struct vc_erro
     vc_error_set(error, "%s: cannot read the secret's file '%s': %s", name, path, strerror(errno));
     return NULL;
   }
-  char *text = calloc(1, SECRET_MAX + 1);
-  size_t n = text != NULL ? fread(text, 1, SECRET_MAX + 1, file) : 0;
+  char *text = calloc(1, VC_SECRET_MAX + 1);
+  size_t n = text != NULL ? fread(text, 1, VC_SECRET_MAX + 1, file) : 0;
   fclose(file);
-  if (text == NULL || n > SECRET_MAX || memchr(text, '\0', n) != NULL) {
+  if (text == NULL || n > VC_SECRET_MAX || memchr(text, '\0', n) != NULL) {
     free(text);
     vc_error_set(error, "%s: the secret's file '%s' is longer than %d bytes or not a text", name,
-                 path, SECRET_MAX);
+                 path, VC_SECRET_MAX);
     return NULL;
   }
   while (n > 0 && isspace((unsigned char)text[n - 1])) {
@@ -132,23 +131,88 @@ static char *read_secret_file(const char *path, const char *name, struct vc_erro
   return text;
 }
 
-// Reads the secret's source anew and puts it in force.
-static int secret_load(struct vc_secret *secret, const char *name, struct vc_error *error)
+// Returns: an element of a list, or what the file holds that it names.
+static char *read_element(const char *at, size_t size, const char *name, struct vc_error *error)
 {
-  char *text = secret->source[0] == '@' ? read_secret_file(secret->source + 1, name, error)
-                                        : strdup(secret->source);
-  if (text == NULL) {
+  char *element = strndup(at, size);
+  if (element == NULL) {
+    vc_error_set(error, "%s: no memory", name);
+    return NULL;
+  }
+  if (element[0] != '@') {
+    return element;
+  }
+  char *text = read_secret_file(element + 1, name, error);
+  free(element);
+  return text;
+}
+
+// Puts an element behind those that `list` holds. Returns: 0, or -1: it does not fit.
+static int append_element(char list[static VC_SECRET_MAX + 2], const char *element)
+{
+  size_t n = strlen(list), size = strlen(element);
+  if (n + size > VC_SECRET_MAX) {
     return -1;
   }
-  if (text[0] == '\0' || text[0] == ',') {
+  memcpy(list + n, element, size);
+  list[n + size] = ',';
+  list[n + size + 1] = '\0';
+  return 0;
+}
+
+static char *read_elements(const char *source, const char *name, struct vc_error *error)
+{
+  char *list = calloc(1, VC_SECRET_MAX + 2);
+  if (list == NULL) {
+    vc_error_set(error, "%s: no memory", name);
+    return NULL;
+  }
+  int status = 0;
+  for (const char *at = source; status == 0 && at != NULL;) {
+    size_t size = strcspn(at, ",");
+    char *element = read_element(at, size, name, error);
+    status = element != NULL ? 0 : -1;
+    if (element != NULL && append_element(list, element) != 0) {
+      status = vc_error_set(error, "%s: the secret is longer than %d bytes", name, VC_SECRET_MAX);
+    }
+    free(element);
+    at = at[size] == ',' ? at + size + 1 : NULL;
+  }
+  if (status != 0) {
+    free(list);
+    return NULL;
+  }
+  list[strlen(list) - 1] = '\0'; // the last comma
+  return list;
+}
+
+// Returns: 0 the list may be put in force, or -1 and why not, without a word of it.
+static int check_secret(const struct vc_option *row, const char *list, struct vc_error *error)
+{
+  struct vc_error why;
+  if (list[0] == '\0' || list[0] == ',') {
+    return vc_error_set(error, "%s: the secret is empty", row->name);
+  }
+  if (row->check != NULL && row->check(list, &why) != 0) {
+    return vc_error_set(error, "%s: the secret %s", row->name, why.text);
+  }
+  return 0;
+}
+
+// Reads the secret's source anew and puts it in force.
+static int secret_load(struct vc_secret *secret, const struct vc_option *row,
+                       struct vc_error *error)
+{
+  char *text = read_elements(secret->source, row->name, error);
+  if (text == NULL || check_secret(row, text, error) != 0) {
     free(text);
-    return vc_error_set(error, "%s: the secret is empty", name);
+    return -1;
   }
   char *comma = strchr(text, ',');
   char *previous = comma != NULL ? strdup(comma + 1) : NULL;
   if (comma != NULL && previous == NULL) {
     free(text);
-    return vc_error_set(error, "%s: no memory", name);
+    return vc_error_set(error, "%s: no memory", row->name);
   }
   if (comma != NULL) {
     *comma = '\0';
@@ -161,6 +225,11 @@ static int secret_load(struct vc_secret *secret, const char *name, struct vc_err
   free(old_newest);
   free(old_previous);
   return 0;
+}
+
+static int names_a_file(const struct vc_secret *secret)
+{
+  return secret->source[0] == '@' || strstr(secret->source, ",@") != NULL;
 }
 
 static void secret_destroy(struct vc_secret *secret)
@@ -285,7 +354,7 @@ void vc_option_print_allowed(const struct vc_option *row, FILE *out)
     fputs(row->unit != NULL ? row->unit : "text", out);
     break;
   case VC_OPTION_SECRET:
-    fputs("a text, or @file", out);
+    fputs("a text or @file; new,old of these while it is rotated", out);
     break;
   }
 }
@@ -430,7 +499,7 @@ static int set_secret(const struct value *value, struct vc_secret **field, struc
   if (*field == NULL) {
     return vc_error_set(error, "%s: no memory", value->row->name);
   }
-  return vc_secret_is_set(*field) ? secret_load(*field, value->row->name, error) : 0;
+  return vc_secret_is_set(*field) ? secret_load(*field, value->row, error) : 0;
 }
 
 static void *field_of(const struct value *value)
@@ -720,8 +789,8 @@ int vc_options_reload_secrets(struct vc_option_set *set, struct vc_error *error)
     struct value *value = &set->values->values[i];
     if (value->row->kind == VC_OPTION_SECRET) {
       struct vc_secret *secret = *(struct vc_secret **)field_of(value);
-      if (vc_secret_is_set(secret) && secret->source[0] == '@' &&
-          secret_load(secret, value->row->name, error) != 0) {
+      if (vc_secret_is_set(secret) && names_a_file(secret) &&
+          secret_load(secret, value->row, error) != 0) {
         status = -1;
       }
     }

@@ -2,6 +2,7 @@
 
 #include <verbacast/base/log.h>
 #include <verbacast/store.h>
+#include <verbacast/wire/jwt.h>
 #include <verbacast/wire/viewer.h>
 
 #include <stdlib.h>
@@ -39,10 +40,12 @@ const struct vc_option vc_control_option_rows[] = {
      .help = "HTTP for operators: answers at once whatever happens on the viewers' port."},
     {"ALLOWED_ORIGINS", VC_OPTION_TEXT, FIELD(allowed_origins), "", "a comma list of origins",
      .help = "Web pages of these origins may open WebSockets, POST and DELETE, besides our own."},
-    {"VIEWER_SECRET", VC_OPTION_SECRET, FIELD(viewer_secret),
-     .help = "Viewers need a JWT (HS256) signed with it: session (a name or *) and exp."},
-    {"PUBLISH_SECRET", VC_OPTION_SECRET, FIELD(publish_secret),
-     .help = "Publishers need a JWT (HS256) signed with it: ?token= behind the stream's name."},
+    {"VIEWER_SECRET", VC_OPTION_SECRET, FIELD(viewer_secret), .check = vc_jwt_check_secret,
+     .help =
+         "Viewers need a JWT: session (a name or *) and exp, HS256 with this secret, or RS256 or "
+         "ES256 where it is a public key in PEM."},
+    {"PUBLISH_SECRET", VC_OPTION_SECRET, FIELD(publish_secret), .check = vc_jwt_check_secret,
+     .help = "Publishers need such a JWT, ?token= behind the stream's name, by this secret."},
     {"ADMIN_TOKEN", VC_OPTION_SECRET, FIELD(admin_token),
      .help = "Bearer token for /admin/*, DELETE and, where VIEWER_SECRET is set, for /sessions, "
              "/metrics and /dashboard on the viewers' port."},

@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECRET_MAX 16384 // of base/options, each of the two that it may hold
 #define PEM_BEGIN "-----BEGIN "
 #define PEM_END "-----END "
 
@@ -64,7 +63,7 @@ static int read_kind(const EVP_PKEY *pkey, jwt_alg_t *algorithm, struct vc_error
     *algorithm = JWT_ALG_RS256;
     return bits >= VC_JWT_RSA_BITS_MIN
                ? 0
-               : vc_error_set(error, "has an RSA key of %d bits; %d are allowed", bits,
+               : vc_error_set(error, "has an RSA key of %d bits; %d or more are allowed", bits,
                               VC_JWT_RSA_BITS_MIN);
   case EVP_PKEY_EC:
     *algorithm = JWT_ALG_ES256;
@@ -155,8 +154,8 @@ static int read_list(struct vc_jwt_keys *keys, struct vc_error *error)
 struct vc_jwt_keys *vc_jwt_keys_create(const char *list, struct vc_error *error)
 {
   size_t size = strlen(list);
-  if (size > 2 * SECRET_MAX + 1) {
-    vc_error_set(error, "is longer than %d bytes", 2 * SECRET_MAX);
+  if (size > 2 * VC_SECRET_MAX + 1) {
+    vc_error_set(error, "is longer than %d bytes", 2 * VC_SECRET_MAX);
     return NULL;
   }
   struct vc_jwt_keys *keys = calloc(1, sizeof *keys + size + 1);
@@ -174,16 +173,16 @@ struct vc_jwt_keys *vc_jwt_keys_create(const char *list, struct vc_error *error)
 
 struct vc_jwt_keys *vc_jwt_keys_of_secret(const struct vc_secret *secret, struct vc_error *error)
 {
-  size_t size = 2 * (SECRET_MAX + 1);
+  size_t size = 2 * (VC_SECRET_MAX + 1);
   char *list = malloc(size);
   if (list == NULL) {
     vc_error_set(error, "no memory for the keys");
     return NULL;
   }
   struct vc_jwt_keys *keys = NULL;
-  int n = vc_secret_copy(secret, list, SECRET_MAX + 1);
+  int n = vc_secret_copy(secret, list, VC_SECRET_MAX + 1);
   if (n > 0) {
-    int has_more = vc_secret_copy_previous(secret, list + n + 1, SECRET_MAX + 1) > 0;
+    int has_more = vc_secret_copy_previous(secret, list + n + 1, VC_SECRET_MAX + 1) > 0;
     list[n] = has_more ? ',' : '\0';
     keys = vc_jwt_keys_create(list, error);
   } else {

@@ -17,8 +17,9 @@ enum vc_option_kind {
   VC_OPTION_TEXT,    // const char * field, never NULL ("" when unset)
   VC_OPTION_HIDDEN,  // a TEXT that may have secrets in it: shown as set or not set
   VC_OPTION_CHOICE,  // int field, the index in `choices`
-  VC_OPTION_SECRET,  // struct vc_secret field; the text, @file, or "new,old" while rotated (or a
-                     // longer comma list, where several parties have one each)
+  VC_OPTION_SECRET,  // struct vc_secret field; a text or @file, or "new,old" of these while rotated
+                     // (or a longer comma list, where several parties have one each); a file may
+                     // hold such a list, too; VC_SECRET_MAX bytes together
 };
 
 struct vc_option {
@@ -30,7 +31,8 @@ struct vc_option {
   double min, max;     // INTEGER, BYTES, REAL
   const char *choices; // CHOICE: "auto,sherpa,pocketsphinx"
   const char *help;    // one line
-  int (*check)(const char *value, struct vc_error *error); // further demands on a text, or NULL
+  int (*check)(const char *value, struct vc_error *error); // further demands on a text, or on
+                                                           // a secret's list, or NULL
 };
 #define VC_OPTION_ROWS_END                                                                         \
   {                                                                                                \
@@ -53,6 +55,7 @@ struct vc_option_set {
 
 // A secret that may be rotated while the program runs.
 struct vc_secret;
+#define VC_SECRET_MAX 16384 // bytes of a secret with those before it
 // Thread: any. Returns: 1 when `text` equals one of the secrets (constant time), else 0; 0 when
 // none is set.
 int vc_secret_matches(const struct vc_secret *secret, const char *text, size_t size);
@@ -75,7 +78,8 @@ enum vc_options_outcome vc_options_parse(struct vc_option_set *set, int argc, ch
                                          char *const *environment, FILE *out,
                                          struct vc_error *error);
 void vc_options_free(struct vc_option_set *set);
-// Reads the files behind @file secrets again (SIGHUP). Returns 0, or -1: the old ones stay.
+// Reads the files behind @file secrets again (SIGHUP). Returns 0, or -1: those that could not be
+// read, or are none, stay as they were.
 int vc_options_reload_secrets(struct vc_option_set *set, struct vc_error *error);
 // What is in force and where each value came from; secrets and hidden texts are shown as set or not
 // set, the password in a URL as ***.

@@ -34,6 +34,11 @@ static int check_config(const char *value, struct vc_error *error)
   return strchr(value, '=') != NULL || value[0] == '\0' ? 0 : vc_error_set(error, "has no key");
 }
 
+static int check_token(const char *list, struct vc_error *error)
+{
+  return strstr(list, "weak") == NULL ? 0 : vc_error_set(error, "is weak");
+}
+
 static const struct vc_option rows[] = {
     {"PCM_CHUNK_SIZE_MS", VC_OPTION_INTEGER, offsetof(struct target, chunk_ms), "50", "ms", 10, 200,
      .help = "Chunk."},
@@ -47,7 +52,8 @@ static const struct vc_option rows[] = {
              "hears English only, where they are not."},
     {"DATABASE_URL", VC_OPTION_TEXT, offsetof(struct target, url), .check = check_url,
      .help = "Database."},
-    {"ADMIN_TOKEN", VC_OPTION_SECRET, offsetof(struct target, token), .help = "Token."},
+    {"ADMIN_TOKEN", VC_OPTION_SECRET, offsetof(struct target, token), .check = check_token,
+     .help = "Token."},
     {"CLIENT_CONFIG", VC_OPTION_HIDDEN, offsetof(struct target, config), .check = check_config,
      .help = "Settings."},
     VC_OPTION_ROWS_END,
@@ -343,6 +349,64 @@ static void test_secret_file(void **state)
   refuse(rig, flag, NULL, "ADMIN_TOKEN: cannot read the secret's file");
 }
 
+static void make_file(char path[], const char *text)
+{
+  int fd = mkstemp(path);
+  assert_true(fd >= 0);
+  close(fd);
+  write_file(path, text);
+}
+
+static void test_secret_files_and_texts(void **state)
+{
+  struct rig *rig = *state;
+  char path_a[] = "/tmp/vc-secret-XXXXXX", path_b[] = "/tmp/vc-secret-XXXXXX", flag[128];
+  make_file(path_a, "one\n");
+  make_file(path_b, "two,three\n");
+  snprintf(flag, sizeof flag, "--admin-token=@%s,@%s,four", path_a, path_b);
+  assert_int_equal(parse(rig, flag, NULL), VC_OPTIONS_RUN);
+  assert_true(matches(rig, "one") && matches(rig, "two") && matches(rig, "three"));
+  assert_true(matches(rig, "four"));
+  assert_false(matches(rig, path_a) || matches(rig, flag));
+  snprintf(flag, sizeof flag, "--admin-token=zero,@%s", path_b);
+  assert_int_equal(parse(rig, flag, NULL), VC_OPTIONS_RUN);
+  write_file(path_b, "five");
+  assert_int_equal(vc_options_reload_secrets(&rig->set, &rig->error), 0);
+  assert_true(matches(rig, "zero") && matches(rig, "five"));
+  assert_false(matches(rig, "two"));
+  unlink(path_b);
+  refuse(rig, flag, NULL, "ADMIN_TOKEN: cannot read the secret's file");
+  unlink(path_a);
+}
+
+static void test_a_secret_that_is_none(void **state)
+{
+  struct rig *rig = *state;
+  char path[] = "/tmp/vc-secret-XXXXXX", flag[64];
+  refuse(rig, "--admin-token=weak", NULL, "ADMIN_TOKEN: the secret is weak");
+  refuse(rig, "--admin-token=strong,weak", NULL, "ADMIN_TOKEN: the secret is weak");
+  make_file(path, "strong");
+  snprintf(flag, sizeof flag, "--admin-token=@%s", path);
+  assert_int_equal(parse(rig, flag, NULL), VC_OPTIONS_RUN);
+  write_file(path, "weak");
+  assert_int_equal(vc_options_reload_secrets(&rig->set, &rig->error), -1);
+  assert_string_equal(rig->error.text, "ADMIN_TOKEN: the secret is weak");
+  assert_true(matches(rig, "strong") && !matches(rig, "weak"));
+  unlink(path);
+}
+
+static void test_how_long_a_secret_may_be(void **state)
+{
+  struct rig *rig = *state;
+  static char flag[20000];
+  const size_t begin = (size_t)snprintf(flag, sizeof flag, "--admin-token=");
+  memset(flag + begin, 'x', 16384);
+  memcpy(flag + begin + 8000, ",", 1);
+  assert_int_equal(parse(rig, flag, NULL), VC_OPTIONS_RUN);
+  flag[begin + 16384] = 'x';
+  refuse(rig, flag, NULL, "ADMIN_TOKEN: the secret is longer than 16384 bytes");
+}
+
 static void *match_often(void *context)
 {
   intptr_t n_wrong = 0;
@@ -391,6 +455,9 @@ int main(void)
       OPTIONS_TEST(test_markdown),
       OPTIONS_TEST(test_secrets),
       OPTIONS_TEST(test_secret_file),
+      OPTIONS_TEST(test_secret_files_and_texts),
+      OPTIONS_TEST(test_a_secret_that_is_none),
+      OPTIONS_TEST(test_how_long_a_secret_may_be),
       OPTIONS_TEST(test_reload_beside_readers),
   };
   return cmocka_run_group_tests_name("base/options", tests, NULL, NULL);
