@@ -17,8 +17,9 @@
 //
 // In (redis -> ledger): for a watched slug first what the stream holds after the position that was
 // named, then VC_REMOTE_FILLED, then live. What is missing for good comes as VC_REMOTE_GAP in its
-// place. A larger epoch comes after the rest of the one before. Full: the room stops reading its
-// socket until there is room.
+// place. A larger epoch comes after the rest of the one before, and begins with its HELLO or, where
+// that is no longer held, with a GAP or any other message. Full: the room stops reading its socket
+// until there is room.
 #pragma once
 
 #include <stdint.h>
@@ -54,7 +55,7 @@ struct vc_remote {
   char node[96];
   int64_t epoch;
   uint64_t seq;               // ASK; GAP: the last that was given before it
-  uint64_t to;                // GAP
+  uint64_t to;                // GAP; 0: all the rest of the epoch, if there was any
   struct vc_message *message; // MESSAGE: one reference; no record, and its hash as its utterance id
   enum vc_state state;        // MESSAGE of HELLO, STATUS, END: what it says
   char reason[96];            // "" none
