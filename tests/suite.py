@@ -44,6 +44,14 @@ class Tally:
         self.failed = []
         self.skipped = []
         self.unsteady = []
+        self.to_repeat = []
+
+    def add(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.unsteady += other.unsteady
+        self.to_repeat += other.to_repeat
 
     def fail(self, name, text=""):
         self.failed.append(name)
@@ -143,11 +151,19 @@ def failing_programs(output):
     return sorted({match.group(2) for match in pattern.finditer(output)})
 
 
-# Many of them wait more than they work.
+# Many of them wait more than they work, the longest for another program: two configurations beside
+# each other keep the cores busy.
 UNITS_AT_ONCE = str(2 * (os.cpu_count() or 2))
+CONFIGURATIONS_AT_ONCE = 2
 
 
-def run_units(configuration, target, tally):
+def run_units(configuration, target):
+    tally = Tally()
+    run_units_into(configuration, target, tally)
+    return tally
+
+
+def run_units_into(configuration, target, tally):
     started = time.monotonic()
     run, (passed, failed, skipped) = meson_test(configuration, target, ["--num-processes", UNITS_AT_ONCE])
     programs = failing_programs(run.stdout)
@@ -160,7 +176,11 @@ def run_units(configuration, target, tally):
         tally.fail(f"units of {configuration}: {failed or programs or 'meson test'}", run.stdout[-12000:])
         return
     print(run.stdout[-12000:])
-    for program in programs:
+    tally.to_repeat += [(configuration, target, program) for program in programs]
+
+
+def repeat_units(tally):
+    for configuration, target, program in tally.to_repeat:
         again, (n_passed, n_failed, _) = meson_test(configuration, target, ["--num-processes", "1", program])
         if again.returncode == 0 and not n_failed:
             tally.passed += n_passed
@@ -308,8 +328,10 @@ def main():
     if "lint" in parts:
         run_lints(folder, tally)
     if "unit" in parts:
-        for configuration, target in built.items():
-            run_units(configuration, target, tally)
+        with concurrent.futures.ThreadPoolExecutor(max_workers=CONFIGURATIONS_AT_ONCE) as pool:
+            for of_one in pool.map(run_units, built.keys(), built.values()):
+                tally.add(of_one)
+        repeat_units(tally)
     if "scenario" in parts:
         prepared = {"VC_STT_ENGINE": stt_root, "VC_VENV": make_venv(folder), "VC_KAFKA_LIB": kafka_jars(folder)}
         for configuration in SCENARIO_CONFIGURATIONS:
