@@ -81,6 +81,102 @@ static void expect_it_serves(struct rig *rig)
   vc_session_unref(session);
 }
 
+// --- with other nodes
+
+static void small_with_fleet(struct rig *rig)
+{
+  small(rig);
+  rig_with_fleet(rig);
+}
+
+static void drop_fleet(struct rig *rig)
+{
+  struct vc_stage *const stages[] = {rig->publisher, rig->watcher};
+  struct vc_item *item;
+  for (size_t i = 0; i < 2; i++) {
+    while ((item = hand_take(stages[i], 0)) != NULL) {
+      vc_item_destroy(item);
+    }
+  }
+}
+
+static void hear_others(struct rig *rig)
+{
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "far", E0, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "far", E0, 2, "1-0-a", "One.");
+  rig_remote(rig, VC_REMOTE_FILLED, "far", E0, 0);
+  rig_remote_say(rig, VC_MESSAGE_PARTIAL, "far", E0, 3, "1-0-b", "tw");
+  rig_remote_gap(rig, "far", E0, 3, 7);
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "far", E0, 8, "1-0-c", "Three.");
+  rig_remote(rig, VC_REMOTE_OWNER, "far", 0, 0);
+}
+
+static void live_among_others(struct rig *rig)
+{
+  uint64_t viewer = rig_join(rig, "far");
+  hear_others(rig);
+  rig_join_since(rig, "far", 0, E0 + 9, 1);
+  rig_pass_ms(rig, 6000);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_final(rig, session, "a", "One.");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  talk(rig, session);
+  rig_remote(rig, VC_REMOTE_ASK, "demo", 0, 0);
+  rig_remote(rig, VC_REMOTE_FENCED, "demo", E0 + 1, 0);
+  rig_final(rig, session, "b", "Two.");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2, 0);
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 3, 0);
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_leave(rig, "far", 0, viewer);
+  rig_pass_ms(rig, 40000);
+  drop_fleet(rig);
+}
+
+static void expect_it_serves_others(struct rig *rig)
+{
+  rig_turn(rig);
+  rig_turn(rig);
+  rig_skip(rig, 0);
+  drop_fleet(rig);
+  rig_join(rig, "after");
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "after", E0, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "after", E0, 2, "1-0-a", "One.");
+  rig_remote(rig, VC_REMOTE_FILLED, "after", E0, 0);
+  struct vc_answer *answer = (struct vc_answer *)hand_take(rig->broadcast, 0);
+  assert_non_null(answer);
+  assert_int_equal(answer->item.kind, VC_ITEM_ANSWER);
+  assert_int_equal(answer->n_messages, 2);
+  vc_item_destroy(&answer->item);
+}
+
+static size_t run_among_others(size_t from, size_t n)
+{
+  struct rig *rig = rig_create(small_with_fleet);
+  memory_fail(from, n);
+  live_among_others(rig);
+  size_t total = memory_n_allocations();
+  memory_fail(0, 0);
+  expect_it_serves_others(rig);
+  rig_destroy(rig);
+  return total;
+}
+
+static void test_allocations_among_other_nodes_may_fail(void **state)
+{
+  (void)state;
+  size_t total = run_among_others(0, 0);
+  assert_true(total > 100);
+  for (size_t from = 0; from < total; from++) {
+    run_among_others(from, 1);
+  }
+  for (size_t from = 0; from < total; from += 3) {
+    run_among_others(from, 40);
+  }
+  run_among_others(0, SIZE_MAX);
+}
+
+// --- on its own
+
 // Returns: how many allocations there were.
 static size_t run(size_t from, size_t n)
 {
@@ -129,6 +225,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_each_allocation_may_fail),
       cmocka_unit_test(test_a_run_of_allocations_may_fail),
+      cmocka_unit_test(test_allocations_among_other_nodes_may_fail),
   };
   return cmocka_run_group_tests(tests, quiet, NULL);
 }
