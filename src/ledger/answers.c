@@ -127,10 +127,23 @@ static int has_just_greeted(const struct vc_answer *answer, const struct epoch *
   return last != NULL && last->kind == VC_MESSAGE_HELLO && last->epoch == epoch->number;
 }
 
+// What another node said last of an epoch, and nobody holds.
+static int add_cut(struct ledger *ledger, const struct session *session, struct vc_answer *answer,
+                   const struct epoch *epoch)
+{
+  const struct vc_position at = {epoch->number, epoch->last_seq};
+  return epoch->is_cut
+             ? add(answer, gap_create(ledger, session, epoch->number, epoch->last_seq + 1, 0, at))
+             : 0;
+}
+
 static int add_epoch(struct ledger *ledger, struct session *session, struct vc_answer *answer,
                      struct cursor *cursor)
 {
   assert(cursor->epoch != NULL && cursor->epoch->next != NULL);
+  if (add_cut(ledger, session, answer, cursor->epoch) != 0) {
+    return -1;
+  }
   *cursor = (struct cursor){.epoch = cursor->epoch->next, .kinds = cursor->kinds};
   return has_just_greeted(answer, cursor->epoch)
              ? 0

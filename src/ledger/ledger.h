@@ -107,6 +107,7 @@ struct epoch {
   uint64_t last_kept;  // of the last final, status or end
   uint64_t last_final; // of the last final
   uint64_t dropped_to; // history no longer has what is numbered up to here; 0: it has all
+  int is_cut;          // what came after last_seq is lost; how much is not known
   enum vc_state state;
   char reason[96];
   struct history history;

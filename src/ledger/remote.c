@@ -128,24 +128,43 @@ static void tell_again(struct ledger *ledger, struct session *session)
   }
 }
 
-static void take_gap(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
+// Live viewers are told in its place; who comes later, where the epoch ends.
+static void cut_off(struct ledger *ledger, struct session *session, struct epoch *epoch)
 {
-  struct epoch *epoch = get_epoch(ledger, session, remote->epoch);
-  if (epoch == NULL || remote->to <= epoch->last_seq) {
-    ledger_count(ledger, REMOTE_STRAYS);
-    return;
-  }
-  ledger_count(ledger, REMOTE_GAPS);
-  epoch->last_seq = remote->to;
-  epoch->last_kept = remote->to;
-  session_lose_to(ledger, session, epoch, remote->to);
-  remote_forget(session);
-  vc_message_unref(session->hello);
-  session->hello = NULL;
+  const struct vc_position at = {epoch->number, epoch->last_seq};
+  struct vc_message *gap = gap_create(ledger, session, epoch->number, epoch->last_seq + 1, 0, at);
+  epoch->is_cut = 1;
+  show(ledger, session, gap);
+  vc_message_unref(gap);
+}
+
+static void lose(struct ledger *ledger, struct session *session, struct epoch *epoch, uint64_t to)
+{
+  epoch->last_seq = to;
+  epoch->last_kept = to;
+  session_lose_to(ledger, session, epoch, to);
   if (session->fleet.is_filled) {
     tell_again(ledger, session);
   } else {
     session->fleet.has_unshown = 1;
+  }
+}
+
+static void take_gap(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
+{
+  struct epoch *epoch = get_epoch(ledger, session, remote->epoch);
+  if (epoch == NULL || (remote->to <= epoch->last_seq && remote->to != 0)) {
+    ledger_count(ledger, REMOTE_STRAYS);
+    return;
+  }
+  ledger_count(ledger, REMOTE_GAPS);
+  remote_forget(session);
+  vc_message_unref(session->hello);
+  session->hello = NULL;
+  if (remote->to == 0) {
+    cut_off(ledger, session, epoch);
+  } else {
+    lose(ledger, session, epoch, remote->to);
   }
 }
 

@@ -383,6 +383,22 @@ static void test_what_is_lost_for_good_is_a_gap(void **state)
   assert_int_equal(rig_count(rig, "ledger.remote_gaps_total"), 1);
 }
 
+// A stream that was flushed under its owner: the rest of the epoch is gone, and nobody knows how
+// much that was.
+static void test_the_lost_rest_of_an_epoch_is_a_gap(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  rig_remote_gap(rig, "demo", E0, 3, 0);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 5, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 + 5, 1, "1-0-a", "New.");
+  rig_expect(rig, 0, "live gap e0 4-0", "live hello e5#0 live", "live final e5#1 1-0-a New.", NULL);
+  rig_join_since(rig, "demo", 0, E0, 2);
+  rig_expect(rig, 0, "answer 2 last e5#2", "- hello e5#1 live", "- final e0#3 1-0-a One.",
+             "- gap e0 4-0", "- hello e5#1 live", "- final e5#1 1-0-a New.", NULL);
+}
+
 // A partial of another node cannot be numbered again: who is behind it is not led back to it.
 static void test_open_partials_of_others_keep_their_numbers(void **state)
 {
@@ -477,6 +493,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_position_that_nobody_holds_is_a_gap, set_up,
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_what_is_lost_for_good_is_a_gap, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_the_lost_rest_of_an_epoch_is_a_gap, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_open_partials_of_others_keep_their_numbers, set_up,
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_a_session_whose_node_is_lost_ends, set_up, tear_down),
