@@ -28,13 +28,23 @@ function toList(sessions) {
     .sort((a, b) => isOver(a) - isOver(b) || a.slug.localeCompare(b.slug));
 }
 
+// Of all nodes; of this one while the others cannot be asked. Null: this server does not say.
+async function askForSessions() {
+  for (const path of ["/sessions?all=1", "/sessions"]) {
+    const answer = await fetch(path, { cache: "no-store" });
+    if (answer.status !== 503) {
+      return answer.ok ? answer.json() : null;
+    }
+  }
+  return null;
+}
+
 // Fills `list` and keeps it fresh; `note` says what is to be said when it is empty.
 export function listSessions({ list, note }, hrefOf) {
   let before = "";
   async function refresh() {
     try {
-      const answer = await fetch("/sessions", { cache: "no-store" });
-      const sessions = answer.ok ? await answer.json() : null;
+      const sessions = await askForSessions();
       const text = JSON.stringify(sessions);
       if (text !== before) {
         before = text;
