@@ -98,6 +98,9 @@ static void assign(struct vc_kafka_consumer *consumer)
     client_take_error(&consumer->client, code, NULL, "assignment");
   } else if (consumer->is_paused) {
     rd_kafka_pause_partitions(consumer->handle, consumer->partitions);
+  } else {
+    // To librdkafka one that was paused stays so when it is assigned anew.
+    rd_kafka_resume_partitions(consumer->handle, consumer->partitions);
   }
 }
 

@@ -213,6 +213,22 @@ def test_the_database_is_locked_for_a_while():
         assert counters["sink.retries_total"] > 0 and counters["store.repeated_total"] == 0, counters
 
 
+def test_a_database_that_is_played_back_is_filled_again():
+    with Folder() as folder, KafkaMock() as kafka, sink(kafka, folder.path) as running:
+        kafka.write("transcripts", [("demo", final("demo", 1))])
+        folder.wait_finals(1)
+        lock = sqlite3.connect(folder.database(), isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        kafka.write("transcripts", [("demo", final("demo", 2))])
+        harness.wait_until(lambda: metrics(running)["gauges"]["sink.paused"] == 1, "consuming is paused")
+        lock.execute("DELETE FROM transcripts")
+        lock.execute("DELETE FROM offsets")
+        lock.execute("COMMIT")
+        lock.close()
+        assert len(folder.wait_finals(2)) == 2
+        harness.wait_until(lambda: not degraded(running), "nothing is degraded")
+
+
 def refusal_of(kafka, folder, **options):
     ended = sink(kafka, folder.path, **options)
     try:

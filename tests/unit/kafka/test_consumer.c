@@ -227,6 +227,24 @@ static void test_pause(void **state)
   leave(&member);
 }
 
+// The seek is done at a poll; by then it is paused no more.
+static void test_resume_behind_a_seek(void **state)
+{
+  struct member member = {.next = -1};
+  struct vc_kafka_position position = {.topic = RIG_TOPIC, .partition = 0, .next = 0};
+  produce(N_RECORDS);
+  join(&member);
+  poll_record(&member, 0);
+  vc_kafka_consumer_pause(member.consumer);
+  assert_int_equal(poll(&member), 0);
+  assert_int_equal(vc_kafka_consumer_seek(member.consumer, &position), 0);
+  vc_kafka_consumer_resume(member.consumer);
+  for (int64_t i = 0; i < N_RECORDS; i++) {
+    poll_record(&member, i);
+  }
+  leave(&member);
+}
+
 static void test_out_of_range(void **state)
 {
   struct member member = {.next = 1000};
@@ -401,6 +419,7 @@ int main(void)
       WITH(test_positions, set_up),
       WITH(test_seek, set_up),
       WITH(test_pause, set_up),
+      WITH(test_resume_behind_a_seek, set_up),
       WITH(test_out_of_range, set_up),
       WITH(test_positions_cannot_be_told, set_up),
       WITH(test_positions_hold_nobody_up, set_up_wide),
