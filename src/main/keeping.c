@@ -73,7 +73,8 @@ static int write_rows(struct keeping *keeping, const struct vc_journal_row *rows
   return status;
 }
 
-// A little at a time: what is left goes at the next.
+// A little at a time: what is left goes at the next, and so does what could not be deleted, so that
+// no row waits for that.
 static int expire(struct keeping *keeping, struct vc_error *error)
 {
   int64_t days = keeping->settings.store->retention_days;
@@ -81,12 +82,12 @@ static int expire(struct keeping *keeping, struct vc_error *error)
   if (days == 0 || now < keeping->expire_ns) {
     return 0;
   }
+  keeping->expire_ns = now + EXPIRE_EVERY_MS * VC_NS_PER_MS;
   int64_t before_ms = vc_clock_unix_ms(&vc_clock_system) - days * DAY_MS;
   long n = vc_store_expire(keeping->store, before_ms, EXPIRE_MOST, error);
   if (n < 0) {
     return -1;
   }
-  keeping->expire_ns = now + EXPIRE_EVERY_MS * VC_NS_PER_MS;
   if (n > 0) {
     vc_log(VC_LOG_INFO, VC_EVENT("store.expired"), VC_INT("sessions", n),
            VC_INT("retention_days", days));
