@@ -12,6 +12,7 @@ struct vc_query {
   /* set before it is put, then read-only */
   enum vc_query_kind kind;
   char slug[VC_SLUG_MAX + 1];
+  char participant[VC_PARTICIPANT_MAX + 1];
   /* any thread, atomic */
   _Atomic uint32_t n_refs;
   /* guarded by the mutex until is_answered, then read-only */
@@ -108,6 +109,18 @@ struct vc_query *vc_query_of(struct vc_item *item)
 {
   assert(item->kind == VC_ITEM_QUERY);
   return (struct vc_query *)item;
+}
+
+void vc_query_set_participant(struct vc_query *query, const char *participant)
+{
+  size_t size = strlen(participant);
+  assert(size <= VC_PARTICIPANT_MAX);
+  memcpy(query->participant, participant, size + 1);
+}
+
+const char *vc_query_participant(const struct vc_query *query)
+{
+  return query->participant;
 }
 
 void vc_query_set_number(struct vc_query *query, int64_t number)

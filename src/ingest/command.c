@@ -71,7 +71,7 @@ int command_refuse(struct vc_worker *worker, struct connection *connection, enum
 {
   command_say_status(connection, "error", code, why);
   vc_metric_add(vc_worker_slots(worker), metric, 1);
-  refuse_log(connection, why, connection->slug);
+  refuse_log(&connection->address, why, connection->slug);
   return 1;
 }
 
@@ -171,7 +171,7 @@ static int handle_connect(struct vc_worker *worker, struct connection *connectio
              has_app ? app.string : "");
     say_connect(connection, command->transaction, 1, "The application is called live.");
     vc_metric_add(vc_worker_slots(worker), REFUSED_APP, 1);
-    refuse_log(connection, "unknown application", shown);
+    refuse_log(&connection->address, "unknown application", shown);
     return 1;
   }
   rtmp_write_control(&connection->unsent, RTMP_WINDOW_SIZE, WINDOW_SIZE);
@@ -235,7 +235,7 @@ static int handle_publish(struct vc_worker *worker, struct connection *connectio
                        "A name is 1 to 128 letters, digits, '.', '_' or '-', the first a letter "
                        "or a digit.");
     vc_metric_add(vc_worker_slots(worker), REFUSED_NAME, 1);
-    refuse_log(connection, "bad name", shown);
+    refuse_log(&connection->address, "bad name", shown);
     return 1;
   }
   connection->identity =
@@ -275,7 +275,7 @@ static int handle_command(struct vc_worker *worker, struct connection *connectio
     command_say_status(connection, "error", "NetStream.Play.StreamNotFound",
                        "This server takes publishers only.");
     vc_metric_add(vc_worker_slots(worker), REFUSED_NAME, 1);
-    refuse_log(connection, "it wants to play", "");
+    refuse_log(&connection->address, "it wants to play", "");
     return 1;
   }
   if (command->transaction != 0 &&

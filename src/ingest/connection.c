@@ -74,7 +74,7 @@ static int count_in(struct vc_worker *worker, struct connection *connection)
   connection->is_counted = status == 0;
   if (status != 0) {
     vc_metric_add(vc_worker_slots(worker), status == 1 ? REFUSED_ADDRESS : REFUSED_FULL, 1);
-    refuse_log(connection,
+    refuse_log(&connection->address,
                status == 1 ? "too many connections from this address" : "too many connections", "");
   }
   return status != 0;
@@ -193,7 +193,7 @@ static void discard(struct vc_worker *worker, struct connection *connection)
 void connection_finish(struct vc_worker *worker, struct connection *connection)
 {
   if (connection->session != NULL) {
-    ingest_session_lose(worker, connection);
+    ingest_session_lose(worker, connection->session);
   }
   connection->stage = CLOSING;
   connection->closing_ns = vc_worker_now_ns(worker);
@@ -204,7 +204,7 @@ void connection_finish(struct vc_worker *worker, struct connection *connection)
 static void lose(struct vc_worker *worker, struct connection *connection)
 {
   if (connection->session != NULL) {
-    ingest_session_lose(worker, connection);
+    ingest_session_lose(worker, connection->session);
   }
   connection_close(worker, connection);
 }
@@ -213,7 +213,7 @@ static void break_protocol(struct vc_worker *worker, struct connection *connecti
                            const char *what)
 {
   vc_metric_add(vc_worker_slots(worker), REFUSED_PROTOCOL, 1);
-  refuse_log(connection, "broken protocol", what);
+  refuse_log(&connection->address, "broken protocol", what);
   lose(worker, connection);
 }
 
@@ -344,7 +344,7 @@ static int take_step(struct vc_worker *worker, struct connection *connection, co
 }
 
 struct move {
-  struct vc_owned_item owned;
+  struct room_item item;
   struct room *room;
   struct connection *connection;
 };
@@ -374,11 +374,12 @@ static enum outcome move_to_owner(struct vc_worker *worker, struct connection *c
     connection_close(worker, connection);
     return GONE;
   }
-  *move = (struct move){.owned = {.item.kind = VC_ITEM_OWNED, .destroy = move_destroy},
+  *move = (struct move){.item = {.owned = {.item.kind = VC_ITEM_OWNED, .destroy = move_destroy},
+                                 .take = connection_take_move},
                         .room = state->room,
                         .connection = connection};
   unwatch_connection(worker, connection);
-  if (vc_putter_put(state->self, owner, &move->owned.item) == 0) {
+  if (vc_putter_put(state->self, owner, &move->item.owned.item) == 0) {
     return GONE;
   }
   free(move);
@@ -539,7 +540,7 @@ static void connection_adopt(struct vc_worker *worker, struct connection *connec
   }
 }
 
-// The move's connection goes to its owner; nothing else comes on the workers' own lanes.
+// The move's connection goes to its owner.
 void connection_take_move(struct vc_worker *worker, struct vc_item *item)
 {
   struct move *move = (struct move *)item;
@@ -566,7 +567,8 @@ int connection_is_late(struct vc_worker *worker, struct connection *connection)
     return 0;
   }
   vc_metric_add(vc_worker_slots(worker), TIMEOUTS, 1);
-  refuse_log(connection, is_set_up ? "nothing was heard from it" : "it did not publish in time",
+  refuse_log(&connection->address,
+             is_set_up ? "nothing was heard from it" : "it did not publish in time",
              connection->slug != NULL ? connection->slug : "");
   lose(worker, connection);
   return 1;

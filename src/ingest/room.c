@@ -4,6 +4,7 @@
 #include <verbacast/flow/query.h>
 #include <verbacast/wire/text.h>
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,30 +93,44 @@ const struct vc_metric vc_ingest_metrics[] = {
     [ACCEPT_RESTS] =
         COUNTER("ingest.accept_rests_total", "rests",
                 "Times a worker took no connections for 100 ms: there was no descriptor for one."),
+    [TRACKS] = {"ingest.tracks", VC_METRIC_GAUGE, "connections",
+                "Connections of single participants' streams that are open."},
     VC_METRIC_ROWS_END,
 };
 
-void refuse_log(const struct connection *connection, const char *why, const char *what)
+void refuse_log(const struct vc_address *from, const char *why, const char *what)
 {
   char address[VC_ADDRESS_TEXT_MAX];
-  vc_address_print(&connection->address, address);
+  vc_address_print(from, address);
   vc_log(VC_LOG_WARN, VC_EVENT("ingest.refused"), VC_STR("address", address), VC_STR("why", why),
          VC_STR("what", what));
 }
 
 // --- queries
 
+static void print_publisher(struct vc_text *text, const struct session *session)
+{
+  static const char *const codecs[] = {"aac", "mp3", "opus", "pcm"};
+  vc_text_json_string(text, session->key);
+  vc_text_format(text, ":{\"address\":\"%s\",\"connected\":%s,\"codec\":\"%s\"", session->address,
+                 session->publisher != NULL || session->track != NULL ? "true" : "false",
+                 codecs[session->codec]);
+  if (session->track != NULL) {
+    vc_text_format(text, ",\"muted\":%s,\"rate\":%" PRIu32 ",\"channels\":%" PRIu32,
+                   session->track->is_muted ? "true" : "false", session->track->is.rate_hz,
+                   session->track->is.n_channels);
+  }
+  vc_text_add(text, "}");
+}
+
 static void answer_publishers(struct vc_worker *worker, struct vc_query *query)
 {
-  static const char *const codecs[] = {"aac", "mp3", "opus"};
   struct worker_state *state = vc_worker_state(worker);
   struct vc_text text = {0};
   vc_text_add(&text, "{");
   for (struct session *session = state->sessions; session != NULL; session = session->hh.next) {
-    // A slug and an address need no escapes.
-    vc_text_format(&text, "%s\"%s\":{\"address\":\"%s\",\"connected\":%s,\"codec\":\"%s\"}",
-                   session == state->sessions ? "" : ",", session->slug, session->address,
-                   session->publisher != NULL ? "true" : "false", codecs[session->codec]);
+    vc_text_add(&text, session == state->sessions ? "" : ",");
+    print_publisher(&text, session);
   }
   vc_text_add(&text, "}");
   struct vc_buffer *reply = vc_text_take(&text);
@@ -126,14 +141,16 @@ static void answer_publishers(struct vc_worker *worker, struct vc_query *query)
 struct closing {
   enum vc_query_kind kind;
   enum vc_close_reason reason;
-  const char *code, *description;
+  const char *code; // RTMP's
+  int track_code;   // a track's
+  const char *description;
 };
 static const struct closing closings[] = {
-    {VC_QUERY_KICK_PUBLISHER, VC_CLOSE_KICKED, "NetStream.Publish.Denied",
+    {VC_QUERY_KICK_PUBLISHER, VC_CLOSE_KICKED, "NetStream.Publish.Denied", TRACK_KICKED,
      "Closed by the operator."},
-    {VC_QUERY_TAKE_OVER, VC_CLOSE_TAKEN_OVER, "NetStream.Publish.BadName",
+    {VC_QUERY_TAKE_OVER, VC_CLOSE_TAKEN_OVER, "NetStream.Publish.BadName", TRACK_TAKEN_OVER,
      "Another publisher took over."},
-    {VC_QUERY_END_SESSION, VC_CLOSE_PUBLISHER_LEFT, "NetStream.Publish.Denied",
+    {VC_QUERY_END_SESSION, VC_CLOSE_PUBLISHER_LEFT, "NetStream.Publish.Denied", 1000,
      "The room is over."},
 };
 
@@ -147,34 +164,73 @@ static const struct closing *find_closing(enum vc_query_kind kind)
   return NULL;
 }
 
+// The session ends, and whoever publishes it is told why. `code` NULL: RTMP has no word for it.
+static void close_session(struct vc_worker *worker, struct session *session,
+                          const struct closing *closing)
+{
+  struct connection *publisher = session->publisher;
+  struct track *track = session->track;
+  ingest_session_end(worker, session, closing->reason);
+  if (publisher != NULL) {
+    if (closing->code != NULL) {
+      command_say_status(publisher, "error", closing->code, closing->description);
+    }
+    connection_finish(worker, publisher);
+  }
+  if (track != NULL) {
+    track_finish(worker, track, closing->track_code, closing->description);
+  }
+}
+
+static int is_meant(const struct session *session, const struct vc_query *query)
+{
+  const char *participant = vc_query_participant(query);
+  return !session->is_closed && strcmp(session->session->slug, vc_query_slug(query)) == 0 &&
+         (participant[0] == '\0' || strcmp(session->session->participant, participant) == 0);
+}
+
 static void answer_close(struct vc_worker *worker, struct vc_query *query,
                          const struct closing *closing)
 {
   struct worker_state *state = vc_worker_state(worker);
-  struct session *session;
-  HASH_FIND_STR(state->sessions, vc_query_slug(query), session);
-  if (session == NULL || session->is_closed) {
-    vc_query_answer(query, 404, NULL);
+  struct session *session, *next;
+  int status = 404;
+  HASH_ITER(hh, state->sessions, session, next)
+  {
+    if (is_meant(session, query)) {
+      close_session(worker, session, closing);
+      status = 200;
+    }
+  }
+  vc_query_answer(query, status, NULL);
+}
+
+static void answer_may_publish(struct vc_worker *worker, struct vc_query *query)
+{
+  const struct worker_state *state = vc_worker_state(worker);
+  const char *slug = vc_query_slug(query), *participant = vc_query_participant(query);
+  struct refusal refusal;
+  if (ingest_session_check(worker, slug, participant, &refusal) != 0) {
+    vc_metric_add(vc_worker_slots(worker), refusal.metric, 1);
+    vc_query_answer(query, 503, vc_buffer_copy(refusal.why, strlen(refusal.why)));
     return;
   }
-  struct connection *publisher = session->publisher;
-  ingest_session_end(worker, session, closing->reason);
-  if (publisher != NULL) {
-    command_say_status(publisher, "error", closing->code, closing->description);
-    connection_finish(worker, publisher);
-  }
+  const struct session *session = ingest_session_find(state, slug, participant);
+  vc_query_set_number(query, session != NULL ? session->session->started_unix_ms : 0);
   vc_query_answer(query, 200, NULL);
 }
 
 static void handle(struct vc_worker *worker, struct vc_item *item)
 {
   if (item->kind == VC_ITEM_OWNED) {
-    connection_take_move(worker, item);
+    ((struct room_item *)item)->take(worker, item);
   } else if (item->kind == VC_ITEM_QUERY) {
     struct vc_query *query = vc_query_of(item);
     const struct closing *closing = find_closing(vc_query_kind(query));
     if (closing != NULL) {
       answer_close(worker, query, closing);
+    } else if (vc_query_kind(query) == VC_QUERY_MAY_PUBLISH) {
+      answer_may_publish(worker, query);
     } else {
       answer_publishers(worker, query);
     }
@@ -191,6 +247,11 @@ static void tick(struct vc_worker *worker)
   {
     connection_is_late(worker, connection);
   }
+  struct track *track, *next_track;
+  DL_FOREACH_SAFE(state->tracks, track, next_track)
+  {
+    track_tick(worker, track);
+  }
   vc_listener_tick(worker, &state->listener);
   ingest_session_tick(worker);
 }
@@ -198,19 +259,16 @@ static void tick(struct vc_worker *worker)
 // Every session ends: that is what a drain says to the stages behind.
 static void drain(struct vc_worker *worker)
 {
+  static const struct closing shutdown = {
+      .reason = VC_CLOSE_SHUTDOWN, .track_code = 1001, .description = "shutdown"};
   struct worker_state *state = vc_worker_state(worker);
   struct session *session, *next;
   state->is_draining = 1;
   vc_listener_stop(worker, &state->listener);
   HASH_ITER(hh, state->sessions, session, next)
   {
-    if (session->is_closed) {
-      continue;
-    }
-    struct connection *publisher = session->publisher;
-    ingest_session_end(worker, session, VC_CLOSE_SHUTDOWN);
-    if (publisher != NULL) {
-      connection_finish(worker, publisher);
+    if (!session->is_closed) {
+      close_session(worker, session, &shutdown);
     }
   }
 }
@@ -226,7 +284,9 @@ static void room_destroy(struct room *room)
   if (room->listen_fd >= 0) {
     close(room->listen_fd);
   }
-  vc_limits_destroy(&room->limits);
+  if (room->owns_limits) {
+    vc_limits_destroy(&room->limits);
+  }
   free(room);
 }
 
@@ -238,8 +298,14 @@ static void leave(struct vc_worker *worker)
   {
     connection_close(worker, connection);
   }
+  struct track *track, *next_track;
+  DL_FOREACH_SAFE(state->tracks, track, next_track)
+  {
+    track_close(worker, track);
+  }
   ingest_session_destroy_all(worker);
   free(state->scratch);
+  free(state->pcm);
   free(state);
 }
 
@@ -257,13 +323,15 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
   state->decode = vc_putter_create(room->settings.decode);
   state->self = vc_putter_create(room->stage);
   state->scratch = malloc(SCRATCH_SIZE);
+  state->pcm = malloc(FRAME_MAX);
   state->listener = (struct vc_listener){.fd = room->listen_fd,
                                          .event = "ingest.accept",
                                          .rests = ACCEPT_RESTS,
                                          .take = connection_accept};
   if (state->decode == NULL || state->self == NULL || state->scratch == NULL ||
-      vc_listener_start(worker, &state->listener) != 0) {
+      state->pcm == NULL || vc_listener_start(worker, &state->listener) != 0) {
     free(state->scratch);
+    free(state->pcm);
     free(state);
     return vc_error_set(error, "no memory or no lane into the decode stage");
   }
@@ -296,6 +364,11 @@ int vc_ingest_check(const struct vc_ingest_options *options, struct vc_error *er
              : 0;
 }
 
+size_t vc_ingest_connections_max(const struct vc_ingest_options *options)
+{
+  return (size_t)options->max_publishers * CONNECTIONS_PER_PUBLISHER;
+}
+
 int vc_ingest_create(struct vc_stage **stage, struct vc_address *bound,
                      const struct vc_ingest_settings *settings, struct vc_error *error)
 {
@@ -307,8 +380,10 @@ int vc_ingest_create(struct vc_stage **stage, struct vc_address *bound,
   room->settings = *settings;
   room->listen_fd = -1;
   atomic_init(&room->next_session_id, 1);
-  room->limits = vc_limits_create((size_t)options->max_publishers * CONNECTIONS_PER_PUBLISHER,
-                                  (size_t)options->max_connections_per_address);
+  room->owns_limits = settings->limits == NULL;
+  room->limits = room->owns_limits ? vc_limits_create(vc_ingest_connections_max(options),
+                                                      (size_t)options->max_connections_per_address)
+                                   : settings->limits;
   if (room->limits == NULL) {
     vc_error_set(error, "ingest: no memory");
   } else if (vc_networks_parse(options->trusted_proxies, &room->proxies, error) == 0) {

@@ -13,6 +13,7 @@
 #include <verbacast/flow/packet.h>
 #include <verbacast/flow/waiting.h>
 #include <verbacast/ingest.h>
+#include <verbacast/wire/ws.h>
 
 #define SET_UP_TIMEOUT_MS 10000 // from accept to publish
 #define CLOSE_MS 2000           // for a peer to take what is unsent, and to hang up
@@ -23,6 +24,12 @@
 #define ACKNOWLEDGE_BYTES 5000 // LiveKit's egress gives up when nothing was acknowledged
 #define ACKNOWLEDGE_PAUSE_MS 2000
 #define FLAP_MS 10000
+#define TRACK_MESSAGE_MAX (256 * 1024)
+#define TRACK_TEXT_MAX 4096
+#define TRACK_CONTROL_MAX 512
+#define TRACK_TAKEN_OVER 4002 // close codes, besides those of RFC 6455
+#define TRACK_KICKED 4003
+#define TRACK_SILENT 4009
 #define FRAME_MAX 65536     // bytes of one audio frame; a real one has some hundreds
 #define NAME_MAX_BYTES 1024 // of app, tcUrl, flashVer and stream name, with their queries
 
@@ -46,6 +53,7 @@ enum metric {
   TIMEOUTS,
   LOST,
   ACCEPT_RESTS,
+  TRACKS,
 };
 
 struct room {
@@ -55,6 +63,7 @@ struct room {
   int listen_fd;
   struct vc_stage *stage;
   struct vc_limits *limits;
+  int owns_limits;
   /* any thread, atomic */
   _Atomic uint64_t next_session_id;
   _Atomic int64_t n_publishers; // sessions with a publisher or waiting for one
@@ -67,10 +76,12 @@ struct worker_state {
   struct vc_putter *self; // to the other ingest workers, by slug
   uint32_t n_decode, n_ingest;
   struct connection *connections; // all of this worker
-  struct session *sessions;       // by slug
+  struct track *tracks;           // likewise
+  struct session *sessions;       // by key
   size_t n_with_waiting;          // sessions
   int is_draining;
   uint8_t *scratch; // what one read brings, SCRATCH_SIZE
+  uint8_t *pcm;     // what is gathered of one read of a track, FRAME_MAX
 };
 #define SCRATCH_SIZE 65536
 
@@ -110,13 +121,37 @@ struct connection {
   struct connection *prev, *next; // in worker_state.connections
 };
 
+struct track {
+  struct vc_watch watch;
+  struct vc_track_newcomer is; // as it came; the descriptor is the watch's
+  struct session *session;     // NULL: it is closing
+  int is_muted;
+  int has_closed;    // both sides said so, or cannot: the peer's end is waited for
+  uint64_t heard_ns; // last bytes
+  uint64_t ping_ns;  // when it is pinged next
+  uint64_t read_ns;  // the read that is being parsed
+  uint64_t closing_ns;
+  size_t n_discarded; // bytes that came since
+  struct vc_ws_parser parser;
+  uint8_t odd[2 * VC_TRACK_CHANNELS_MAX]; // of a sample that has not come whole
+  size_t n_odd;
+  uint8_t control[TRACK_CONTROL_MAX]; // frames to be sent
+  size_t n_control;
+  struct track *prev, *next; // in worker_state.tracks
+};
+
+#define KEY_SIZE (VC_SLUG_MAX + 1 + VC_PARTICIPANT_MAX + 1) // "slug/participant"
+
+// A publishing: of nobody by RTMP, of a participant by a track.
 struct session {
-  char slug[VC_SLUG_MAX + 1];
+  char key[KEY_SIZE];
   struct vc_session *session;
-  struct connection *publisher; // NULL: it vanished, the session waits
+  struct connection *publisher; // NULL: it vanished, the session waits; or a track is meant
+  struct track *track;          // likewise
   char address[VC_ADDRESS_TEXT_MAX];
   uint64_t since_ns;          // when this publisher came
   uint64_t lost_ns;           // when the last one vanished
+  uint64_t identity;          // of the publisher
   uint64_t replaced_identity; // of the publisher that was replaced last
   uint64_t replaced_ns;       // 0: never
   enum vc_codec codec;        // of the last frame
@@ -155,16 +190,50 @@ int command_refuse(struct vc_worker *worker, struct connection *connection, enum
                    const char *code, const char *why);
 
 // --- session.c
+struct refusal {
+  enum metric metric;
+  const char *why; // a constant
+};
+struct session *ingest_session_find(const struct worker_state *state, const char *slug,
+                                    const char *participant);
+// Returns: 0, or 1 where the participant could not publish now.
+int ingest_session_check(struct vc_worker *worker, const char *slug, const char *participant,
+                         struct refusal *refusal);
+// The track publishes from now on. Returns: 0, or 1 it was refused.
+int ingest_session_join(struct vc_worker *worker, struct track *track, struct refusal *refusal);
+// So many bytes of PCM, whole samples, at most FRAME_MAX.
+void ingest_session_pcm(struct vc_worker *worker, struct track *track, const uint8_t *bytes,
+                        size_t size);
+// Before the first of it: when that was spoken.
+void ingest_session_begin_sound(struct session *session, uint64_t first_ns);
+// No sound is to be waited for.
+void ingest_session_mute(struct vc_worker *worker, struct session *session);
 // The connection wants to publish its slug here. Returns: 0 it does, 1 it was refused (said).
 int ingest_session_publish(struct vc_worker *worker, struct connection *connection);
 void ingest_session_media(struct vc_worker *worker, struct connection *connection,
                           const struct rtmp_message *message);
 // The publisher is gone: without a word (the session waits) or properly (it ends).
-void ingest_session_lose(struct vc_worker *worker, struct connection *connection);
+void ingest_session_lose(struct vc_worker *worker, struct session *session);
 void ingest_session_end(struct vc_worker *worker, struct session *session,
                         enum vc_close_reason reason);
 void ingest_session_tick(struct vc_worker *worker);
 void ingest_session_destroy_all(struct vc_worker *worker);
 
+// --- track.c: the connection of a track
+// What the front door gave. Takes it.
+void track_take(struct vc_worker *worker, struct vc_item *item);
+// Says goodbye and waits for the peer's, within CLOSE_MS and DISCARDED_MAX. Its session is gone, or
+// loses it.
+void track_finish(struct vc_worker *worker, struct track *track, int code, const char *reason);
+void track_close(struct vc_worker *worker, struct track *track);
+// At every tick: pings it, and closes it when its time is over.
+void track_tick(struct vc_worker *worker, struct track *track);
+
+// An owned item of the room says who takes it.
+struct room_item {
+  struct vc_owned_item owned;
+  void (*take)(struct vc_worker *worker, struct vc_item *item);
+};
+
 // --- room.c
-void refuse_log(const struct connection *connection, const char *why, const char *what);
+void refuse_log(const struct vc_address *from, const char *why, const char *what);

@@ -1,5 +1,6 @@
 #include <verbacast/base/log.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,10 +24,12 @@ static struct vc_item *find_turn(struct vc_item *item, enum vc_turn turn)
   return item;
 }
 
-// What can be done without: the oldest sound, else a config that a later one replaces.
+// What can be done without: the oldest sound, else that it was muted, else a config that a later
+// one replaces.
 static struct vc_item *find_droppable(const struct vc_waiting *waiting)
 {
   struct vc_item *sound = find_turn(waiting->items, VC_TURN_DATA);
+  sound = sound != NULL ? sound : find_turn(waiting->items, VC_TURN_MUTED);
   if (sound != NULL) {
     return sound;
   }
@@ -92,7 +95,8 @@ static int give_turn(struct vc_worker *worker, struct session *session, enum vc_
 {
   struct vc_packet *packet = vc_packet_create(session->session, turn);
   if (packet == NULL) {
-    vc_log(VC_LOG_ERROR, VC_EVENT("ingest.no_memory"), VC_STR("slug", session->slug));
+    vc_log(VC_LOG_ERROR, VC_EVENT("ingest.no_memory"), VC_STR("slug", session->session->slug),
+           VC_STR("participant", session->session->participant));
     return -1;
   }
   packet->arrival_ns = vc_worker_now_ns(worker);
@@ -112,14 +116,23 @@ static void give_close(struct vc_worker *worker, struct session *session,
 
 // --- a session's life
 
-static struct session *find_session(struct worker_state *state, const char *slug)
+static void print_key(char key[KEY_SIZE], const char *slug, const char *participant)
+{
+  snprintf(key, KEY_SIZE, "%s/%s", slug, participant);
+}
+
+struct session *ingest_session_find(const struct worker_state *state, const char *slug,
+                                    const char *participant)
 {
   struct session *session;
-  HASH_FIND_STR(state->sessions, slug, session);
+  char key[KEY_SIZE];
+  print_key(key, slug, participant);
+  HASH_FIND_STR(state->sessions, key, session);
   return session;
 }
 
-static struct session *session_create(struct vc_worker *worker, const char *slug)
+static struct session *session_create(struct vc_worker *worker, const char *slug,
+                                      const char *participant)
 {
   struct worker_state *state = vc_worker_state(worker);
   struct session *session = calloc(1, sizeof *session);
@@ -127,12 +140,13 @@ static struct session *session_create(struct vc_worker *worker, const char *slug
     return NULL;
   }
   uint64_t id = atomic_fetch_add_explicit(&state->room->next_session_id, 1, memory_order_relaxed);
-  session->session = vc_session_create(slug, id, vc_clock_unix_ms(vc_worker_clock(worker)));
+  session->session =
+      vc_session_create_of(slug, participant, id, vc_clock_unix_ms(vc_worker_clock(worker)));
   session->closing =
       session->session != NULL ? vc_packet_create(session->session, VC_TURN_CLOSE) : NULL;
-  memcpy(session->slug, slug, strlen(slug) + 1);
+  print_key(session->key, slug, participant);
   if (session->closing != NULL) {
-    HASH_ADD_STR(state->sessions, slug, session);
+    HASH_ADD_STR(state->sessions, key, session);
   }
   if (session->hh.tbl == NULL) {
     vc_packet_destroy(&session->closing);
@@ -149,15 +163,30 @@ static struct session *session_create(struct vc_worker *worker, const char *slug
   return session;
 }
 
-void ingest_session_end(struct vc_worker *worker, struct session *session,
-                        enum vc_close_reason reason)
+static int has_publisher(const struct session *session)
 {
-  struct worker_state *state = vc_worker_state(worker);
+  return session->publisher != NULL || session->track != NULL;
+}
+
+static void let_go(struct session *session)
+{
   if (session->publisher != NULL) {
     session->publisher->session = NULL;
     session->publisher = NULL;
   }
-  vc_log(VC_LOG_INFO, VC_EVENT("ingest.end"), VC_STR("slug", session->slug),
+  if (session->track != NULL) {
+    session->track->session = NULL;
+    session->track = NULL;
+  }
+}
+
+void ingest_session_end(struct vc_worker *worker, struct session *session,
+                        enum vc_close_reason reason)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  let_go(session);
+  vc_log(VC_LOG_INFO, VC_EVENT("ingest.end"), VC_STR("slug", session->session->slug),
+         VC_STR("participant", session->session->participant),
          VC_STR("reason", vc_close_reason_text(reason)));
   atomic_fetch_sub_explicit(&state->room->n_publishers, 1, memory_order_relaxed);
   vc_metric_add(vc_worker_slots(worker), PUBLISHERS, (uint64_t)-1);
@@ -170,15 +199,13 @@ void ingest_session_end(struct vc_worker *worker, struct session *session,
   }
 }
 
-void ingest_session_lose(struct vc_worker *worker, struct connection *connection)
+void ingest_session_lose(struct vc_worker *worker, struct session *session)
 {
-  struct session *session = connection->session;
-  connection->session = NULL;
-  session->publisher = NULL;
+  let_go(session);
   session->lost_ns = vc_worker_now_ns(worker);
   vc_metric_add(vc_worker_slots(worker), LOST, 1);
-  vc_log(VC_LOG_INFO, VC_EVENT("ingest.lost"), VC_STR("slug", session->slug),
-         VC_STR("address", session->address));
+  vc_log(VC_LOG_INFO, VC_EVENT("ingest.lost"), VC_STR("slug", session->session->slug),
+         VC_STR("participant", session->session->participant), VC_STR("address", session->address));
   give_turn(worker, session, VC_TURN_LOST);
 }
 
@@ -186,27 +213,32 @@ void ingest_session_lose(struct vc_worker *worker, struct connection *connection
 
 // A publisher that was replaced a moment ago and now wants to replace its replacer: two of them
 // would go on like this for ever.
-static int is_flap(const struct session *session, const struct connection *connection,
-                   uint64_t now_ns)
+static int is_flap(const struct session *session, uint64_t identity, uint64_t now_ns)
 {
-  return session->publisher != NULL && session->replaced_ns != 0 &&
-         session->replaced_identity == connection->identity &&
-         session->publisher->identity != connection->identity &&
+  return has_publisher(session) && session->replaced_ns != 0 &&
+         session->replaced_identity == identity && session->identity != identity &&
          now_ns - session->replaced_ns < FLAP_MS * VC_NS_PER_MS;
 }
 
+// Who was there is told so.
 static void replace_publisher(struct vc_worker *worker, struct session *session)
 {
   struct connection *old = session->publisher;
-  session->replaced_identity = old->identity;
+  struct track *old_track = session->track;
+  session->replaced_identity = session->identity;
   session->replaced_ns = vc_worker_now_ns(worker);
-  old->session = NULL;
-  session->publisher = NULL;
+  let_go(session);
   vc_metric_add(vc_worker_slots(worker), TAKEOVERS, 1);
-  vc_log(VC_LOG_INFO, VC_EVENT("ingest.takeover"), VC_STR("slug", session->slug),
-         VC_STR("from", session->address));
-  command_say_status(old, "error", "NetStream.Publish.BadName", "Another publisher took over.");
-  connection_finish(worker, old);
+  vc_log(VC_LOG_INFO, VC_EVENT("ingest.takeover"), VC_STR("slug", session->session->slug),
+         VC_STR("participant", session->session->participant), VC_STR("from", session->address));
+  if (old != NULL) {
+    command_say_status(old, "error", "NetStream.Publish.BadName", "Another publisher took over.");
+    connection_finish(worker, old);
+  }
+  if (old_track != NULL) {
+    track_finish(worker, old_track, TRACK_TAKEN_OVER,
+                 "another stream of this participant took over");
+  }
 }
 
 static int64_t most_publishers(const struct vc_ingest_settings *settings)
@@ -216,43 +248,102 @@ static int64_t most_publishers(const struct vc_ingest_settings *settings)
                                                                      : most;
 }
 
-static int take_place(struct vc_worker *worker, int64_t *n_publishers)
+static int take_place(struct vc_worker *worker)
 {
   struct worker_state *state = vc_worker_state(worker);
   int64_t most = most_publishers(&state->room->settings);
-  *n_publishers =
-      atomic_fetch_add_explicit(&state->room->n_publishers, 1, memory_order_relaxed) + 1;
-  if (*n_publishers <= most) {
+  if (atomic_fetch_add_explicit(&state->room->n_publishers, 1, memory_order_relaxed) < most) {
     return 0;
   }
   atomic_fetch_sub_explicit(&state->room->n_publishers, 1, memory_order_relaxed);
   return 1;
 }
 
-// A session for a slug that has none. Returns NULL when it was refused (said).
-static struct session *begin_session(struct vc_worker *worker, struct connection *connection)
+static int refuse(struct refusal *refusal, enum metric metric, const char *why)
 {
-  struct worker_state *state = vc_worker_state(worker);
+  *refusal = (struct refusal){metric, why};
+  return 1;
+}
+
+static int check_gate(struct vc_worker *worker, struct refusal *refusal)
+{
+  const struct worker_state *state = vc_worker_state(worker);
   const struct vc_ingest_settings *settings = &state->room->settings;
   const char *why = settings->refusal != NULL ? settings->refusal(settings->context) : NULL;
-  int64_t n_publishers;
   if (state->is_draining) {
     why = "The node shuts down."; // a session that begins now would never be ended
   }
-  if (why != NULL) {
-    command_refuse(worker, connection, REFUSED_GATE, "NetConnection.Connect.Rejected", why);
+  return why != NULL ? refuse(refusal, REFUSED_GATE, why) : 0;
+}
+
+static int check_participants(const struct worker_state *state, const char *slug,
+                              struct refusal *refusal)
+{
+  size_t n = 0;
+  for (const struct session *session = state->sessions; session != NULL;
+       session = session->hh.next) {
+    n += session->session->participant[0] != '\0' && strcmp(session->session->slug, slug) == 0;
+  }
+  return n >= VC_PARTICIPANTS_MAX
+             ? refuse(refusal, REFUSED_FULL, "Too many participants in this session.")
+             : 0;
+}
+
+// A session for a key that has none. Returns NULL when it is refused.
+static struct session *begin_session(struct vc_worker *worker, const char *slug,
+                                     const char *participant, struct refusal *refusal)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  if (check_gate(worker, refusal) != 0 ||
+      (participant[0] != '\0' && check_participants(state, slug, refusal) != 0)) {
     return NULL;
   }
-  if (take_place(worker, &n_publishers) != 0) {
-    command_refuse(worker, connection, REFUSED_FULL, "NetConnection.Connect.Rejected",
-                   "Too many publishers.");
+  if (take_place(worker) != 0) {
+    refuse(refusal, REFUSED_FULL, "Too many publishers.");
     return NULL;
   }
-  struct session *session = session_create(worker, connection->slug);
+  struct session *session = session_create(worker, slug, participant);
   if (session == NULL) {
     atomic_fetch_sub_explicit(&state->room->n_publishers, 1, memory_order_relaxed);
-    command_refuse(worker, connection, REFUSED_FULL, "NetConnection.Connect.Rejected",
-                   "No memory.");
+    refuse(refusal, REFUSED_FULL, "No memory.");
+  }
+  return session;
+}
+
+// Whether one that is there may be taken over or gone on with.
+static int check_session(struct vc_worker *worker, const struct session *session, uint64_t identity,
+                         struct refusal *refusal)
+{
+  if (session->is_closed) {
+    return refuse(refusal, REFUSED_FULL, "The session before has not ended yet.");
+  }
+  if (is_flap(session, identity, vc_worker_now_ns(worker))) {
+    vc_metric_add(vc_worker_slots(worker), FLAPS, 1);
+    return refuse(refusal, REFUSED_NAME,
+                  "It was replaced a moment ago; two publishers use one name.");
+  }
+  return is_stuck(session) ? refuse(refusal, REFUSED_FULL, "The node is overloaded.") : 0;
+}
+
+// Begins a publishing or goes on with it. Returns NULL when it is refused.
+static struct session *take_session(struct vc_worker *worker, const char *slug,
+                                    const char *participant, uint64_t identity,
+                                    struct refusal *refusal)
+{
+  struct session *session = ingest_session_find(vc_worker_state(worker), slug, participant);
+  if (session == NULL) {
+    session = begin_session(worker, slug, participant, refusal);
+  } else if (check_session(worker, session, identity, refusal) != 0) {
+    session = NULL;
+  } else {
+    if (has_publisher(session)) {
+      replace_publisher(worker, session);
+    }
+    give_turn(worker, session, VC_TURN_BACK);
+  }
+  if (session != NULL) {
+    session->identity = identity;
+    session->since_ns = vc_worker_now_ns(worker);
   }
   return session;
 }
@@ -261,15 +352,15 @@ static void start_publishing(struct vc_worker *worker, struct connection *connec
                              struct session *session)
 {
   session->publisher = connection;
-  session->since_ns = vc_worker_now_ns(worker);
   vc_address_print(&connection->address, session->address);
   connection->session = session;
   connection->stage = PUBLISHING;
   connection->heard_ns = session->since_ns;
   rtmp_write_user_control(&connection->unsent, 0, connection->stream_id);
   command_say_status(connection, "status", "NetStream.Publish.Start", "Publishing.");
-  vc_log(VC_LOG_INFO, VC_EVENT("ingest.publish"), VC_STR("slug", session->slug),
-         VC_STR("address", session->address), VC_INT("session", session->session->id));
+  vc_log(VC_LOG_INFO, VC_EVENT("ingest.publish"), VC_STR("slug", session->session->slug),
+         VC_STR("participant", session->session->participant), VC_STR("address", session->address),
+         VC_INT("session", session->session->id));
 }
 
 int ingest_session_publish(struct vc_worker *worker, struct connection *connection)
@@ -277,39 +368,92 @@ int ingest_session_publish(struct vc_worker *worker, struct connection *connecti
   struct worker_state *state = vc_worker_state(worker);
   const struct vc_ingest_settings *settings = &state->room->settings;
   const char *why = "the token is missing or not valid";
-  struct session *session = find_session(state, connection->slug);
-  int is_on = session != NULL && !session->is_closed;
+  struct session *session = ingest_session_find(state, connection->slug, "");
+  int is_known = session != NULL, is_on = is_known && !session->is_closed;
   const struct vc_ingest_claim claim = {connection->slug, connection->query,
                                         is_on ? session->session->started_unix_ms : 0};
   if (settings->authorize != NULL && settings->authorize(settings->context, &claim, &why) != 0) {
     return command_refuse(worker, connection, REFUSED_TOKEN, "NetStream.Publish.Denied", why);
   }
-  if (session != NULL && session->is_closed) {
-    return command_refuse(worker, connection, REFUSED_FULL, "NetStream.Publish.BadName",
-                          "The session before has not ended yet.");
-  }
+  struct refusal refusal;
+  session = take_session(worker, connection->slug, "", connection->identity, &refusal);
   if (session == NULL) {
-    session = begin_session(worker, connection);
-    if (session == NULL) {
-      return 1;
-    }
-  } else {
-    if (is_flap(session, connection, vc_worker_now_ns(worker))) {
-      vc_metric_add(vc_worker_slots(worker), FLAPS, 1);
-      return command_refuse(worker, connection, REFUSED_NAME, "NetStream.Publish.BadName",
-                            "It was replaced a moment ago; two publishers use one name.");
-    }
-    if (is_stuck(session)) {
-      return command_refuse(worker, connection, REFUSED_FULL, "NetStream.Publish.BadName",
-                            "The node is overloaded.");
-    }
-    if (session->publisher != NULL) {
-      replace_publisher(worker, session);
-    }
-    give_turn(worker, session, VC_TURN_BACK);
+    return command_refuse(worker, connection, refusal.metric,
+                          is_known ? "NetStream.Publish.BadName" : "NetConnection.Connect.Rejected",
+                          refusal.why);
   }
   start_publishing(worker, connection, session);
   return 0;
+}
+
+// --- tracks
+
+int ingest_session_check(struct vc_worker *worker, const char *slug, const char *participant,
+                         struct refusal *refusal)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  const struct session *session = ingest_session_find(state, slug, participant);
+  if (session != NULL) {
+    // Who asks is known when it comes.
+    return check_session(worker, session, session->identity, refusal);
+  }
+  int64_t n = atomic_load_explicit(&state->room->n_publishers, memory_order_relaxed);
+  if (n >= most_publishers(&state->room->settings)) {
+    return refuse(refusal, REFUSED_FULL, "Too many publishers.");
+  }
+  return check_gate(worker, refusal) != 0 || check_participants(state, slug, refusal) != 0;
+}
+
+int ingest_session_join(struct vc_worker *worker, struct track *track, struct refusal *refusal)
+{
+  const struct vc_track_newcomer *is = &track->is;
+  struct session *session = take_session(worker, is->slug, is->participant, is->identity, refusal);
+  if (session == NULL) {
+    return 1;
+  }
+  session->track = track;
+  session->codec = VC_CODEC_PCM_S16LE;
+  vc_address_print(&is->address, session->address);
+  track->session = session;
+  vc_log(VC_LOG_INFO, VC_EVENT("ingest.publish"), VC_STR("slug", is->slug),
+         VC_STR("participant", is->participant), VC_STR("address", session->address),
+         VC_INT("session", session->session->id), VC_INT("rate_hz", is->rate_hz),
+         VC_INT("channels", is->n_channels));
+  return 0;
+}
+
+// Only the first time counts; packets of it come behind.
+void ingest_session_begin_sound(struct session *session, uint64_t first_ns)
+{
+  if (atomic_load_explicit(&session->session->first_audio_ns, memory_order_relaxed) == 0) {
+    atomic_store_explicit(&session->session->first_audio_ns, first_ns, memory_order_relaxed);
+  }
+}
+
+void ingest_session_pcm(struct vc_worker *worker, struct track *track, const uint8_t *bytes,
+                        size_t size)
+{
+  struct session *session = track->session;
+  struct vc_packet *packet = vc_packet_create(session->session, VC_TURN_DATA);
+  if (packet == NULL || (packet->data = vc_buffer_copy(bytes, size)) == NULL) {
+    vc_metric_add(vc_worker_slots(worker), DROPPED, 1);
+    session->has_dropped = 1;
+    vc_packet_destroy(&packet);
+    return;
+  }
+  packet->codec = VC_CODEC_PCM_S16LE;
+  packet->sample_rate_hint_hz = track->is.rate_hz;
+  packet->channels_hint = track->is.n_channels;
+  packet->arrival_ns = track->read_ns;
+  packet->is_discontinuity = session->has_dropped;
+  session->has_dropped = 0;
+  atomic_fetch_add_explicit(&session->session->n_audio_bytes, size, memory_order_relaxed);
+  give(worker, session, packet);
+}
+
+void ingest_session_mute(struct vc_worker *worker, struct session *session)
+{
+  give_turn(worker, session, VC_TURN_MUTED);
 }
 
 // --- media
@@ -350,6 +494,9 @@ static void audio(struct vc_worker *worker, struct connection *connection,
   session->codec = packet->codec;
   vc_metric_add(vc_worker_slots(worker), PACKETS, 1);
   atomic_fetch_add_explicit(&session->session->n_audio_bytes, tag.size, memory_order_relaxed);
+  if (!is_config) {
+    ingest_session_begin_sound(session, packet->arrival_ns);
+  }
   give(worker, session, packet);
 }
 
@@ -381,7 +528,7 @@ void ingest_session_tick(struct vc_worker *worker)
   struct session *session, *next;
   HASH_ITER(hh, state->sessions, session, next)
   {
-    if (!session->is_closed && session->publisher == NULL &&
+    if (!session->is_closed && !has_publisher(session) &&
         vc_worker_now_ns(worker) >= session->lost_ns + resume_ns) {
       ingest_session_end(worker, session, VC_CLOSE_PUBLISHER_LEFT);
     } else if (session->waiting.n > 0) {

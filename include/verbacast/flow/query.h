@@ -10,18 +10,20 @@
 #include <verbacast/flow/session.h>
 
 enum vc_query_kind {
-  VC_QUERY_SESSIONS,   // ledger: JSON array of the sessions it holds -> reply
-  VC_QUERY_BEGAN,      // ledger: [Unix ms when the session of `slug` began, 0: none is on], or
-                       // 404: the slug is not held
-  VC_QUERY_TRANSCRIPT, // ledger: JSON array of the finals of `slug` (records, as in docs/schemas)
-  VC_QUERY_UNRELAYED,  // journal: JSON array of the records of `slug` on their way to the database
-  VC_QUERY_ERASE,      // ledger: forget `slug`, number raised to its last epoch; 409 while live
-  VC_QUERY_KICK_PUBLISHER, // ingest: close the publisher of `slug`
+  VC_QUERY_SESSIONS,    // ledger: JSON array of the sessions it holds -> reply
+  VC_QUERY_BEGAN,       // ledger: [Unix ms when the session of `slug` began, 0: none is on], or
+                        // 404: the slug is not held
+  VC_QUERY_TRANSCRIPT,  // ledger: JSON array of the finals of `slug` (records, as in docs/schemas)
+  VC_QUERY_UNRELAYED,   // journal: JSON array of the records of `slug` on their way to the database
+  VC_QUERY_ERASE,       // ledger: forget `slug`, number raised to its last epoch; 409 while live
+  VC_QUERY_MAY_PUBLISH, // ingest: may `participant` begin or go on to publish `slug`? 200 and the
+                        // number: Unix ms when that publishing began, 0: it would begin; else why
+  VC_QUERY_KICK_PUBLISHER, // ingest: close the publishers of `slug`, or that of `participant`
   VC_QUERY_TAKE_OVER,      // ingest: the same of a `slug` that another node has claimed
   VC_QUERY_END_SESSION,    // ingest: the same of a `slug` whose room is over
   VC_QUERY_KICK_VIEWERS,   // broadcast: close the viewers of `slug` (each worker its own)
   VC_QUERY_VIEWERS,    // broadcast: JSON object slug -> {clients, queue_size, …}, one worker's
-  VC_QUERY_PUBLISHERS, // ingest: JSON object slug -> {address, …}, one worker's
+  VC_QUERY_PUBLISHERS, // ingest: JSON object "slug/participant" -> {address, …}, one worker's
   // Of the redis room; 503: Redis is away.
   VC_QUERY_FLEET_SESSIONS,   // publishing worker: JSON array, the sessions of all nodes
   VC_QUERY_FLEET_TRANSCRIPT, // watching worker: as VC_QUERY_TRANSCRIPT, from the stream of `slug`
@@ -48,6 +50,9 @@ void vc_query_unref(struct vc_query *query);
 // Stage's side: what travels is the query's item.
 struct vc_item *vc_query_item(struct vc_query *query); // takes a new reference into the lane
 struct vc_query *vc_query_of(struct vc_item *item);
+// A participant that goes with the question, valid or "", set before it is put; "" by itself.
+void vc_query_set_participant(struct vc_query *query, const char *participant);
+const char *vc_query_participant(const struct vc_query *query);
 // A number that goes with the question (an epoch), set before it is put; 0 by itself. The stage may
 // set another before the answer.
 void vc_query_set_number(struct vc_query *query, int64_t number);

@@ -50,17 +50,22 @@ void rig_start(struct rig *rig)
                                        .ops = &hand_inbox, .n_workers = 1, .clock = &rig->clock},
                                    &error),
                    0);
+  rig->limits = vc_limits_create(vc_ingest_connections_max(&rig->options),
+                                 (size_t)rig->options.max_connections_per_address);
   struct vc_ingest_settings settings = {.options = &rig->options,
                                         .decode = rig->decode,
                                         .n_workers = rig->n_workers,
                                         .clock = &rig->clock,
                                         .metrics = rig->metrics,
+                                        .limits = rig->limits,
                                         .refusal = refusal,
                                         .authorize = authorize,
                                         .context = rig};
   if (vc_ingest_create(&rig->ingest, &rig->bound, &settings, &error) != 0) {
     fail_msg("%s", error.text);
   }
+  assert_int_equal(vc_ingest_door_create(&rig->door, rig->ingest, rig->limits, &error), 0);
+  rig->asker = vc_putter_create(rig->ingest);
   assert_int_equal(vc_stage_start(rig->ingest, &error), 0);
 }
 
@@ -72,7 +77,10 @@ void rig_stop(struct rig *rig)
   while (rig->publishers != NULL) {
     publisher_close(rig->publishers);
   }
+  vc_ingest_door_destroy(&rig->door);
   vc_stage_destroy(&rig->ingest);
+  assert_int_equal(vc_limits_count(rig->limits), 0);
+  vc_limits_destroy(&rig->limits);
   vc_stage_destroy(&rig->decode);
   vc_metrics_destroy(&rig->metrics);
 }
@@ -86,12 +94,18 @@ static void take(struct rig *rig, struct vc_packet *packet)
                           .reason = packet->reason,
                           .is_discontinuity = packet->is_discontinuity,
                           .session_id = packet->session->id,
-                          .timestamp_ms = packet->timestamp_ms};
+                          .timestamp_ms = packet->timestamp_ms,
+                          .rate_hz = packet->sample_rate_hint_hz,
+                          .channels = packet->channels_hint,
+                          .arrival_ns = packet->arrival_ns,
+                          .first_audio_ns = packet->session->first_audio_ns};
   if (packet->data != NULL) {
     taken->size = packet->data->size;
     taken->first = packet->data->size > 0 ? packet->data->data[0] : 0;
+    taken->last = packet->data->size > 0 ? packet->data->data[packet->data->size - 1] : 0;
   }
   snprintf(taken->slug, sizeof taken->slug, "%s", packet->session->slug);
+  snprintf(taken->participant, sizeof taken->participant, "%s", packet->session->participant);
   vc_packet_destroy(&packet);
 }
 
@@ -136,4 +150,16 @@ const struct taken *rig_taken(struct rig *rig, size_t index, enum vc_turn turn)
   AWAIT(rig, rig->n_taken > index);
   assert_int_equal(rig->taken[index].turn, turn);
   return &rig->taken[index];
+}
+
+struct vc_query *rig_ask(struct rig *rig, enum vc_query_kind kind, const char *slug,
+                         const char *participant)
+{
+  struct vc_query *query = vc_query_create(kind, slug);
+  assert_non_null(query);
+  vc_query_set_participant(query, participant);
+  uint32_t worker = vc_slug_hash(slug, strlen(slug)) % rig->n_workers;
+  assert_int_equal(vc_putter_put(rig->asker, worker, vc_query_item(query)), 0);
+  AWAIT(rig, vc_query_wait(query, 0) == 0);
+  return query;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <verbacast/flow/packet.h>
+#include <verbacast/flow/query.h>
 #include <verbacast/ingest.h>
 
 #include <rtmp.h>
@@ -20,8 +21,11 @@ struct taken {
   uint64_t session_id;
   uint32_t timestamp_ms;
   size_t size;
-  uint8_t first; // byte of the data
+  uint8_t first, last; // byte of the data
+  uint32_t rate_hz, channels;
+  uint64_t arrival_ns, first_audio_ns;
   char slug[VC_SLUG_MAX + 1];
+  char participant[VC_PARTICIPANT_MAX + 1];
 };
 
 struct rig {
@@ -33,6 +37,9 @@ struct rig {
   uint64_t now_ns;
   struct vc_metrics *metrics;
   struct vc_stage *ingest, *decode;
+  struct vc_limits *limits;
+  struct vc_ingest_door *door;
+  struct vc_putter *asker;
   struct vc_address bound;
   struct publisher *publishers;
   struct taken taken[RIG_TAKEN_MAX]; // since the last rig_forget
@@ -66,6 +73,10 @@ void rig_forget(struct rig *rig);            // what was taken
 uint64_t rig_counter(struct rig *rig, const char *name);
 // The packet of that number since the last rig_forget. Fails when it is of another turn.
 const struct taken *rig_taken(struct rig *rig, size_t index, enum vc_turn turn);
+
+// What control asks. Gives the query, answered.
+struct vc_query *rig_ask(struct rig *rig, enum vc_query_kind kind, const char *slug,
+                         const char *participant);
 
 // Turns until the condition holds; fails when it does not in time.
 #define AWAIT(rig, condition)                                                                      \

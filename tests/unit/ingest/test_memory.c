@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -39,6 +41,29 @@ static void try_publisher(struct publisher *publisher, const char *flash_version
   rig_pass(&rig, 1);
 }
 
+// Sound, a mute, more sound in two frames, then it is gone.
+static void try_track(int is_stalled)
+{
+  static const char bytes[] = "\x82\x84\0\0\0\0abcd"
+                              "\x81\x8e\0\0\0\0{\"muted\":true}"
+                              "\x02\x84\0\0\0\0abcd"
+                              "\x80\x84\0\0\0\0abcd";
+  struct vc_track_newcomer newcomer = {
+      .slug = "room", .participant = "Ada", .rate_hz = 16000, .n_channels = 1, .is_exempt = 1};
+  int fds[2];
+  assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+  newcomer.fd = fds[1];
+  vc_ingest_adopt(rig.door, &newcomer);
+  turn_some();
+  hand_set_capacity(rig.decode, 0, is_stalled ? 0 : HAND_UNBOUNDED);
+  ssize_t n = send(fds[0], bytes, sizeof bytes - 1, MSG_NOSIGNAL);
+  (void)n; // it may be gone
+  turn_some();
+  hand_set_capacity(rig.decode, 0, HAND_UNBOUNDED);
+  close(fds[0]);
+  turn_some();
+}
+
 static size_t count_taken(enum vc_turn turn)
 {
   size_t n = 0;
@@ -60,6 +85,8 @@ static size_t play(uint32_t n_workers, size_t after, size_t length)
   try_publisher(&second, "b", 1); // takes over
   publisher_close(&second);
   turn_some();
+  try_track(0);
+  try_track(1);          // goes on
   rig_pass(&rig, 40000); // nobody comes back
   size_t n = memory_n_allocations();
   memory_fail(0, 0);
