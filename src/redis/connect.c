@@ -108,6 +108,22 @@ static int select_database(struct vc_redis *redis, redisContext *context, struct
   return expect(ask(redis, context, "SELECT", 1, error, "SELECT %d", redis->address.database));
 }
 
+// A replica answers reads, and would refuse what is said on it. Who may not ask finds out then.
+static int check_role(struct vc_redis *redis, redisContext *context, struct vc_error *error)
+{
+  redisReply *reply = ask(redis, context, "ROLE", 0, error, "ROLE");
+  if (reply == NULL) {
+    return -1;
+  }
+  int is_replica = strcmp(reply_text(reply, 0), "slave") == 0;
+  freeReplyObject(reply);
+  if (!is_replica) {
+    return 0;
+  }
+  vc_metric_add(redis->connect_slots, ERRORS_READONLY, 1);
+  return vc_error_set(error, "%s: it is a replica, which takes no writes", redis->address.shown);
+}
+
 // All keys of ours expire, so that a Redis that evicts takes them first.
 static int check_policy(struct connector *connector, redisContext *context, struct vc_error *error)
 {
@@ -193,6 +209,7 @@ static int dial(struct connector *connector, struct redis_connection *connection
   }
   int status = log_in(redis, connection->context, error) != 0 ||
                        select_database(redis, connection->context, error) != 0 ||
+                       check_role(redis, connection->context, error) != 0 ||
                        check_policy(connector, connection->context, error) != 0 ||
                        load_scripts(redis, connection, error) != 0
                    ? -1

@@ -1,4 +1,6 @@
+#include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,7 +111,9 @@ static int make_room(struct redis_link *link, size_t size)
     if (out == NULL) {
       return 1;
     }
-    memcpy(out, link->out + link->out_begin, used);
+    if (used > 0) {
+      memcpy(out, link->out + link->out_begin, used);
+    }
     free(link->out);
     link->out = out;
     link->out_capacity = capacity;
@@ -182,27 +186,78 @@ int link_send(struct redis_link *link, const struct redis_call *call, int n,
   return link_is_up(link) ? send_command(link, call, n, arguments, sizes) : 1;
 }
 
-int link_run(struct redis_link *link, const struct redis_call *call, enum redis_script script,
-             const struct redis_arguments *arguments)
+// --- scripts
+
+void run_init(struct redis_run *run, const struct vc_redis *redis, enum redis_script script)
 {
-  const char *at[LINK_ARGUMENTS_MAX + 3];
-  size_t sizes[LINK_ARGUMENTS_MAX + 3];
+  run->redis = redis;
+  run->script = script;
+  run->n_keys = run->n = 0;
+}
+
+void run_text(struct redis_run *run, const char *text, size_t size)
+{
+  assert(run->n < RUN_ARGUMENTS_MAX);
+  run->at[run->n] = text;
+  run->sizes[run->n++] = size;
+}
+
+void run_key(struct redis_run *run, const char *kind, const char *slug)
+{
+  assert(run->n == run->n_keys && run->n < RUN_ARGUMENTS_MAX);
+  const char *key = redis_key(run->redis, run->room[run->n], kind, slug);
+  run_text(run, key, strlen(key));
+  run->n_keys++;
+}
+
+void run_number(struct redis_run *run, int64_t number)
+{
+  assert(run->n < RUN_ARGUMENTS_MAX);
+  char *text = run->room[run->n];
+  int n = snprintf(text, sizeof run->room[0], "%" PRId64, number);
+  run_text(run, text, (size_t)n);
+}
+
+int link_run(struct redis_link *link, const struct redis_call *call, const struct redis_run *run)
+{
+  const char *at[RUN_ARGUMENTS_MAX + 3];
+  size_t sizes[RUN_ARGUMENTS_MAX + 3];
   char n_keys[NUMBER_MAX];
   if (!link_is_up(link)) {
     return 1;
   }
-  int n = snprintf(n_keys, sizeof n_keys, "%d", arguments->n_keys);
-  const char *const first[] = {"EVALSHA", link->connection->shas[script], n_keys};
+  int n = snprintf(n_keys, sizeof n_keys, "%d", run->n_keys);
+  const char *const first[] = {"EVALSHA", link->connection->shas[run->script], n_keys};
   const size_t first_sizes[] = {7, REDIS_SHA_SIZE - 1, (size_t)n};
   memcpy(at, first, sizeof first);
   memcpy(sizes, first_sizes, sizeof first_sizes);
-  memcpy(at + 3, arguments->at, (size_t)arguments->n * sizeof *at);
-  memcpy(sizes + 3, arguments->sizes, (size_t)arguments->n * sizeof *sizes);
-  return send_command(link, call, 3 + arguments->n, at, sizes);
+  memcpy(at + 3, run->at, (size_t)run->n * sizeof *at);
+  memcpy(sizes + 3, run->sizes, (size_t)run->n * sizeof *sizes);
+  return send_command(link, call, 3 + run->n, at, sizes);
+}
+
+static const redisReply *element(const redisReply *reply, size_t i, int type)
+{
+  return reply->type == REDIS_REPLY_ARRAY && i < reply->elements && reply->element[i]->type == type
+             ? reply->element[i]
+             : NULL;
+}
+
+int64_t reply_number(const redisReply *reply, size_t i)
+{
+  const redisReply *found = element(reply, i, REDIS_REPLY_INTEGER);
+  return found != NULL ? found->integer : 0;
+}
+
+const char *reply_text(const redisReply *reply, size_t i)
+{
+  const redisReply *found = element(reply, i, REDIS_REPLY_STRING);
+  return found != NULL ? found->str : "";
 }
 
 static void loaded(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
 {
+  link->n_loading--;
   if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
     link_take_error(link, reply);
     link_break(link, "scripts cannot be loaded: %.90s", reply->str);
@@ -212,11 +267,16 @@ static void loaded(struct redis_link *link, const struct redis_call *call, const
 void link_load_scripts(struct redis_link *link)
 {
   const struct redis_call call = {.answered = loaded};
+  if (link->n_loading > 0) { // what was sent before that is refused as well
+    return;
+  }
   for (size_t i = 0; i < N_SCRIPTS; i++) {
     const char *const arguments[] = {"SCRIPT", "LOAD", redis_scripts[i]};
     if (link_send(link, &call, 3, arguments, NULL) != 0) {
       link_break(link, "no room to load the scripts again");
+      return;
     }
+    link->n_loading++;
   }
 }
 

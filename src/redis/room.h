@@ -251,6 +251,7 @@ struct redis_link {
   size_t n_calls, first_call;
   uint64_t pinged_ns, heard_ns;
   int is_ping_under_way; // ROLE_SUBSCRIBE
+  size_t n_loading;      // scripts
   int is_paused;
   uint32_t events; // that epoll watches for
   int is_broken;   // to be given up when its callers have returned
@@ -272,15 +273,25 @@ void link_tick(struct redis_link *link);
 // strings. Returns: 0, or 1: there is no connection, or a bound is reached; nothing was appended.
 int link_send(struct redis_link *link, const struct redis_call *call, int n,
               const char *const *arguments, const size_t *sizes);
-// A script: its keys, then its arguments; at most LINK_ARGUMENTS_MAX of both.
-#define LINK_ARGUMENTS_MAX 16
-struct redis_arguments {
+// A script: its keys, then its arguments. Borrows what is added; numbers and keys are copied.
+#define RUN_ARGUMENTS_MAX 12
+struct redis_run {
+  const struct vc_redis *redis;
+  enum redis_script script;
   int n_keys, n;
-  const char *at[LINK_ARGUMENTS_MAX];
-  size_t sizes[LINK_ARGUMENTS_MAX];
+  const char *at[RUN_ARGUMENTS_MAX];
+  size_t sizes[RUN_ARGUMENTS_MAX];
+  char room[RUN_ARGUMENTS_MAX][REDIS_KEY_MAX];
 };
-int link_run(struct redis_link *link, const struct redis_call *call, enum redis_script script,
-             const struct redis_arguments *arguments);
+void run_init(struct redis_run *run, const struct vc_redis *redis, enum redis_script script);
+void run_key(struct redis_run *run, const char *kind, const char *slug); // before what follows
+void run_text(struct redis_run *run, const char *text, size_t size);
+void run_number(struct redis_run *run, int64_t number);
+// Returns: as link_send.
+int link_run(struct redis_link *link, const struct redis_call *call, const struct redis_run *run);
+// What an answer has at `i`, 0 or "" where there is none such.
+int64_t reply_number(const redisReply *reply, size_t i);
+const char *reply_text(const redisReply *reply, size_t i);
 // Loads all scripts again, before what is sent next: Redis said NOSCRIPT.
 void link_load_scripts(struct redis_link *link);
 // The socket is not read until it is again; meanwhile silence is no sign of death.

@@ -30,13 +30,14 @@
          "  return '{\"node\":' .. node .. ',\"epoch\":' .. number(epoch) .. '}'\n"                \
          "end\n"                                                                                   \
          "local function say(channel, what, node, epoch)\n"                                        \
-         "  redis.call('PUBLISH', channel, '{\"v\":1,\"type\":\"' .. what .. '\",\"node\":' ..\n"  \
+         "  redis.call('PUBLISH', channel, '{\"type\":\"' .. what .. '\",\"node\":' ..\n"          \
          "    node .. ',\"epoch\":' .. number(epoch) .. '}')\n"                                    \
          "end\n"
 
 const char *const redis_scripts[N_SCRIPTS] = {
-    // KEYS history, live. ARGV epoch, seq, after epoch, after seq ('-' '-': an older epoch), the
-    // epoch that is ours, message, entries, time to live. What stands before ',"epoch":' in a
+    // KEYS history, live. ARGV epoch, seq, epoch and seq of what it must follow (-1: of any older
+    // epoch, and 1: there must be one), the epoch that is ours, message, entries, time to live.
+    // What stands before ',"epoch":' in a
     // message is its node: an entry of our epoch by another's hand ends it, because the slug was
     // thought lost, or was numbered twice. Answers {what, epoch, seq}: 0 written, 1 it was there, 2
     // a hole, 3 fenced; and what the stream ended with.
@@ -53,8 +54,8 @@ const char *const redis_scripts[N_SCRIPTS] = {
     "if last_epoch > epoch or (last_epoch == epoch and last_seq >= seq and last_epoch > 0) then\n"
     "  return {1, last_epoch, last_seq}\n"
     "end\n"
-    "if ARGV[3] == '-' then\n"
-    "  if last_epoch == epoch then return {2, last_epoch, last_seq} end\n"
+    "if ARGV[3] == '-1' then\n"
+    "  if last_epoch == 0 and ARGV[4] == '1' then return {2, 0, 0} end\n"
     "elseif last_epoch ~= tonumber(ARGV[3]) or last_seq ~= tonumber(ARGV[4]) then\n"
     "  return {2, last_epoch, last_seq}\n"
     "end\n"
@@ -90,7 +91,8 @@ const char *const redis_scripts[N_SCRIPTS] = {
     "return {epoch, before, before_epoch, last_epoch, last_seq}\n",
 
     // KEYS owner, history, ctl. ARGV node, our epoch, time to live of the owner, of the stream,
-    // node as it is. The larger epoch wins; of two that are equal the one that is there. Answers
+    // node as it is. The larger epoch wins; of two that are equal the one that is there. A key that
+    // is ours is not set again: a Redis that is full refuses that. Answers
     // {what, node and epoch of the owner, what the stream ends with}: 0 ours, 1 another's, 2
     // fenced by what the stream holds.
     [SCRIPT_RENEW] = LAST OWNER SAY
@@ -103,9 +105,13 @@ const char *const redis_scripts[N_SCRIPTS] = {
     "if last_epoch > epoch then\n"
     "  return {2, whose, whose_epoch, last_epoch, last_seq}\n"
     "end\n"
-    "redis.call('SET', KEYS[1], owned(ARGV[1], epoch), 'PX', ARGV[3])\n"
     "redis.call('PEXPIRE', KEYS[2], ARGV[4])\n"
-    "if whose_epoch ~= epoch then say(KEYS[3], 'take', ARGV[1], epoch) end\n"
+    "if whose_epoch == epoch then\n"
+    "  redis.call('PEXPIRE', KEYS[1], ARGV[3])\n"
+    "else\n"
+    "  redis.call('SET', KEYS[1], owned(ARGV[1], epoch), 'PX', ARGV[3])\n"
+    "  say(KEYS[3], 'take', ARGV[1], epoch)\n"
+    "end\n"
     "return {0, whose, whose_epoch, last_epoch, last_seq}\n",
 
     // KEYS history. Answers {epoch, seq}.

@@ -1,0 +1,737 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include <verbacast/base/backoff.h>
+
+#include "publish.h"
+
+#define RETRY_FIRST_MS 1000 // after an error
+#define RETRY_MAX_MS 10000
+
+static uint64_t now_of(const struct publisher *publisher)
+{
+  return vc_worker_now_ns(publisher->worker);
+}
+
+static int64_t keep_ms_of(const struct publisher *publisher)
+{
+  return publisher->redis->settings.session_keep_ms;
+}
+
+int position_compare(const struct vc_position *a, const struct vc_position *b)
+{
+  if (a->epoch != b->epoch) {
+    return a->epoch < b->epoch ? -1 : 1;
+  }
+  return a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+static int is_complete(const struct owned *owned)
+{
+  return position_compare(&owned->done, &owned->wanted) >= 0;
+}
+
+// --- the table
+
+struct owned *owned_find(const struct publisher *publisher, const char *slug)
+{
+  struct owned *owned;
+  HASH_FIND_STR(publisher->slugs, slug, owned);
+  return owned;
+}
+
+static int is_free_to_go(const struct owned *owned)
+{
+  return owned->is_let_go && owned->n_unanswered == 0 && !owned->is_renewing;
+}
+
+static int make_room(struct publisher *publisher)
+{
+  struct owned *owned;
+  if (HASH_COUNT(publisher->slugs) < OWNED_MAX) {
+    return 0;
+  }
+  DL_FOREACH(publisher->order, owned)
+  {
+    if (is_free_to_go(owned)) {
+      owned_free(publisher, owned);
+      return 0;
+    }
+  }
+  return 1;
+}
+
+struct owned *owned_add(struct publisher *publisher, const char *slug)
+{
+  struct owned *owned = make_room(publisher) == 0 ? calloc(1, sizeof *owned) : NULL;
+  if (owned == NULL) {
+    return NULL;
+  }
+  snprintf(owned->slug, sizeof owned->slug, "%s", slug);
+  HASH_ADD_STR(publisher->slugs, slug, owned);
+  if (owned->hh.tbl == NULL) {
+    free(owned);
+    return NULL;
+  }
+  DL_PREPEND(publisher->order, owned); // it is renewed first
+  owned->renew_ns = now_of(publisher);
+  return owned;
+}
+
+static void stand(struct publisher *publisher, struct owned *owned, enum standing standing)
+{
+  publisher->n_asking -= owned->standing == STANDING_ASKING;
+  publisher->n_asking += standing == STANDING_ASKING;
+  owned->standing = standing;
+}
+
+void owned_free(struct publisher *publisher, struct owned *owned)
+{
+  stand(publisher, owned, STANDING_UNKNOWN);
+  HASH_DEL(publisher->slugs, owned);
+  DL_DELETE(publisher->order, owned);
+  free(owned);
+}
+
+// --- telling
+
+static int tell_ledger(struct publisher *publisher, const struct owned *owned,
+                       enum vc_remote_kind kind, const char *node, int64_t epoch, uint64_t seq)
+{
+  struct vc_redis *redis = publisher->redis;
+  struct vc_remote *remote = vc_remote_create(kind, owned->slug);
+  if (remote == NULL) {
+    return 1;
+  }
+  snprintf(remote->node, sizeof remote->node, "%s", node);
+  remote->epoch = epoch;
+  remote->seq = seq;
+  uint32_t worker =
+      vc_slug_hash(owned->slug, strlen(owned->slug)) % vc_stage_n_workers(redis->ledger);
+  if (vc_putter_put(redis->publish_to_ledger, worker, &remote->item) != 0) {
+    vc_item_destroy(&remote->item);
+    return 1;
+  }
+  return 0;
+}
+
+static int tell_watcher(struct publisher *publisher, const struct owned *owned)
+{
+  struct redis_released *released = redis_released_create(owned->slug, owned->epoch);
+  if (released == NULL) {
+    return 1;
+  }
+  if (vc_putter_put(publisher->redis->publish_to_watch, 0, &released->item.owned.item) != 0) {
+    vc_item_destroy(&released->item.owned.item);
+    return 1;
+  }
+  return 0;
+}
+
+// What a full lane did not take is told at a later tick.
+static void tell(struct publisher *publisher, struct owned *owned)
+{
+  if (owned->must_tell_fenced) {
+    owned->must_tell_fenced =
+        tell_ledger(publisher, owned, VC_REMOTE_FENCED, owned->other.node, owned->epoch, 0);
+  }
+  if (owned->must_tell_taken) {
+    owned->must_tell_taken =
+        tell_ledger(publisher, owned, VC_REMOTE_TAKEN, owned->other.node, owned->other.epoch, 0);
+  }
+  if (owned->must_tell_released) {
+    owned->must_tell_released = tell_watcher(publisher, owned);
+  }
+}
+
+// --- being behind
+
+static void fall_behind(struct publisher *publisher, struct owned *owned, uint64_t wait_ms)
+{
+  if (owned->standing != STANDING_UNKNOWN) {
+    stand(publisher, owned, STANDING_BEHIND);
+    owned->retry_ns = now_of(publisher) + wait_ms * VC_NS_PER_MS;
+  }
+}
+
+static void fall_behind_by_error(struct publisher *publisher, struct owned *owned)
+{
+  owned->retry_ms = vc_backoff_next(owned->retry_ms, RETRY_FIRST_MS, RETRY_MAX_MS);
+  fall_behind(publisher, owned, owned->retry_ms);
+}
+
+static void fence(struct publisher *publisher, struct owned *owned)
+{
+  if (owned->is_fenced) {
+    return;
+  }
+  publisher_count(publisher, FENCED, 1);
+  vc_log(VC_LOG_WARN, VC_EVENT("redis.fenced"), VC_STR("session", owned->slug),
+         VC_INT("epoch", owned->epoch), VC_STR("owner", owned->other.node));
+  owned->is_fenced = 1;
+  owned->must_tell_fenced = !owned->is_released;
+  stand(publisher, owned, STANDING_UNKNOWN);
+}
+
+static void take_away(struct publisher *publisher, struct owned *owned)
+{
+  if (!owned->is_taken) {
+    publisher_count(publisher, TAKEN, 1);
+    vc_log(VC_LOG_INFO, VC_EVENT("redis.taken"), VC_STR("session", owned->slug),
+           VC_INT("epoch", owned->epoch), VC_STR("owner", owned->other.node),
+           VC_INT("owner_epoch", owned->other.epoch));
+  }
+  owned->is_taken = 1;
+  owned->must_tell_taken = !owned->is_released;
+}
+
+// What the stream ends with, as of the answers that have come.
+static void learn(struct publisher *publisher, struct owned *owned, struct vc_position last)
+{
+  int has_moved = position_compare(&last, &owned->done) != 0;
+  owned->done = last;
+  if (owned->standing == STANDING_UNKNOWN) {
+    owned->put = last;
+    stand(publisher, owned, STANDING_LEVEL);
+    has_moved = 1;
+  }
+  if (has_moved && !is_complete(owned)) {
+    publisher_count(publisher, HOLES, 1);
+    fall_behind(publisher, owned, 0);
+  }
+}
+
+static void ask_ledger(struct publisher *publisher, struct owned *owned)
+{
+  if (publisher->n_asking < ASKING_MAX &&
+      tell_ledger(publisher, owned, VC_REMOTE_ASK, "", owned->done.epoch, owned->done.seq) == 0) {
+    publisher_count(publisher, ASKED, 1);
+    stand(publisher, owned, STANDING_ASKING);
+    owned->put = owned->done;
+    owned->asked_ns = now_of(publisher);
+  }
+}
+
+static void ask_when_due(struct publisher *publisher, struct owned *owned)
+{
+  uint64_t now = now_of(publisher);
+  if (owned->standing == STANDING_ASKING && owned->n_unanswered == 0 &&
+      now - owned->asked_ns >= ASK_PATIENCE_MS * VC_NS_PER_MS) {
+    fall_behind(publisher, owned, 0);
+  }
+  if (owned->standing == STANDING_BEHIND && owned->n_unanswered == 0 && now >= owned->retry_ns &&
+      !owned->is_fenced && !publisher->is_draining) {
+    ask_ledger(publisher, owned);
+  }
+}
+
+// --- letting go
+
+static void released(struct redis_link *link, const struct redis_call *call,
+                     const redisReply *reply)
+{
+  struct publisher *publisher = link->owner;
+  struct owned *owned = call->subject;
+  owned->n_unanswered--;
+  if (reply != NULL && reply->type == REDIS_REPLY_ERROR && publisher_take_error(publisher, reply)) {
+    owned->is_let_go = 0; // once more, with the script
+  }
+}
+
+static void let_go(struct publisher *publisher, struct owned *owned)
+{
+  const struct vc_redis *redis = publisher->redis;
+  const struct redis_call call = {.answered = released, .subject = owned};
+  struct redis_run run;
+  run_init(&run, redis, SCRIPT_RELEASE);
+  run_key(&run, "owner", owned->slug);
+  run_key(&run, "history", owned->slug);
+  run_key(&run, "ctl", owned->slug);
+  run_text(&run, redis->node_json, strlen(redis->node_json));
+  run_number(&run, owned->epoch);
+  run_text(&run, redis->settings.node, strlen(redis->settings.node));
+  run_number(&run, keep_ms_of(publisher));
+  if (link_run(&publisher->link, &call, &run) == 0) {
+    owned->n_unanswered++;
+    owned->is_let_go = 1;
+  }
+}
+
+static int is_time_to_let_go(const struct publisher *publisher, const struct owned *owned)
+{
+  return is_complete(owned) || owned->is_fenced || publisher->is_draining ||
+         now_of(publisher) - owned->released_ns >= LET_GO_MS * VC_NS_PER_MS;
+}
+
+// Returns: 1 when it is gone.
+static int let_go_when_due(struct publisher *publisher, struct owned *owned)
+{
+  if (!owned->is_released) {
+    return 0;
+  }
+  if (!owned->is_let_go && is_time_to_let_go(publisher, owned)) {
+    owned->must_tell_released = 1;
+    if (link_is_up(&publisher->link)) {
+      let_go(publisher, owned);
+    } else {
+      owned->is_let_go = 1; // the key expires
+    }
+    tell(publisher, owned);
+  }
+  uint64_t keep_ns = (uint64_t)keep_ms_of(publisher) * VC_NS_PER_MS;
+  int is_over =
+      is_complete(owned) || owned->is_fenced || now_of(publisher) - owned->released_ns >= keep_ns;
+  if (is_over && is_free_to_go(owned) && !owned->must_tell_released) {
+    owned_free(publisher, owned);
+    return 1;
+  }
+  return 0;
+}
+
+// --- renewing
+
+static void renew_later(struct publisher *publisher, struct owned *owned)
+{
+  owned->renew_ns = now_of(publisher) + RENEW_MS * VC_NS_PER_MS;
+  DL_DELETE(publisher->order, owned);
+  DL_APPEND(publisher->order, owned);
+}
+
+static void renew_at_once(struct publisher *publisher, struct owned *owned)
+{
+  owned->renew_ns = now_of(publisher);
+  DL_DELETE(publisher->order, owned);
+  DL_PREPEND(publisher->order, owned);
+}
+
+static void renewed(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
+{
+  enum { OURS, ANOTHERS, NEWER };
+  struct publisher *publisher = link->owner;
+  struct owned *owned = call->subject;
+  owned->is_renewing = 0;
+  if (reply == NULL || owned->is_fenced) {
+    return;
+  }
+  int is_error = reply->type == REDIS_REPLY_ERROR;
+  if ((is_error && publisher_take_error(publisher, reply)) ||
+      call->position.epoch != owned->epoch) {
+    renew_at_once(publisher, owned); // the scripts are there again; another epoch has begun
+    return;
+  }
+  if (is_error) {
+    return;
+  }
+  int64_t what = reply_number(reply, 0);
+  snprintf(owned->other.node, sizeof owned->other.node, "%s", reply_text(reply, 1));
+  owned->other.epoch = reply_number(reply, 2);
+  if (what == NEWER) {
+    fence(publisher, owned);
+  } else {
+    learn(publisher, owned,
+          (struct vc_position){reply_number(reply, 3), (uint64_t)reply_number(reply, 4)});
+    if (what == ANOTHERS) {
+      take_away(publisher, owned);
+    }
+  }
+  tell(publisher, owned);
+}
+
+static void looked(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
+{
+  struct publisher *publisher = link->owner;
+  struct owned *owned = call->subject;
+  owned->is_renewing = 0;
+  if (reply == NULL || owned->is_fenced) {
+    return;
+  }
+  if (reply->type == REDIS_REPLY_ERROR) {
+    publisher_take_error(publisher, reply);
+    return;
+  }
+  struct vc_position last = {reply_number(reply, 0), (uint64_t)reply_number(reply, 1)};
+  if (last.epoch > owned->epoch) {
+    fence(publisher, owned);
+  } else {
+    learn(publisher, owned, last);
+  }
+}
+
+// One that was let go is looked at only.
+static int renew(struct publisher *publisher, struct owned *owned)
+{
+  const struct vc_redis *redis = publisher->redis;
+  const struct redis_call call = {.answered = owned->is_let_go ? looked : renewed,
+                                  .subject = owned,
+                                  .position.epoch = owned->epoch};
+  struct redis_run run;
+  run_init(&run, redis, owned->is_let_go ? SCRIPT_LOOK : SCRIPT_RENEW);
+  if (owned->is_let_go) {
+    run_key(&run, "history", owned->slug);
+  } else {
+    run_key(&run, "owner", owned->slug);
+    run_key(&run, "history", owned->slug);
+    run_key(&run, "ctl", owned->slug);
+    run_text(&run, redis->node_json, strlen(redis->node_json));
+    run_number(&run, owned->epoch);
+    run_number(&run, OWNER_TTL_MS);
+    run_number(&run, keep_ms_of(publisher));
+    run_text(&run, redis->settings.node, strlen(redis->settings.node));
+  }
+  if (link_run(&publisher->link, &call, &run) != 0) {
+    return 1;
+  }
+  owned->is_renewing = 1;
+  return 0;
+}
+
+// Not all at once, that others get their turn.
+static void renew_due(struct publisher *publisher)
+{
+  uint64_t now = now_of(publisher);
+  for (size_t n = 0; n < RENEWS_PER_TICK && link_is_up(&publisher->link); n++) {
+    struct owned *owned = publisher->order;
+    if (owned == NULL || owned->renew_ns > now) {
+      return;
+    }
+    if (!owned->is_renewing && !owned->is_fenced && renew(publisher, owned) != 0) {
+      return;
+    }
+    renew_later(publisher, owned);
+  }
+}
+
+// --- writing
+
+static void write_failed(struct publisher *publisher, struct owned *owned, const redisReply *reply)
+{
+  if (publisher_take_error(publisher, reply)) {
+    fall_behind(publisher, owned, 0);
+  } else {
+    fall_behind_by_error(publisher, owned);
+  }
+}
+
+static void count_written(struct publisher *publisher, const struct redis_call *call)
+{
+  uint64_t now = now_of(publisher);
+  publisher_count(publisher, KEPT, 1);
+  vc_metric_record(vc_worker_slots(publisher->worker), PUBLISH_MS,
+                   (double)(now - call->sent_ns) / (double)VC_NS_PER_MS, now);
+  redis_trouble_clear(publisher->redis, TROUBLE_REFUSED);
+}
+
+static void written(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
+{
+  enum { WRITTEN, REPEAT, HOLE, NEWER };
+  struct publisher *publisher = link->owner;
+  struct owned *owned = call->subject;
+  owned->n_unanswered--;
+  if (reply == NULL) {
+    return; // what became of it the next renewal tells
+  }
+  if (reply->type == REDIS_REPLY_ERROR) {
+    write_failed(publisher, owned, reply);
+    return;
+  }
+  struct vc_position last = {reply_number(reply, 1), (uint64_t)reply_number(reply, 2)};
+  switch (reply_number(reply, 0)) {
+  case WRITTEN:
+    count_written(publisher, call);
+    owned->done = call->position;
+    owned->retry_ms = 0;
+    break;
+  case REPEAT:
+    publisher_count(publisher, REPEATED, 1);
+    owned->done = last;
+    break;
+  case HOLE:
+    publisher_count(publisher, HOLES, owned->standing != STANDING_BEHIND);
+    owned->done = last;
+    fall_behind(publisher, owned, 0);
+    break;
+  default:
+    if ((int64_t)call->number == owned->epoch) {
+      fence(publisher, owned);
+    }
+    break;
+  }
+  tell(publisher, owned);
+  ask_when_due(publisher, owned);
+}
+
+// `after`: what it must follow; NULL: anything of an older epoch, and something where it is known
+// that there was something. Returns: 0, or 1: no room.
+static int put_kept(struct publisher *publisher, struct owned *owned,
+                    const struct vc_message *message, int64_t started_unix_ms,
+                    const struct vc_position *after)
+{
+  const struct vc_redis *redis = publisher->redis;
+  const struct redis_call call = {.answered = written,
+                                  .subject = owned,
+                                  .position = message_position(message),
+                                  .number = (uint64_t)owned->epoch};
+  struct redis_run run;
+  if (publisher_print(publisher, message, started_unix_ms) != 0) {
+    return 1;
+  }
+  run_init(&run, redis, SCRIPT_WRITE);
+  run_key(&run, "history", owned->slug);
+  run_key(&run, "live", owned->slug);
+  run_number(&run, call.position.epoch);
+  run_number(&run, (int64_t)call.position.seq);
+  run_number(&run, after != NULL ? after->epoch : -1);
+  run_number(&run, after != NULL ? (int64_t)after->seq : owned->put.epoch > 0);
+  run_number(&run, owned->epoch);
+  run_text(&run, publisher->text.at, publisher->text.size);
+  run_number(&run, redis->settings.history_finals);
+  run_number(&run, keep_ms_of(publisher));
+  if (link_run(&publisher->link, &call, &run) != 0) {
+    return 1;
+  }
+  owned->n_unanswered++;
+  owned->put = call.position;
+  return 0;
+}
+
+static void published(struct redis_link *link, const struct redis_call *call,
+                      const redisReply *reply)
+{
+  if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
+    publisher_take_error(link->owner, reply);
+  } else if (reply != NULL) {
+    publisher_count(link->owner, FLEETING, 1);
+  }
+}
+
+// A partial or retract: it may be lost.
+static int put_fleeting(struct publisher *publisher, const struct vc_message *message,
+                        int64_t started_unix_ms)
+{
+  const struct redis_call call = {.answered = published};
+  char channel[REDIS_KEY_MAX];
+  if (publisher_print(publisher, message, started_unix_ms) != 0) {
+    return 1;
+  }
+  redis_key(publisher->redis, channel, "live", message->slug);
+  const char *const arguments[] = {"PUBLISH", channel, publisher->text.at};
+  const size_t sizes[] = {7, strlen(channel), publisher->text.size};
+  return link_send(&publisher->link, &call, 3, arguments, sizes);
+}
+
+// Live: what it must follow is known, so that what a full lane lost is missed here already.
+static int put_live(struct publisher *publisher, struct owned *owned,
+                    const struct vc_message *message, int64_t started_unix_ms)
+{
+  const struct vc_position before = {message->epoch, message->prev_final};
+  int is_hello = message->kind == VC_MESSAGE_HELLO;
+  if (!is_hello && position_compare(&before, &owned->put) != 0) {
+    publisher_count(publisher, HOLES, 1);
+    fall_behind(publisher, owned, 0);
+    return 1;
+  }
+  if (put_kept(publisher, owned, message, started_unix_ms, is_hello ? NULL : &before) != 0) {
+    fall_behind_by_error(publisher, owned);
+    return 1;
+  }
+  return 0;
+}
+
+// --- what the ledger says
+
+static void begin_epoch(struct publisher *publisher, struct owned *owned, int64_t epoch)
+{
+  owned->epoch = epoch;
+  owned->is_fenced = owned->is_taken = owned->is_released = owned->is_let_go = 0;
+  owned->must_tell_fenced = owned->must_tell_taken = owned->must_tell_released = 0;
+}
+
+// Answers in flight were of the older epoch: what the stream ends with is as they left it.
+void owned_claimed(struct publisher *publisher, const struct redis_claim *claim)
+{
+  struct owned *owned = owned_find(publisher, claim->slug);
+  owned = owned != NULL ? owned : owned_add(publisher, claim->slug);
+  if (owned == NULL || claim->epoch < owned->epoch) {
+    return;
+  }
+  begin_epoch(publisher, owned, claim->epoch);
+  stand(publisher, owned, STANDING_UNKNOWN);
+  if (owned->n_unanswered > 0) {
+    renew_at_once(publisher, owned);
+    return;
+  }
+  learn(publisher, owned, claim->last);
+  renew_later(publisher, owned);
+}
+
+static struct owned *owned_of_message(struct publisher *publisher, const struct vc_message *message)
+{
+  struct owned *owned = owned_find(publisher, message->slug);
+  owned = owned != NULL ? owned : owned_add(publisher, message->slug);
+  if (owned != NULL && message->epoch > owned->epoch) { // one that was not claimed
+    begin_epoch(publisher, owned, message->epoch);
+    stand(publisher, owned, STANDING_UNKNOWN);
+    renew_at_once(publisher, owned);
+  }
+  return owned;
+}
+
+void owned_message(struct publisher *publisher, const struct vc_fleet *fleet)
+{
+  const struct vc_message *message = fleet->messages[0];
+  const struct vc_position position = message_position(message);
+  int is_kept = message_is_kept(message);
+  struct owned *owned = owned_of_message(publisher, message);
+  if (owned == NULL) {
+    publisher_count(publisher, DROPPED, 1);
+    return;
+  }
+  if (is_kept && position_compare(&position, &owned->wanted) > 0) {
+    owned->wanted = position;
+  }
+  if (owned->standing == STANDING_LEVEL && is_kept &&
+      position_compare(&position, &owned->put) <= 0) {
+    return; // history had it
+  }
+  int is_put = owned->standing == STANDING_LEVEL && !owned->is_fenced &&
+               message->epoch <= owned->epoch &&
+               (is_kept ? put_live(publisher, owned, message, fleet->started_unix_ms)
+                        : put_fleeting(publisher, message, fleet->started_unix_ms)) == 0;
+  publisher_count(publisher, DROPPED, !is_put);
+  ask_when_due(publisher, owned);
+}
+
+static int put_piece(struct publisher *publisher, struct owned *owned, const struct vc_fleet *fleet)
+{
+  for (size_t i = 0; i < fleet->n_messages; i++) {
+    const struct vc_message *message = fleet->messages[i];
+    const struct vc_position position = message_position(message), before = owned->put;
+    if (message_is_kept(message) && position_compare(&position, &before) > 0 &&
+        put_kept(publisher, owned, message, fleet->started_unix_ms, &before) != 0) {
+      publisher_count(publisher, DROPPED, fleet->n_messages - i);
+      return 1;
+    }
+  }
+  return 0;
+}
+
+void owned_history(struct publisher *publisher, const struct vc_fleet *fleet)
+{
+  struct owned *owned = owned_find(publisher, fleet->slug);
+  int order = owned != NULL ? position_compare(&fleet->position, &owned->put) : 0;
+  if (owned == NULL || owned->standing != STANDING_ASKING || order < 0) {
+    return; // of an answer that was given up
+  }
+  owned->asked_ns = now_of(publisher);
+  if (order > 0) { // a piece before it was lost
+    publisher_count(publisher, DROPPED, fleet->n_messages);
+    fall_behind(publisher, owned, 0);
+  } else if (put_piece(publisher, owned, fleet) != 0) {
+    fall_behind_by_error(publisher, owned);
+  } else if (fleet->is_last) {
+    owned->wanted = owned->put; // more is not to be had
+    stand(publisher, owned, STANDING_LEVEL);
+  }
+  ask_when_due(publisher, owned);
+}
+
+// One that found no room when it was claimed: only its key is to go.
+static struct owned *add_released(struct publisher *publisher, const struct vc_fleet *fleet)
+{
+  struct owned *owned = owned_add(publisher, fleet->slug);
+  if (owned != NULL) {
+    owned->wanted = owned->put = owned->done = fleet->position;
+    owned->standing = STANDING_LEVEL;
+  }
+  return owned;
+}
+
+void owned_release(struct publisher *publisher, const struct vc_fleet *fleet)
+{
+  struct owned *owned = owned_find(publisher, fleet->slug);
+  if (owned == NULL) {
+    owned = add_released(publisher, fleet);
+  }
+  if (owned == NULL || fleet->position.epoch < owned->epoch) {
+    return; // another epoch has begun
+  }
+  owned->epoch = fleet->position.epoch;
+  if (position_compare(&fleet->position, &owned->wanted) > 0) {
+    owned->wanted = fleet->position;
+    if (owned->standing == STANDING_LEVEL) {
+      fall_behind(publisher, owned, 0); // its last was lost on the way
+    }
+  }
+  owned->is_released = 1;
+  owned->released_ns = now_of(publisher);
+  ask_when_due(publisher, owned);
+  let_go_when_due(publisher, owned);
+}
+
+int owned_forget(struct publisher *publisher, const char *slug)
+{
+  struct owned *owned = owned_find(publisher, slug);
+  if (owned == NULL) {
+    return 0;
+  }
+  if (!owned->is_released) {
+    return 1;
+  }
+  owned->wanted = owned->done;
+  stand(publisher, owned, STANDING_LEVEL);
+  return 0;
+}
+
+// --- the connection, the time
+
+void owned_link_up(struct publisher *publisher)
+{
+  struct owned *owned;
+  DL_FOREACH(publisher->order, owned)
+  {
+    owned->renew_ns = now_of(publisher);
+    owned->retry_ns = owned->retry_ms = 0;
+  }
+}
+
+void owned_link_down(struct publisher *publisher)
+{
+  struct owned *owned;
+  DL_FOREACH(publisher->order, owned)
+  {
+    stand(publisher, owned, STANDING_UNKNOWN);
+  }
+}
+
+void owned_tick(struct publisher *publisher)
+{
+  struct owned *owned, *next;
+  int64_t n_behind = 0;
+  renew_due(publisher);
+  DL_FOREACH_SAFE(publisher->order, owned, next)
+  {
+    tell(publisher, owned);
+    ask_when_due(publisher, owned);
+    n_behind += owned->standing != STANDING_LEVEL && !is_complete(owned) && !owned->is_fenced;
+    let_go_when_due(publisher, owned);
+  }
+  vc_metric_set(vc_worker_slots(publisher->worker), OWNED, HASH_COUNT(publisher->slugs));
+  vc_metric_set(vc_worker_slots(publisher->worker), BEHIND, n_behind);
+}
+
+int owned_drain(struct publisher *publisher)
+{
+  struct owned *owned, *next;
+  int is_drained = 1;
+  DL_FOREACH_SAFE(publisher->order, owned, next)
+  {
+    if (!owned->is_released) {
+      owned->is_released = 1;
+      owned->released_ns = now_of(publisher);
+    }
+    is_drained &= let_go_when_due(publisher, owned) || is_free_to_go(owned);
+  }
+  return is_drained;
+}

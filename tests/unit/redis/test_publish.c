@@ -1,0 +1,388 @@
+// What is published here, and what the ledger is asked and told.
+#include "rig.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define HELLO VC_MESSAGE_HELLO
+#define FINAL VC_MESSAGE_FINAL
+#define PARTIAL VC_MESSAGE_PARTIAL
+#define N_MANY 3000
+
+static struct server server;
+static struct rig rig, other;
+
+static int set_up(void **state)
+{
+  server_do(&server, "FLUSHALL");
+  memset(&rig, 0, sizeof rig);
+  rig_start(&rig, &server, "a", server.url);
+  rig_wait_gauge(&rig, "redis.connections", 3);
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  rig_stop(&rig);
+  return 0;
+}
+
+static void say(int64_t epoch, enum vc_message_kind kind, uint64_t seq, uint64_t prev)
+{
+  rig_say(&rig, "demo", epoch, (struct rig_said){kind, seq, prev});
+}
+
+// A session of epoch 5 with the entries 0, 2 and 3.
+static void begin(void)
+{
+  assert_int_equal(rig_claim(&rig, "demo", 5), 5);
+  say(5, HELLO, 0, 0);
+  say(5, PARTIAL, 1, 0);
+  say(5, FINAL, 2, 0);
+  say(5, FINAL, 3, 2);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3");
+}
+
+// --- what goes out
+
+static void test_messages(void **state)
+{
+  static const struct rig_said said[] = {{HELLO, 0, 0},
+                                         {PARTIAL, 1, 0},
+                                         {FINAL, 2, 0},
+                                         {VC_MESSAGE_STATUS, 3, 2},
+                                         {VC_MESSAGE_RETRACT, 4, 3},
+                                         {VC_MESSAGE_END, 5, 3}};
+  redisContext *listener = server_connection(&server);
+  freeReplyObject(redisCommand(listener, "SUBSCRIBE vc:live:demo"));
+  assert_int_equal(rig_claim(&rig, "demo", 5), 5);
+  for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+    rig_say(&rig, "demo", 5, said[i]);
+  }
+  for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
+    char wanted[512];
+    redisReply *reply = NULL;
+    snprintf(wanted, sizeof wanted,
+             "{\"v\":1,\"node\":\"a\",\"epoch\":5,\"seq\":%llu,\"prevFinal\":%llu,"
+             "\"startedAt\":1790000000.000,\"receivedAt\":1790000000.123,"
+             "\"frame\":{\"session\":\"demo\",\"epoch\":5,\"seq\":%llu}}",
+             (unsigned long long)said[i].seq, (unsigned long long)said[i].prev,
+             (unsigned long long)said[i].seq);
+    assert_int_equal(redisGetReply(listener, (void **)&reply), REDIS_OK);
+    assert_string_equal(reply->element[2]->str, wanted);
+    freeReplyObject(reply);
+  }
+  redisFree(listener);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-5");
+  rig_wait_metric(&rig, "redis.kept_total", 4);
+  rig_wait_metric(&rig, "redis.partials_total", 2);
+  assert_int_equal(rig_metric(&rig, "redis.dropped_total"), 0);
+  assert_int_equal(rig_metric(&rig, "redis.holes_total"), 0);
+  rig_expect_no_remote(&rig);
+}
+
+static void test_many_in_order(void **state)
+{
+  char last[32];
+  assert_int_equal(rig_claim(&rig, "demo", 5), 5);
+  say(5, HELLO, 0, 0);
+  for (uint64_t seq = 1; seq <= N_MANY; seq++) {
+    say(5, FINAL, seq, seq - 1);
+  }
+  rig_wait_metric(&rig, "redis.kept_total", N_MANY + 1);
+  redisReply *reply = server_ask(&server, "XREVRANGE vc:history:demo + - COUNT 1");
+  snprintf(last, sizeof last, "5-%d", N_MANY);
+  assert_string_equal(reply->element[0]->element[0]->str, last);
+  freeReplyObject(reply);
+  assert_int_equal(rig_metric(&rig, "redis.holes_total"), 0);
+}
+
+// --- holes
+
+static void test_flushed(void **state)
+{
+  static const struct rig_said all[] = {{HELLO, 0, 0}, {FINAL, 2, 0}, {FINAL, 3, 2}, {FINAL, 4, 3}};
+  begin();
+  server_do(&server, "FLUSHALL");
+  say(5, FINAL, 4, 3);
+  rig_expect_ask(&rig, "demo", 0, 0);
+  say(5, PARTIAL, 5, 4); // of no use to anybody now
+  rig_give(&rig, "demo", (struct vc_position){0, 0}, 0, 5, all, 2);
+  rig_give(&rig, "demo", (struct vc_position){5, 2}, 1, 5, all + 2, 2);
+  say(5, FINAL, 6, 4);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4 5-6");
+  assert_int_equal(rig_metric(&rig, "redis.asked_total"), 1);
+  rig_expect_no_remote(&rig);
+}
+
+// Nobody says anything: the renewal finds out.
+static void test_flushed_and_silent(void **state)
+{
+  static const struct rig_said all[] = {{HELLO, 0, 0}, {FINAL, 2, 0}, {FINAL, 3, 2}};
+  begin();
+  server_do(&server, "FLUSHALL");
+  rig_expect_ask(&rig, "demo", 0, 0);
+  rig_give(&rig, "demo", (struct vc_position){0, 0}, 1, 5, all, 3);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3");
+  redisReply *reply = server_ask(&server, "GET vc:owner:demo");
+  assert_string_equal(reply->str, "{\"node\":\"a\",\"epoch\":5}");
+  freeReplyObject(reply);
+}
+
+static void test_lost_in_the_lane(void **state)
+{
+  static const struct rig_said lost[] = {{FINAL, 4, 3}, {FINAL, 5, 4}};
+  begin();
+  say(5, FINAL, 5, 4); // 4 did not fit
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, lost, 2);
+  say(5, FINAL, 6, 5);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4 5-5 5-6");
+}
+
+static void test_lost_piece(void **state)
+{
+  static const struct rig_said rest[] = {{FINAL, 4, 3}, {FINAL, 5, 4}, {FINAL, 6, 5}};
+  begin();
+  say(5, FINAL, 6, 5);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_give(&rig, "demo", (struct vc_position){5, 4}, 1, 5, rest + 1, 2); // the first did not fit
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, rest, 3);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4 5-5 5-6");
+}
+
+static void test_ask_without_an_answer(void **state)
+{
+  static const struct rig_said rest[] = {{FINAL, 4, 3}, {FINAL, 5, 4}};
+  begin();
+  say(5, FINAL, 5, 4);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_expect_ask(&rig, "demo", 5, 3); // after ASK_PATIENCE_MS
+  rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, rest, 2);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4 5-5");
+  rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, rest, 2); // the other answer
+  say(5, FINAL, 6, 5);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4 5-5 5-6");
+  assert_int_equal(rig_metric(&rig, "redis.repeated_total"), 0);
+}
+
+// What the ledger has let go of itself is not asked for for ever.
+static void test_trimmed_history(void **state)
+{
+  static const struct rig_said rest[] = {{FINAL, 90, 89}, {FINAL, 91, 90}};
+  begin();
+  say(5, FINAL, 91, 90);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, rest, 2);
+  say(5, FINAL, 92, 91);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-90 5-91 5-92");
+  say(5, FINAL, 94, 93);
+  rig_expect_ask(&rig, "demo", 5, 92);
+  rig_give(&rig, "demo", (struct vc_position){5, 92}, 1, 5, NULL, 0);
+  static const struct rig_said late[] = {{FINAL, 95, 94}};
+  say(5, FINAL, 95, 94);
+  rig_expect_ask(&rig, "demo", 5, 92);
+  rig_give(&rig, "demo", (struct vc_position){5, 92}, 1, 5, late, 1);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-90 5-91 5-92 5-95");
+}
+
+static void test_scripts_forgotten(void **state)
+{
+  static const struct rig_said rest[] = {{FINAL, 4, 3}};
+  begin();
+  server_do(&server, "SCRIPT FLUSH");
+  say(5, FINAL, 4, 3);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, rest, 1);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4");
+  server_do(&server, "SCRIPT FLUSH");
+  assert_int_equal(rig_claim(&rig, "demo", 5), 6);
+  assert_true(rig_metric(&rig, "redis.errors_noscript_total") >= 2);
+}
+
+// --- whose it is
+
+static void test_take_over(void **state)
+{
+  begin();
+  memset(&other, 0, sizeof other);
+  rig_start(&other, &server, "b", server.url);
+  rig_wait_gauge(&other, "redis.connections", 3);
+  struct redis_claim *claim = rig_claim_whole(&other, "demo", 1);
+  assert_int_equal(claim->epoch, 6);
+  assert_string_equal(claim->previous.node, "a");
+  assert_int_equal(claim->previous.epoch, 5);
+  assert_int_equal(claim->last.epoch, 5);
+  assert_int_equal(claim->last.seq, 3);
+  vc_item_destroy(&claim->item.owned.item);
+
+  struct vc_remote *taken = rig_remote(&rig, VC_REMOTE_TAKEN); // by the renewal
+  assert_string_equal(taken->node, "b");
+  assert_int_equal(taken->epoch, 6);
+  vc_item_destroy(&taken->item);
+  say(5, FINAL, 4, 3); // the last words
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4");
+  rig_release(&rig, "demo", 5, 4);
+  rig_expect_released(&rig, "demo");
+  assert_int_equal(server_number(&server, "EXISTS vc:owner:demo"), 1); // b's
+
+  rig_say(&other, "demo", 6, (struct rig_said){HELLO, 0, 0});
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4 6-0");
+  rig_expect_no_remote(&other);
+  rig_stop(&other);
+}
+
+static void test_fenced(void **state)
+{
+  begin();
+  server_do(&server, "XADD vc:history:demo 7-0 message {\"v\":1,\"node\":\"b\",\"epoch\":7}");
+  say(5, FINAL, 4, 3);
+  struct vc_remote *fenced = rig_remote(&rig, VC_REMOTE_FENCED);
+  assert_string_equal(fenced->slug, "demo");
+  assert_int_equal(fenced->epoch, 5);
+  vc_item_destroy(&fenced->item);
+  say(5, FINAL, 5, 4); // goes on to the journal, not here
+  rig_wait_metric(&rig, "redis.dropped_total", 1);
+  assert_string_equal(rig_stream(&server, "demo"), "5-0 5-2 5-3 7-0");
+
+  assert_int_equal(rig_claim(&rig, "demo", 5), 8);
+  say(8, HELLO, 0, 0);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 7-0 8-0");
+}
+
+// Redis was away when it was claimed: the node went on alone.
+static void test_never_claimed(void **state)
+{
+  static const struct rig_said all[] = {{HELLO, 0, 0}, {FINAL, 1, 0}};
+  say(5, HELLO, 0, 0);
+  say(5, FINAL, 1, 0);
+  rig_expect_ask(&rig, "demo", 0, 0);
+  rig_give(&rig, "demo", (struct vc_position){0, 0}, 1, 5, all, 2);
+  say(5, FINAL, 2, 1);
+  rig_wait_stream(&server, "demo", "5-0 5-1 5-2");
+  redisReply *reply = server_ask(&server, "GET vc:owner:demo");
+  assert_string_equal(reply->str, "{\"node\":\"a\",\"epoch\":5}");
+  freeReplyObject(reply);
+}
+
+static void test_claimed_again(void **state)
+{
+  begin();
+  struct redis_claim *claim = rig_claim_whole(&rig, "demo", 1);
+  assert_int_equal(claim->epoch, 6);
+  assert_string_equal(claim->previous.node, "a");
+  vc_item_destroy(&claim->item.owned.item);
+  say(5, VC_MESSAGE_END, 4, 3); // what was still to be said of the epoch before
+  say(6, HELLO, 0, 0);
+  say(6, FINAL, 1, 0);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4 6-0 6-1");
+  rig_expect_no_remote(&rig);
+}
+
+static void test_release(void **state)
+{
+  redisContext *listener = server_connection(&server);
+  begin();
+  freeReplyObject(redisCommand(listener, "SUBSCRIBE vc:ctl:demo"));
+  say(5, VC_MESSAGE_END, 4, 3);
+  rig_release(&rig, "demo", 5, 4);
+  rig_expect_released(&rig, "demo");
+  redisReply *reply = NULL;
+  assert_int_equal(redisGetReply(listener, (void **)&reply), REDIS_OK);
+  assert_string_equal(reply->element[2]->str, "{\"type\":\"released\",\"node\":\"a\",\"epoch\":5}");
+  freeReplyObject(reply);
+  redisFree(listener);
+  assert_int_equal(server_number(&server, "EXISTS vc:owner:demo"), 0);
+  assert_string_equal(rig_stream(&server, "demo"), "5-0 5-2 5-3 5-4");
+  rig_wait_gauge(&rig, "redis.owned", 0);
+}
+
+// Its end did not fit the lane.
+static void test_release_without_its_last(void **state)
+{
+  static const struct rig_said end[] = {{VC_MESSAGE_END, 4, 3}};
+  begin();
+  rig_release(&rig, "demo", 5, 4);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, end, 1);
+  rig_expect_released(&rig, "demo");
+  assert_string_equal(rig_stream(&server, "demo"), "5-0 5-2 5-3 5-4");
+  rig_wait_gauge(&rig, "redis.owned", 0);
+}
+
+static void test_orphan(void **state)
+{
+  server_do(&server, "XADD vc:history:demo 5-3 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  rig_orphan(&rig, "demo", 5, (struct rig_said){VC_MESSAGE_STATUS, 4, 3});
+  rig_orphan(&rig, "demo", 5, (struct rig_said){VC_MESSAGE_STATUS, 4, 3});
+  rig_orphan(&rig, "demo", 5, (struct rig_said){VC_MESSAGE_END, 5, 4});
+  rig_wait_stream(&server, "demo", "5-3 5-4 5-5");
+  assert_int_equal(rig_metric(&rig, "redis.orphans_total"), 2);
+}
+
+// A node that was frozen for so long that another spoke for it.
+static void test_was_orphaned(void **state)
+{
+  begin();
+  server_do(&server, "XADD vc:history:demo 5-4 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  say(5, PARTIAL, 4, 3);
+  say(5, FINAL, 5, 3);
+  vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
+  assert_string_equal(rig_stream(&server, "demo"), "5-0 5-2 5-3 5-4");
+}
+
+static void test_stop_lets_go(void **state)
+{
+  memset(&other, 0, sizeof other);
+  snprintf(other.sessions, sizeof other.sessions, "[]");
+  rig_start(&other, &server, "b", server.url);
+  rig_wait_gauge(&other, "redis.connections", 3);
+  assert_int_equal(rig_claim(&other, "one", 5), 5);
+  assert_int_equal(rig_claim(&other, "two", 5), 5);
+  rig_say(&other, "one", 5, (struct rig_said){HELLO, 0, 0});
+  rig_stop(&other);
+  assert_int_equal(server_number(&server, "EXISTS vc:owner:one"), 0);
+  assert_int_equal(server_number(&server, "EXISTS vc:owner:two"), 0);
+  assert_int_equal(server_number(&server, "EXISTS vc:node:b"), 0);
+  assert_string_equal(rig_stream(&server, "one"), "5-0");
+}
+
+int main(void)
+{
+#define WITH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+  const struct CMUnitTest tests[] = {
+      WITH(test_messages),
+      WITH(test_many_in_order),
+      WITH(test_flushed),
+      WITH(test_flushed_and_silent),
+      WITH(test_lost_in_the_lane),
+      WITH(test_lost_piece),
+      WITH(test_ask_without_an_answer),
+      WITH(test_trimmed_history),
+      WITH(test_scripts_forgotten),
+      WITH(test_take_over),
+      WITH(test_fenced),
+      WITH(test_never_claimed),
+      WITH(test_claimed_again),
+      WITH(test_release),
+      WITH(test_release_without_its_last),
+      WITH(test_orphan),
+      WITH(test_was_orphaned),
+      WITH(test_stop_lets_go),
+  };
+  if (!server_is_there("redis/publish")) {
+    return 0;
+  }
+  vc_log_level_set(VC_LOG_ERROR);
+  server_start(&server, NULL);
+  int n_failed = cmocka_run_group_tests_name("redis/publish", tests, NULL, NULL);
+  server_stop(&server);
+  return n_failed;
+}
