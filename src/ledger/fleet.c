@@ -83,13 +83,20 @@ static int put_message(struct ledger *ledger, const struct session *session,
 
 // --- what is kept, once more
 
+// What is told again: what we numbered, and what was before that.
+static int64_t newest_to_resend(const struct session *session)
+{
+  return session->fleet.claim == CLAIM_HELD ? INT64_MAX : session->fleet.released.epoch;
+}
+
+// The first epoch from this number on that is told again.
 static const struct epoch *epoch_from(const struct session *session, int64_t number)
 {
   const struct epoch *epoch;
   DL_FOREACH(session->epochs, epoch)
   {
     if (epoch->number >= number) {
-      return epoch;
+      return epoch->number <= newest_to_resend(session) ? epoch : NULL;
     }
   }
   return NULL;
@@ -98,7 +105,7 @@ static const struct epoch *epoch_from(const struct session *session, int64_t num
 static int is_kept(const struct vc_message *message)
 {
   return message->kind == VC_MESSAGE_FINAL || message->kind == VC_MESSAGE_STATUS ||
-         message->kind == VC_MESSAGE_END || message->kind == VC_MESSAGE_HELLO;
+         message->kind == VC_MESSAGE_END;
 }
 
 // Fills a piece from what one epoch keeps after `after`, and moves `after` there.
@@ -127,35 +134,86 @@ static int begin_piece(struct ledger *ledger, const struct session *session,
   return 0;
 }
 
-static int resend_piece(struct ledger *ledger, struct session *session)
+// There is nothing (more) of the slug.
+static int put_end_of_history(struct ledger *ledger, const char *slug, struct vc_position behind)
 {
-  struct vc_position after = session->fleet.resend_after;
-  const struct epoch *epoch = epoch_from(session, after.epoch);
-  struct vc_fleet *piece = vc_fleet_create(VC_FLEET_HISTORY, session->slug, VC_ANSWER_MAX);
-  if (piece == NULL || epoch == NULL) {
-    vc_item_destroy(piece != NULL ? &piece->item : NULL);
-    session->fleet.is_resending = epoch != NULL;
-    return epoch != NULL ? -1 : 0;
+  struct vc_fleet *piece = vc_fleet_create(VC_FLEET_HISTORY, slug, 0);
+  if (piece != NULL) {
+    piece->position = behind;
+    piece->is_last = 1;
   }
-  if (epoch->number != after.epoch) {
-    after = (struct vc_position){epoch->number, 0};
+  return put(ledger, ledger->publisher, piece);
+}
+
+static struct vc_position last_of(const struct vc_fleet *piece, struct vc_position behind)
+{
+  if (piece->n_messages == 0) {
+    return behind;
+  }
+  const struct vc_message *last = piece->messages[piece->n_messages - 1];
+  return (struct vc_position){last->epoch, last->seq};
+}
+
+// The next piece of this epoch; `after` becomes where the one behind it begins.
+static struct vc_fleet *make_piece(struct ledger *ledger, const struct session *session,
+                                   const struct epoch *epoch, struct vc_position *after)
+{
+  struct vc_fleet *piece = vc_fleet_create(VC_FLEET_HISTORY, session->slug, VC_ANSWER_MAX);
+  if (piece == NULL) {
+    return NULL;
+  }
+  if (epoch->number != after->epoch) {
+    *after = (struct vc_position){epoch->number, 0};
     if (begin_piece(ledger, session, epoch, piece) != 0) {
       vc_item_destroy(&piece->item);
-      return -1;
+      return NULL;
     }
   }
-  fill_piece(piece, epoch, &after);
+  fill_piece(piece, epoch, after);
+  piece->position = session->fleet.resend_behind;
   piece->started_unix_ms = epoch->started_unix_ms;
-  int is_whole = history_after(&epoch->history, after.seq, HISTORY_ALL) == NULL;
-  piece->is_last = is_whole && epoch->next == NULL;
+  if (history_after(&epoch->history, after->seq, HISTORY_ALL) == NULL) {
+    *after = (struct vc_position){epoch->number + 1, 0};
+    piece->is_last = epoch_from(session, epoch->number + 1) == NULL;
+  }
+  return piece;
+}
+
+static int resend_piece(struct ledger *ledger, struct session *session)
+{
+  struct fleet *fleet = &session->fleet;
+  struct vc_position after = fleet->resend_after;
+  const struct epoch *epoch = epoch_from(session, after.epoch);
+  if (epoch == NULL) {
+    fleet->is_resending = put_end_of_history(ledger, session->slug, fleet->resend_behind) != 0;
+    return -fleet->is_resending;
+  }
+  struct vc_fleet *piece = make_piece(ledger, session, epoch, &after);
+  if (piece == NULL) {
+    ledger_out_of_memory(ledger);
+    return -1;
+  }
   int is_last = piece->is_last;
+  struct vc_position behind = last_of(piece, fleet->resend_behind);
   if (put(ledger, ledger->publisher, piece) != 0) {
     return -1;
   }
-  session->fleet.is_resending = !is_last;
-  session->fleet.resend_after =
-      is_whole && !is_last ? (struct vc_position){epoch->next->number - 1, 0} : after;
+  fleet->is_resending = !is_last;
+  fleet->resend_after = after;
+  fleet->resend_behind = behind;
   return 0;
+}
+
+void fleet_resend(struct ledger *ledger, struct session *session, const char *slug,
+                  struct vc_position after)
+{
+  if (session == NULL) {
+    put_end_of_history(ledger, slug, after); // what a full lane does not take is asked for again
+    return;
+  }
+  session->fleet.is_resending = 1;
+  session->fleet.resend_after = session->fleet.resend_behind = after;
+  fleet_settle(ledger, session);
 }
 
 // --- a session whose node is lost
@@ -207,9 +265,8 @@ static void settle_claim(struct ledger *ledger, struct session *session)
 static void settle_release(struct ledger *ledger, struct session *session)
 {
   struct fleet *fleet = &session->fleet;
-  const struct vc_position position = {fleet->release_epoch, 0};
   if (fleet->must_release &&
-      put_turn(ledger, ledger->publisher, session, VC_FLEET_RELEASE, position) == 0) {
+      put_turn(ledger, ledger->publisher, session, VC_FLEET_RELEASE, fleet->released) == 0) {
     fleet->must_release = 0;
   }
 }
@@ -235,7 +292,7 @@ static void settle_watch(struct ledger *ledger, struct session *session)
 
 static void settle_resend(struct ledger *ledger, struct session *session)
 {
-  while (session->fleet.is_resending && session->fleet.claim == CLAIM_HELD &&
+  while (session->fleet.is_resending && !is_claiming(session) &&
          resend_piece(ledger, session) == 0) {
   }
 }
@@ -245,7 +302,7 @@ static int is_kept_back(const struct session *session)
 {
   const struct fleet *fleet = &session->fleet;
   return fleet->must_release || fleet->claim == CLAIM_WANTED ||
-         (fleet->is_resending && fleet->claim == CLAIM_HELD) ||
+         (fleet->is_resending && !is_claiming(session)) ||
          fleet->is_watched != should_watch(session) || fleet->refresh == REFRESH_WANTED;
 }
 
@@ -430,13 +487,11 @@ void fleet_begin_all(struct ledger *ledger)
 void fleet_let_go(struct ledger *ledger, struct session *session)
 {
   struct fleet *fleet = &session->fleet;
-  const struct epoch *epoch = session_newest(session);
   fleet->taken_ns = 0;
-  fleet->is_resending = 0;
   if (fleet->claim == CLAIM_HELD) {
     fleet->claim = CLAIM_NONE;
     fleet->must_release = 1;
-    fleet->release_epoch = epoch != NULL ? epoch->number : 0;
+    fleet->released = position_of(session);
   }
   fleet_settle(ledger, session);
 }

@@ -158,18 +158,20 @@ struct fleet {
   int is_filled;   // what Redis held when it was asked is here
   int has_unshown; // what came in before that was not shown
   enum refresh refresh;
-  int must_release; // `release_epoch` is not ours any more, and the publishing worker not told
+  int must_release; // what was kept up to `released` is not ours any more, and that not told
   int is_resending; // what is kept after `resend_after` is to be put
-  int64_t release_epoch, claimed_epoch;
+  int64_t claimed_epoch;
+  struct vc_position released;
   struct vc_position resend_after;
-  uint64_t late_until_ns;  // viewers were told `unknown`; until then they are told what is
-  uint64_t claim_until_ns; // then it is numbered without an answer
-  uint64_t joins_until_ns; // then they are answered without the fill
-  uint64_t gone_ns;        // since when nobody owns it, 0: somebody does
-  uint64_t said_ns;        // when that was last said
-  uint64_t taken_ns;       // when another node claimed what is ours, 0: none has
-  struct request *joins;   // wait for the fill
-  struct vc_item *results; // wait for the claim
+  struct vc_position resend_behind; // the last that was put, or what was asked for
+  uint64_t late_until_ns;           // viewers were told `unknown`; until then they are told what is
+  uint64_t claim_until_ns;          // then it is numbered without an answer
+  uint64_t joins_until_ns;          // then they are answered without the fill
+  uint64_t gone_ns;                 // since when nobody owns it, 0: somebody does
+  uint64_t said_ns;                 // when that was last said
+  uint64_t taken_ns;                // when another node claimed what is ours, 0: none has
+  struct request *joins;            // wait for the fill
+  struct vc_item *results;          // wait for the claim
   size_t n_results;
   struct open *open; // FLEET_OPEN_MAX: of another node's publishing, the first shown comes first
   size_t n_open;
@@ -394,6 +396,9 @@ void fleet_begin_all(struct ledger *ledger);
 void fleet_let_go(struct ledger *ledger, struct session *session);
 // What was said here, to the other nodes.
 void fleet_send(struct ledger *ledger, struct session *session, struct vc_message *message);
+// What is kept after the position is asked for, of a slug that may be held no longer.
+void fleet_resend(struct ledger *ledger, struct session *session, const char *slug,
+                  struct vc_position after);
 // Returns: 1 when the join was taken: it waits for what Redis holds.
 int fleet_hold_join(struct ledger *ledger, struct session *session, struct vc_join *join);
 // 1: what the viewer has is newer than what is known here, and may well be.

@@ -265,12 +265,6 @@ static void erased(struct ledger *ledger, struct session *session, const struct 
   session_release(ledger, session);
 }
 
-static void resend(struct session *session, const struct vc_remote *remote)
-{
-  session->fleet.is_resending = 1;
-  session->fleet.resend_after = (struct vc_position){remote->epoch, remote->seq};
-}
-
 static void redis_away(struct ledger *ledger)
 {
   struct session *session;
@@ -321,8 +315,8 @@ static void handle_of_session(struct ledger *ledger, struct session *session,
     fenced(ledger, session, remote);
     break;
   case VC_REMOTE_ASK:
-    resend(session, remote);
-    break;
+    fleet_resend(ledger, session, remote->slug, (struct vc_position){remote->epoch, remote->seq});
+    return;
   case VC_REMOTE_ERASED:
     erased(ledger, session, remote);
     return;
@@ -341,7 +335,9 @@ void handle_remote(struct ledger *ledger, const struct vc_remote *remote)
     ledger->is_redis_away = 0;
   } else {
     struct session *session = session_find(ledger, remote->slug);
-    if (session == NULL) {
+    if (session == NULL && remote->kind == VC_REMOTE_ASK) {
+      fleet_resend(ledger, NULL, remote->slug, (struct vc_position){remote->epoch, remote->seq});
+    } else if (session == NULL) {
       ledger_count(ledger, REMOTE_STRAYS);
     } else {
       handle_of_session(ledger, session, remote);

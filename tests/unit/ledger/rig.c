@@ -534,10 +534,11 @@ static void add_fleet(struct lines *lines, const struct vc_fleet *fleet)
     add_line(lines, "unwatch %s", fleet->slug);
     break;
   case VC_FLEET_RELEASE:
-    add_line(lines, "release %s %s", fleet->slug, e);
+    add_line(lines, "release %s %s#%llu", fleet->slug, e, seq);
     break;
   case VC_FLEET_HISTORY:
-    add_line(lines, "history %s%s", fleet->slug, fleet->is_last ? " last" : "");
+    add_line(lines, "history %s behind %s#%llu%s", fleet->slug, e, seq,
+             fleet->is_last ? " last" : "");
     for (size_t i = 0; i < fleet->n_messages; i++) {
       rig_describe(fleet->messages[i], line);
       add_line(lines, "- %.*s", LINE - 8, line);

@@ -89,8 +89,8 @@ void rig_remote_gap(struct rig *rig, const char *slug, int64_t epoch, uint64_t f
 void rig_remote_say(struct rig *rig, enum vc_message_kind kind, const char *slug, int64_t epoch,
                     uint64_t seq, const char *id, const char *text);
 // What came out at the workers of the redis room:
-//   "claim demo e-#0 floor e0", "watch demo e0#3", "unwatch demo", "release demo e0",
+//   "claim demo e-#0 floor e0", "watch demo e0#3", "unwatch demo", "release demo e0#3",
 //   "message final e0#3 1-0-a Hello.", "orphan end e0#4  owner_lost",
-//   "history demo last", "- final e0#3 1-0-a Hello."
+//   "history demo behind e0#1 last", "- final e0#3 1-0-a Hello."
 void rig_expect_watcher(struct rig *rig, ...);
 void rig_expect_publisher(struct rig *rig, ...);

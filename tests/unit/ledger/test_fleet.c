@@ -62,7 +62,7 @@ static void test_a_session_is_claimed_before_it_is_numbered(void **state)
                        "message final e5#2 1-0-a One.", NULL);
   rig_expect_records(rig, "started demo e5", "final demo e5#2", NULL);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
-  rig_expect_publisher(rig, "message end e5#3  publisher_left", "release demo e5", NULL);
+  rig_expect_publisher(rig, "message end e5#3  publisher_left", "release demo e5#3", NULL);
   rig_expect_watcher(rig, "watch demo e5#3", NULL); // its viewer stays
 }
 
@@ -105,7 +105,7 @@ static void test_a_publisher_that_left_before_the_answer_is_told_whole(void **st
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
   rig_expect_publisher(rig, "message hello e1#0 live", "message final e1#1 1-0-a One.",
-                       "message end e1#2  publisher_left", "release demo e1", NULL);
+                       "message end e1#2  publisher_left", "release demo e1#2", NULL);
   rig_expect_records(rig, "started demo e1", "final demo e1#1", "ended demo e1", NULL);
 }
 
@@ -130,7 +130,7 @@ static void test_a_drained_node_says_no_end(void **state)
   struct vc_session *session = begin(rig, "demo");
   rig_expect_publisher(rig, "message hello e0#0 live", NULL);
   rig_close(rig, &session, VC_CLOSE_SHUTDOWN);
-  rig_expect_publisher(rig, "message status e0#1 reconnecting shutdown", "release demo e0", NULL);
+  rig_expect_publisher(rig, "message status e0#1 reconnecting shutdown", "release demo e0#1", NULL);
   rig_expect_records(rig, "started demo e0", "ended demo e0", NULL);
 }
 
@@ -146,7 +146,7 @@ static void test_another_node_takes_it(void **state)
   rig_expect(rig, 0, "answer 1 last e0#1", "- hello e0#0 live", "live final e0#1 1-0-a Last.",
              NULL);
   rig_expect_publisher(rig, "message hello e0#0 live", "message final e0#1 1-0-a Last.",
-                       "release demo e0", NULL);
+                       "release demo e0#1", NULL);
   rig_expect_watcher(rig, "watch demo e0#1", NULL);
   // Its viewers go on with the other's words.
   rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 7, 0, NULL, "live");
@@ -164,7 +164,7 @@ static void test_what_is_taken_is_let_go_of_in_time(void **state)
   rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
   rig_expect_publisher(rig, "message hello e0#0 live", NULL);
   rig_pass_ms(rig, 2000);
-  rig_expect_publisher(rig, "release demo e0", NULL);
+  rig_expect_publisher(rig, "release demo e0#0", NULL);
   rig_final(rig, session, "a", "Late."); // shown here, kept, and not the fleet's
   rig_expect_publisher(rig, NULL);
   rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
@@ -201,13 +201,33 @@ static void test_what_redis_missed_is_given_again(void **state)
   rig_expect_publisher(rig, "message hello e0#0 live", "message final e0#1 1-0-a A",
                        "message partial e0#2 1-0-b b", "message final e0#3 1-0-b B", NULL);
   rig_remote(rig, VC_REMOTE_ASK, "demo", E0, 1);
-  rig_expect_publisher(rig, "history demo last", "- final e0#3 1-0-b B", NULL);
+  rig_expect_publisher(rig, "history demo behind e0#1 last", "- final e0#3 1-0-b B", NULL);
   rig_remote(rig, VC_REMOTE_ASK, "demo", E0, 3);
-  rig_expect_publisher(rig, "history demo last", NULL);
+  rig_expect_publisher(rig, "history demo behind e0#3 last", NULL);
   rig_remote(rig, VC_REMOTE_ASK, "demo", 0, 0);
-  rig_expect_publisher(rig, "history demo last", "- hello e0#0 live", "- final e0#1 1-0-a A",
-                       "- final e0#3 1-0-b B", NULL);
+  rig_expect_publisher(rig, "history demo behind e-#0 last", "- hello e0#0 live",
+                       "- final e0#1 1-0-a A", "- final e0#3 1-0-b B", NULL);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+// What was lost on the way is told after the release too, but never what another node numbered.
+static void test_what_redis_missed_is_given_after_the_end(void **state)
+{
+  struct rig *rig = *state;
+  rig_remote(rig, VC_REMOTE_ASK, "demo", E0, 4);
+  rig_expect_publisher(rig, "history demo behind e0#4 last", NULL); // nothing is held
+  rig_join(rig, "demo");
+  struct vc_session *session = begin(rig, "demo");
+  rig_final(rig, session, "a", "A");
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 9, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 + 9, 1, "1-0-a", "Theirs.");
+  rig_expect_publisher(rig, "message hello e0#0 live", "message final e0#1 1-0-a A",
+                       "message end e0#2  publisher_left", "release demo e0#2", NULL);
+  rig_remote(rig, VC_REMOTE_ASK, "demo", E0, 1);
+  rig_expect_publisher(rig, "history demo behind e0#1 last", "- end e0#2  publisher_left", NULL);
+  rig_remote(rig, VC_REMOTE_ASK, "demo", E0, 2);
+  rig_expect_publisher(rig, "history demo behind e0#2 last", NULL);
 }
 
 // Older epochs too, an epoch a piece, at most 64 messages each, as the lane takes them.
@@ -230,12 +250,15 @@ static void test_a_long_history_is_given_in_pieces(void **state)
   hand_set_capacity(rig->publisher, 0, 1);
   rig_remote(rig, VC_REMOTE_ASK, "demo", 0, 0);
   static const size_t sizes[] = {64, 8, 1}; // hello and 63; 7 and the end; hello
+  static const uint64_t behind[] = {0, 63, 71};
   for (size_t i = 0; i < 3; i++) {
     struct vc_fleet *piece = (struct vc_fleet *)hand_take(rig->publisher, 0);
     assert_non_null(piece);
     assert_int_equal(piece->kind, VC_FLEET_HISTORY);
     assert_int_equal(piece->n_messages, sizes[i]);
     assert_int_equal(piece->is_last, i == 2);
+    assert_int_equal(piece->position.epoch, i == 0 ? 0 : E0);
+    assert_int_equal(piece->position.seq, behind[i]);
     vc_item_destroy(&piece->item);
     rig_turn(rig);
   }
@@ -254,7 +277,7 @@ static void test_a_full_lane_costs_messages_and_no_turns(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
   rig_expect_publisher(rig, "message hello e0#0 live", NULL);
   rig_turn(rig);
-  rig_expect_publisher(rig, "release demo e0", NULL);
+  rig_expect_publisher(rig, "release demo e0#2", NULL);
 }
 
 // --- what others say
@@ -480,6 +503,8 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_what_is_taken_is_let_go_of_in_time, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_fenced_epoch_goes_on_as_a_new_one, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_what_redis_missed_is_given_again, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_what_redis_missed_is_given_after_the_end, set_up,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(test_a_long_history_is_given_in_pieces, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_full_lane_costs_messages_and_no_turns, set_up,
                                       tear_down),
