@@ -3,6 +3,7 @@
 // are answered only when they carry a transaction.
 #include <verbacast/base/log.h>
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #define COMMAND_STREAM 3
 #define STATUS_STREAM 5
 #define MEDIA_STREAM_ID 1
+#define SHOWN_MAX 63
 
 struct command {
   const char *name;
@@ -135,6 +137,17 @@ static size_t size_before_query(const struct rtmp_amf_value *name)
   return query != NULL ? (size_t)(query - name->string) : name->size;
 }
 
+// How much of an application is shown in a log: no query, nor one whose '?' was taken for a letter.
+static size_t size_shown(const struct rtmp_amf_value *app)
+{
+  size_t n = 0;
+  while (n < app->size && n < SHOWN_MAX &&
+         (isalnum((unsigned char)app->string[n]) || memchr("/._- ", app->string[n], 5) != NULL)) {
+    n++;
+  }
+  return n;
+}
+
 // "live", "live/", "/live?x=y": slashes and the query do not count.
 static int is_live_app(const struct rtmp_amf_value *app)
 {
@@ -166,8 +179,8 @@ static int handle_connect(struct vc_worker *worker, struct connection *connectio
   int has_app = rtmp_amf_find(&object, "app", &app) == 1 && app.kind == RTMP_AMF_STRING &&
                 app.size <= NAME_MAX_BYTES;
   if (!has_app || !is_live_app(&app)) {
-    char shown[64] = "";
-    snprintf(shown, sizeof shown, "%.*s", has_app ? (int)size_before_query(&app) : 0,
+    char shown[SHOWN_MAX + 1] = "";
+    snprintf(shown, sizeof shown, "%.*s", has_app ? (int)size_shown(&app) : 0,
              has_app ? app.string : "");
     say_connect(connection, command->transaction, 1, "The application is called live.");
     vc_metric_add(vc_worker_slots(worker), REFUSED_APP, 1);

@@ -13,6 +13,7 @@
 #include <verbacast/flow/packet.h>
 #include <verbacast/flow/waiting.h>
 #include <verbacast/ingest.h>
+#include <verbacast/wire/jwt.h>
 #include <verbacast/wire/ws.h>
 
 #define SET_UP_TIMEOUT_MS 10000 // from accept to publish
@@ -30,8 +31,8 @@
 #define TRACK_TAKEN_OVER 4002 // close codes, besides those of RFC 6455
 #define TRACK_KICKED 4003
 #define TRACK_SILENT 4009
-#define FRAME_MAX 65536     // bytes of one audio frame; a real one has some hundreds
-#define NAME_MAX_BYTES 1024 // of app, tcUrl, flashVer and stream name, with their queries
+#define FRAME_MAX 65536                   // bytes of one audio frame; a real one has some hundreds
+#define NAME_MAX_BYTES (VC_JWT_MAX + 512) // of app and stream name, with their queries
 
 enum metric {
   CONNECTIONS_TOTAL,

@@ -28,6 +28,7 @@
 #define CONNECTION_QUEUE "256"
 #define BACKLOG "4096"
 #define LOST_LOG_INTERVAL_MS 10000
+#define PATH_SHOWN_MAX (VC_FRONT_PATH_MAX + 4)
 #define SEND_BUFFER (48 * 1024) // more would hide a slow viewer in the kernel
 
 struct vc_front {
@@ -256,13 +257,21 @@ static int is_probe(const char *path)
          strcmp(path, "/metrics") == 0;
 }
 
+// A query is not in the path; one whose '?' a client has escaped or forgotten is, with its token.
+static const char *print_path(const char *path, char shown[static PATH_SHOWN_MAX])
+{
+  size_t n = strcspn(path, "?&;");
+  snprintf(shown, PATH_SHOWN_MAX, "%.*s%s", (int)n, path, path[n] != '\0' ? "?***" : "");
+  return shown;
+}
+
 static void log_access(const struct vc_request *request)
 {
-  char address[VC_ADDRESS_TEXT_MAX];
+  char address[VC_ADDRESS_TEXT_MAX], path[PATH_SHOWN_MAX];
   vc_address_print(&request->client, address);
   vc_log(is_probe(request->path) ? VC_LOG_DEBUG : VC_LOG_INFO, VC_EVENT("http.request"),
          VC_STR("address", address), VC_STR("method", request->method),
-         VC_STR("path", request->path), VC_INT("status", request->status));
+         VC_STR("path", print_path(request->path, path)), VC_INT("status", request->status));
 }
 
 static void refuse_path(struct vc_front *front, struct vc_request *request)
@@ -374,13 +383,15 @@ static void set_options(int fd)
 static void log_lost(struct vc_front *front, const struct vc_request *request, const char *why)
 {
   uint64_t n_left_out;
+  char path[PATH_SHOWN_MAX];
   pthread_mutex_lock(&library_mutex);
   int passes = vc_log_limit_pass(&front->lost_limit, vc_clock_now_ns(&vc_clock_system),
                                  LOST_LOG_INTERVAL_MS, &n_left_out);
   pthread_mutex_unlock(&library_mutex);
   if (passes) {
-    vc_log(VC_LOG_ERROR, VC_EVENT("http.lost_socket"), VC_STR("path", request->path),
-           VC_STR("why", why), VC_INT("left_out", n_left_out));
+    vc_log(VC_LOG_ERROR, VC_EVENT("http.lost_socket"),
+           VC_STR("path", print_path(request->path, path)), VC_STR("why", why),
+           VC_INT("left_out", n_left_out));
   }
 }
 
