@@ -23,6 +23,7 @@ struct vc_control_options {
   struct vc_secret *viewer_secret;
   struct vc_secret *publish_secret;
   struct vc_secret *admin_token;
+  int64_t token_leeway_ms;
   int insecure;
   int metrics_per_session;
   const char *node_id; // "": host name and a random number
@@ -30,6 +31,12 @@ struct vc_control_options {
 };
 extern const struct vc_option vc_control_option_rows[];
 extern const struct vc_metric vc_control_metrics[];
+
+// LiveKit's, whose tokens to join a room let viewers to its session.
+struct vc_control_livekit {
+  const char *api_key; // LIVEKIT_API_KEY: one, or "new,old"; NULL or "": LiveKit is not used
+  const struct vc_secret *api_secret;
+};
 
 struct vc_control_newcomer {
   int fd;
@@ -42,9 +49,10 @@ struct vc_control_newcomer {
 
 struct vc_control_settings {
   const struct vc_control_options *options; // lives as long as the control
-  const char *database_url;                 // of the store; "": none
-  const char *kafka_topic;                  // that finals are sent to; NULL or "": no Kafka
-  const char *node;                         // the resolved NODE_ID
+  struct vc_control_livekit livekit;
+  const char *database_url; // of the store; "": none
+  const char *kafka_topic;  // that finals are sent to; NULL or "": no Kafka
+  const char *node;         // the resolved NODE_ID
   const char *version;
   const struct vc_networks *proxies;
   struct vc_limits *limits; // of viewers by address
@@ -80,10 +88,15 @@ void vc_control_stop(struct vc_control **control);
 // Returns: a JSON array, or NULL: the stages did not answer in time.
 struct vc_buffer *vc_control_sessions(struct vc_control *control);
 
-// Protected mode: a listener off loopback needs its secret, or --insecure. Returns: 0, or -1 and
-// which secret is missing.
-int vc_control_check(const struct vc_control_options *options, const char *rtmp_listen,
-                     const char *trusted_proxies, struct vc_error *error);
+struct vc_control_beside { // of other rooms' options
+  const char *rtmp_listen;
+  const char *trusted_proxies;
+  struct vc_control_livekit livekit;
+};
+// Protected mode: a listener off loopback needs its secret (the viewers': or LiveKit's), or
+// --insecure. Returns: 0, or -1 and which secret is missing.
+int vc_control_check(const struct vc_control_options *options,
+                     const struct vc_control_beside *beside, struct vc_error *error);
 
 struct vc_publisher_times { // Unix time
   int64_t now_ms;

@@ -2,19 +2,35 @@
 
 #include <verbacast/wire/http.h>
 #include <verbacast/wire/json.h>
+#include <verbacast/wire/jwt.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+static const char unread_token[] = "the token is not valid: it is longer than 8192 bytes, or not "
+                                   "percent-encoded as it should be";
+
+static int has_livekit(const struct vc_control_livekit *livekit)
+{
+  return livekit->api_key != NULL && livekit->api_key[0] != '\0' &&
+         vc_secret_is_set(livekit->api_secret);
+}
+
+int access_asks_viewers(const struct vc_control *control)
+{
+  return vc_secret_is_set(control->settings.options->viewer_secret) ||
+         has_livekit(&control->settings.livekit);
+}
+
 // Protected mode: without its secret a door serves this machine only, whatever stands before it.
 int access_admit(const struct call *call, const char **why)
 {
   const struct vc_control_options *options = call->control->settings.options;
-  const struct vc_secret *secret =
-      call->door == ADMIN_DOOR ? options->admin_token : options->viewer_secret;
-  if (options->insecure || vc_secret_is_set(secret)) {
+  int is_protected = call->door == ADMIN_DOOR ? vc_secret_is_set(options->admin_token)
+                                              : access_asks_viewers(call->control);
+  if (options->insecure || is_protected) {
     return 0;
   }
   if (!vc_request_is_near(call->request)) {
@@ -57,6 +73,16 @@ int access_origin(const struct call *call, const char **why)
   return 403;
 }
 
+// Whether the viewers' door asks this caller for nothing. LiveKit's keys alone, which a node may
+// have for its webhooks, close it to others than this machine.
+static int is_open_to(const struct call *call)
+{
+  const struct vc_control_options *options = call->control->settings.options;
+  return !vc_secret_is_set(options->viewer_secret) &&
+         (options->insecure || !has_livekit(&call->control->settings.livekit) ||
+          vc_request_is_near(call->request));
+}
+
 int access_admin(const struct call *call, const char **why)
 {
   const struct vc_control_options *options = call->control->settings.options;
@@ -68,7 +94,7 @@ int access_admin(const struct call *call, const char **why)
   }
   int changes = strncmp(call->request->path, "/admin/", 7) == 0 ||
                 strcmp(call->request->method, "DELETE") == 0;
-  int is_open = call->door == ADMIN_DOOR || !vc_secret_is_set(options->viewer_secret);
+  int is_open = call->door == ADMIN_DOOR || is_open_to(call);
   *why = "this needs ADMIN_TOKEN as a Bearer token";
   return is_open && (!changes || vc_request_is_near(call->request)) ? 0 : 401;
 }
@@ -80,16 +106,17 @@ const char *access_shown(const struct call *call)
   return token != NULL && vc_secret_is_set(secret) ? "token" : "this_machine";
 }
 
-// The viewers' door was not opened to strangers then; the operators' may have been, with its token.
-static int without_viewer_secret(const struct call *call, const char **why)
+// Without VIEWER_SECRET the viewers' door was not opened to strangers; the operators' may have
+// been, with its token.
+static int needs_no_token(const struct call *call)
 {
   const struct vc_control_options *options = call->control->settings.options;
   const char *token = vc_request_bearer(call->request);
-  *why = "this needs ADMIN_TOKEN as a Bearer token";
-  return call->door == VIEWERS_DOOR || options->insecure || vc_request_is_near(call->request) ||
-                 (token != NULL && vc_secret_matches(options->admin_token, token, strlen(token)))
-             ? 0
-             : 401;
+  if (vc_secret_is_set(options->viewer_secret) || call->door == VIEWERS_DOOR) {
+    return is_open_to(call);
+  }
+  return options->insecure || vc_request_is_near(call->request) ||
+         (token != NULL && vc_secret_matches(options->admin_token, token, strlen(token)));
 }
 
 // Unix time in ms, 0: the slug's session is not on, or the ledger does not say.
@@ -106,83 +133,88 @@ static int64_t ask_session_began(const struct call *call)
   return began_ms;
 }
 
-static enum token_verdict check_viewers_token(struct call *call, const char *token)
+// By VIEWER_SECRET, else by LiveKit's; who has neither is told what the first said, unless it was
+// the second that signed.
+static struct token_answer check_viewers_token(const struct call *call, const char *token)
 {
   const struct vc_control_settings *settings = &call->control->settings;
-  const struct vc_secret *secret = settings->options->viewer_secret;
-  int64_t now_ms = vc_clock_unix_ms(settings->clock);
-  struct token_life life = {.session_began_ms = 0};
-  enum token_verdict verdict = token_check(secret, token, call->slug, now_ms, &life);
-  if (verdict == TOKEN_EXPIRED) {
-    life.session_began_ms = ask_session_began(call);
-    verdict = token_check(secret, token, call->slug, now_ms, &life);
+  const struct vc_control_options *options = settings->options;
+  const struct token_ask ask = {call->slug, vc_clock_unix_ms(settings->clock),
+                                options->token_leeway_ms};
+  struct token_answer own = token_check(options->viewer_secret, token, &ask);
+  if (own.is_ours || !has_livekit(&settings->livekit)) {
+    return own;
   }
-  call->request->expires_ms = life.expires_ms;
-  return verdict;
+  struct token_answer join = token_check_join(&settings->livekit, token, &ask);
+  return join.is_signed || !vc_secret_is_set(options->viewer_secret) ? join : own;
+}
+
+// Returns: 1 it was found, 0 there is none, -1 it does not fit or is malformed.
+static int find_token(const struct call *call, char *token, size_t size)
+{
+  const char *bearer = vc_request_bearer(call->request);
+  int found = vc_request_query(call->request, "token", token, size);
+  if (found == 1 || bearer == NULL) {
+    return found;
+  }
+  if (strlen(bearer) >= size) {
+    return -1;
+  }
+  memcpy(token, bearer, strlen(bearer) + 1);
+  return 1;
+}
+
+static int judge_viewer(struct call *call, const char **why)
+{
+  char token[VC_JWT_MAX + 1];
+  if (!access_asks_viewers(call->control)) {
+    *why = "this needs ADMIN_TOKEN as a Bearer token";
+    return 401;
+  }
+  int found = find_token(call, token, sizeof token);
+  if (found != 1) {
+    *why = found == 0 ? "a token is needed: ?token= or a Bearer token" : unread_token;
+    return 401;
+  }
+  struct token_answer answer = check_viewers_token(call, token);
+  if (answer.is_expired) {
+    token_forgive(&answer, ask_session_began(call));
+  }
+  call->request->expires_ms = answer.expires_ms;
+  *why = answer.why;
+  return answer.status;
 }
 
 int access_viewer(struct call *call, const char **why)
 {
-  const struct vc_control *control = call->control;
-  const struct vc_secret *secret = control->settings.options->viewer_secret;
-  const char *bearer = vc_request_bearer(call->request);
-  char token[TOKEN_MAX];
-  if (!vc_secret_is_set(secret)) {
-    return without_viewer_secret(call, why);
+  int status = needs_no_token(call) ? 0 : judge_viewer(call, why);
+  if (status != 0) {
+    vc_metric_add(call->control->slots, TOKENS_REFUSED, 1);
   }
-  int found = vc_request_query(call->request, "token", token, sizeof token);
-  if (found != 1 && bearer != NULL && strlen(bearer) < sizeof token) {
-    memcpy(token, bearer, strlen(bearer) + 1);
-    found = 1;
-  }
-  if (found != 1) {
-    *why = "a token is needed: ?token= or a Bearer token";
-    return 401;
-  }
-  switch (check_viewers_token(call, token)) {
-  case TOKEN_GOOD:
-    return 0;
-  case TOKEN_EXPIRED:
-    *why = "the token has expired";
-    return 401;
-  case TOKEN_OTHER_SESSION:
-    *why = "the token is for another session";
-    return 403;
-  default:
-    *why = "the token is not valid";
-    return 401;
-  }
+  return status;
 }
 
 int vc_control_authorize_publisher(const struct vc_control_options *options, const char *slug,
                                    const char *query, struct vc_publisher_times times,
                                    const char **why)
 {
-  char token[TOKEN_MAX];
-  struct token_life life = {.session_began_ms = times.session_began_ms};
+  char token[VC_JWT_MAX + 1];
+  const struct token_ask ask = {slug, times.now_ms, options->token_leeway_ms};
   if (!vc_secret_is_set(options->publish_secret)) {
     return 0;
   }
-  if (vc_query_find(query, "token", token, sizeof token) != 1) {
-    *why = "a token is needed: rtmp://…/NAME?token=";
+  int found = vc_query_find(query, "token", token, sizeof token);
+  if (found != 1) {
+    *why = found == 0 ? "a token is needed: rtmp://…/NAME?token=" : unread_token;
     return 1;
   }
-  switch (token_check(options->publish_secret, token, slug, times.now_ms, &life)) {
-  case TOKEN_GOOD:
-    return 0;
-  case TOKEN_EXPIRED:
-    *why = "the token has expired";
-    return 1;
-  case TOKEN_OTHER_SESSION:
-    *why = "the token is for another session";
-    return 1;
-  default:
-    *why = "the token is not valid";
-    return 1;
-  }
+  struct token_answer answer = token_check(options->publish_secret, token, &ask);
+  token_forgive(&answer, times.session_began_ms);
+  *why = answer.why;
+  return answer.status != 0;
 }
 
-static int check_door(const char *name, const char *listen, const struct vc_secret *secret,
+static int check_door(const char *name, const char *listen, int is_protected,
                       const char *secret_name, struct vc_error *error)
 {
   struct vc_address address;
@@ -190,7 +222,7 @@ static int check_door(const char *name, const char *listen, const struct vc_secr
   if (vc_listen_parse(listen, &address, &why) != 0) {
     return vc_error_set(error, "%s: '%s' %s", name, listen, why.text);
   }
-  if (vc_address_is_loopback(&address) || vc_secret_is_set(secret)) {
+  if (vc_address_is_loopback(&address) || is_protected) {
     return 0;
   }
   return vc_error_set(error,
@@ -199,21 +231,22 @@ static int check_door(const char *name, const char *listen, const struct vc_secr
                       name, listen, secret_name);
 }
 
-int vc_control_check(const struct vc_control_options *options, const char *rtmp_listen,
-                     const char *trusted_proxies, struct vc_error *error)
+int vc_control_check(const struct vc_control_options *options,
+                     const struct vc_control_beside *beside, struct vc_error *error)
 {
+  int has_publish_secret = vc_secret_is_set(options->publish_secret);
+  int asks_viewers = vc_secret_is_set(options->viewer_secret) || has_livekit(&beside->livekit);
   if (options->insecure) {
     return 0;
   }
-  if (check_door("HTTP_LISTEN", options->http_listen, options->viewer_secret, "VIEWER_SECRET",
-                 error) != 0 ||
-      check_door("ADMIN_LISTEN", options->admin_listen, options->admin_token, "ADMIN_TOKEN",
-                 error) != 0 ||
-      check_door("RTMP_LISTEN", rtmp_listen, options->publish_secret, "PUBLISH_SECRET", error) !=
+  if (check_door("HTTP_LISTEN", options->http_listen, asks_viewers, "VIEWER_SECRET", error) != 0 ||
+      check_door("ADMIN_LISTEN", options->admin_listen, vc_secret_is_set(options->admin_token),
+                 "ADMIN_TOKEN", error) != 0 ||
+      check_door("RTMP_LISTEN", beside->rtmp_listen, has_publish_secret, "PUBLISH_SECRET", error) !=
           0) {
     return -1;
   }
-  if (trusted_proxies[0] != '\0' && !vc_secret_is_set(options->publish_secret)) {
+  if (beside->trusted_proxies[0] != '\0' && !has_publish_secret) {
     return vc_error_set(error, "TRUSTED_PROXIES is set and PUBLISH_SECRET is not: a proxy would "
                                "make RTMP public; set it, or say --insecure if everybody may");
   }

@@ -46,6 +46,9 @@ const struct vc_option vc_control_option_rows[] = {
          "ES256 where it is a public key in PEM."},
     {"PUBLISH_SECRET", VC_OPTION_SECRET, FIELD(publish_secret), .check = vc_jwt_check_secret,
      .help = "Publishers need such a JWT, ?token= behind the stream's name, by this secret."},
+    {"TOKEN_LEEWAY_MS", VC_OPTION_INTEGER, FIELD(token_leeway_ms), "5000", "ms", 0, 300000,
+     .help = "How far the clock of who makes tokens may differ from ours: exp counts by so much "
+             "later, nbf earlier."},
     {"ADMIN_TOKEN", VC_OPTION_SECRET, FIELD(admin_token),
      .help = "Bearer token for /admin/*, DELETE and, where VIEWER_SECRET is set, for /sessions, "
              "/metrics and /dashboard on the viewers' port."},

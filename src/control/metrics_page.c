@@ -16,6 +16,9 @@ const struct vc_metric vc_control_metrics[] = {
                       "WebSockets whose connection could not be taken over from the front."},
     [BAD_REQUESTS] = {"http.bad_requests_total", VC_METRIC_COUNTER, "requests",
                       "Requests with a malformed or too large head."},
+    [TOKENS_REFUSED] = {"http.token_refused_total", VC_METRIC_COUNTER, "requests",
+                        "Viewers and requests for transcripts without a token, or with one that "
+                        "does not fit."},
     [TRANSCRIPTS_REFUSED] = {"http.transcripts_refused_total", VC_METRIC_COUNTER, "requests",
                              "Transcripts not given because too many were asked for at once."},
     [SLOW_REFUSED] = {"http.slow_refused_total", VC_METRIC_COUNTER, "requests",

@@ -14,7 +14,6 @@
 #define MAKING_WAIT_MS 2000
 #define STORE_REST_MS 5000
 #define SLOW_AT_ADMIN_MAX 2 // of the operators' door's workers, so that others answer
-#define TOKEN_MAX 4096
 
 enum door { VIEWERS_DOOR, ADMIN_DOOR };
 
@@ -57,19 +56,33 @@ int access_origin(const struct call *call, const char **why);
 int access_admin(const struct call *call, const char **why);
 // How one that access_admin let in showed who it is: a constant, for the log.
 const char *access_shown(const struct call *call);
-// Finds when the token expires, too.
+// Finds when the token expires, too. Thread: one with a stack of 1 MiB, where access_asks_viewers.
 int access_viewer(struct call *call, const char **why);
+// Whether viewers from elsewhere need a token.
+int access_asks_viewers(const struct vc_control *control);
 
-// --- token.c
-enum token_verdict { TOKEN_GOOD, TOKEN_BAD, TOKEN_EXPIRED, TOKEN_OTHER_SESSION };
-struct token_life {
-  int64_t session_began_ms; // given: Unix time, 0: the slug's session is not on
-  int64_t expires_ms;       // found, where the verdict is good or expired
+// --- token.c: whether a token lets somebody to a session
+struct token_ask {
+  const char *slug;
+  int64_t now_ms; // Unix time
+  int64_t leeway_ms;
 };
-// Signed with a key of the secret; `session` is the slug or "*"; `exp` lies ahead, or did when the
-// session began.
-enum token_verdict token_check(const struct vc_secret *secret, const char *token, const char *slug,
-                               int64_t now_ms, struct token_life *life);
+struct token_answer {
+  int status;         // 0: it does; else HTTP's, and `why`
+  const char *why;    // a constant, without a part of the token
+  int is_signed;      // by one of the keys
+  int is_ours;        // and it is of the kind that was asked for
+  int is_expired;     // it is that, and all else is good
+  int64_t expires_ms; // Unix time, the leeway included; known where it is good or expired
+};
+// Of viewers or publishers: `session` is the slug or "*".
+struct token_answer token_check(const struct vc_secret *secret, const char *token,
+                                const struct token_ask *ask);
+// LiveKit's, to join the room that has this session.
+struct token_answer token_check_join(const struct vc_control_livekit *livekit, const char *token,
+                                     const struct token_ask *ask);
+// One that expired is good all the same while a session is on that began before. 0: none is.
+void token_forgive(struct token_answer *answer, int64_t session_began_ms);
 
 // --- deep.c
 // Runs it on a thread with a stack of 1 MiB. Returns: 0, or -1: there was no thread.
@@ -85,7 +98,14 @@ struct vc_query *ask_one(struct vc_shared_putter *putter, uint32_t worker, enum 
 json_t *ask_all(struct vc_shared_putter *putter, struct vc_stage *stage, enum vc_query_kind kind);
 
 // --- metrics_page.c
-enum control_metric { LOST_SOCKETS, BAD_REQUESTS, TRANSCRIPTS_REFUSED, SLOW_REFUSED, LOG_DROPPED };
+enum control_metric {
+  LOST_SOCKETS,
+  BAD_REQUESTS,
+  TOKENS_REFUSED,
+  TRANSCRIPTS_REFUSED,
+  SLOW_REFUSED,
+  LOG_DROPPED
+};
 
 // --- fleet.c: what other nodes know
 // The sessions of all nodes, a row a slug: those of `ours` as they are now, the others as their

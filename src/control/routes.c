@@ -314,7 +314,7 @@ int route_socket(struct vc_control *control, struct vc_request *request, char sl
   if (parse_since(&call, since) != 0) {
     return refuse_socket(&call, 400, "since is EPOCH.SEQ, two whole numbers");
   }
-  if (vc_secret_is_set(control->settings.options->viewer_secret)) {
+  if (access_asks_viewers(control)) {
     if (run_deep(check_viewer, &call) != 0) {
       return refuse_socket(&call, 503, "no thread for this request");
     }

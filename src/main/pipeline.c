@@ -500,6 +500,9 @@ int pipeline_check(const struct node_options *options, struct vc_error *error)
   return check_lanes(&workers, error) != 0 || vc_ingest_check(&options->ingest, error) != 0 ||
                  vc_kafka_check(&options->kafka, error) != 0
              ? -1
-             : vc_control_check(&options->control, options->ingest.rtmp_listen,
-                                options->ingest.trusted_proxies, error);
+             : vc_control_check(&options->control,
+                                &(const struct vc_control_beside){
+                                    .rtmp_listen = options->ingest.rtmp_listen,
+                                    .trusted_proxies = options->ingest.trusted_proxies},
+                                error);
 }

@@ -166,6 +166,13 @@ static int64_t unix_us(void *context)
 
 // --- life
 
+// As the room livekit has them.
+static const struct vc_option livekit_rows[] = {
+    {"LIVEKIT_API_KEY", VC_OPTION_TEXT, offsetof(struct rig_livekit, api_key)},
+    {"LIVEKIT_API_SECRET", VC_OPTION_SECRET, offsetof(struct rig_livekit, api_secret)},
+    VC_OPTION_ROWS_END,
+};
+
 static void parse(struct rig *rig, const char *const *environment)
 {
   const char *list[RIG_ENVIRONMENT_MAX + 4] = {"HTTP_LISTEN=127.0.0.1:0",
@@ -191,7 +198,8 @@ static void parse(struct rig *rig, const char *const *environment)
   char program[] = "test", *arguments[] = {program, NULL};
   rig->groups[0] = (struct vc_option_group){"Control", vc_control_option_rows, &rig->options};
   rig->groups[1] = (struct vc_option_group){"Store", vc_store_option_rows, &rig->store_options};
-  rig->set = (struct vc_option_set){"test", "A test.", rig->groups, 2, NULL};
+  rig->groups[2] = (struct vc_option_group){"LiveKit", livekit_rows, &rig->livekit};
+  rig->set = (struct vc_option_set){"test", "A test.", rig->groups, 3, NULL};
   if (vc_options_parse(&rig->set, 1, arguments, (char *const *)list, stdout, &error) !=
       VC_OPTIONS_RUN) {
     fail_msg("%s", error.text);
@@ -217,32 +225,34 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
   for (size_t i = 0; i < RIG_STAGES; i++) {
     rig->stages[i] = start_stage(rig, &stage_ops[i]);
   }
-  const struct vc_control_settings settings = {.options = &rig->options,
-                                               .database_url = rig->store_options.database_url,
-                                               .kafka_topic = rig->kafka_topic,
-                                               .node = "a1",
-                                               .version = "1",
-                                               .proxies = &rig->proxies,
-                                               .limits = rig->limits,
-                                               .ingest = rig->stages[0],
-                                               .decode = rig->stages[1],
-                                               .stt = rig->stages[2],
-                                               .ledger = rig->stages[3],
-                                               .broadcast = rig->stages[4],
-                                               .journal = rig->stages[5],
-                                               .publisher = rig->has_fleet ? rig->stages[6] : NULL,
-                                               .watcher = rig->has_fleet ? rig->stages[7] : NULL,
-                                               .clock = &rig->clock,
-                                               .metrics = rig->metrics,
-                                               .health = rig->health,
-                                               .stuck = stuck,
-                                               .stored_max = RIG_STORED_MAX,
-                                               .making_wait_ms = 1,
-                                               .store_rest_ms = RIG_STORE_REST_MS,
-                                               .has_room = has_room,
-                                               .has_room_for_session = has_room_for_session,
-                                               .adopt = adopt,
-                                               .context = rig};
+  const struct vc_control_settings settings = {
+      .options = &rig->options,
+      .livekit = {rig->livekit.api_key, rig->livekit.api_secret},
+      .database_url = rig->store_options.database_url,
+      .kafka_topic = rig->kafka_topic,
+      .node = "a1",
+      .version = "1",
+      .proxies = &rig->proxies,
+      .limits = rig->limits,
+      .ingest = rig->stages[0],
+      .decode = rig->stages[1],
+      .stt = rig->stages[2],
+      .ledger = rig->stages[3],
+      .broadcast = rig->stages[4],
+      .journal = rig->stages[5],
+      .publisher = rig->has_fleet ? rig->stages[6] : NULL,
+      .watcher = rig->has_fleet ? rig->stages[7] : NULL,
+      .clock = &rig->clock,
+      .metrics = rig->metrics,
+      .health = rig->health,
+      .stuck = stuck,
+      .stored_max = RIG_STORED_MAX,
+      .making_wait_ms = 1,
+      .store_rest_ms = RIG_STORE_REST_MS,
+      .has_room = has_room,
+      .has_room_for_session = has_room_for_session,
+      .adopt = adopt,
+      .context = rig};
   if (vc_control_start(&rig->control, &rig->doors[HTTP_DOOR], &rig->doors[ADMIN_DOOR], &settings,
                        &error) != 0) {
     fail_msg("%s", error.text);

@@ -29,7 +29,11 @@ struct rig_reply {
 struct rig {
   struct vc_control_options options;
   struct vc_store_options store_options;
-  struct vc_option_group groups[2];
+  struct rig_livekit {
+    const char *api_key;
+    struct vc_secret *api_secret;
+  } livekit;
+  struct vc_option_group groups[3];
   struct vc_option_set set;
   const char *kafka_topic; // the environment's KAFKA_TOPIC
   int has_fleet;           // there is a REDIS_URL

@@ -1,8 +1,11 @@
 // Who may ask what, on nodes with and without secrets.
 #include "rig.h"
 
+#include <verbacast/wire/livekit.h>
+
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +15,8 @@
 #define VIEWER "viewer-secret"
 #define VIEWER_OLD "viewer-secret-of-yesterday"
 #define ADMIN "admin-token"
+#define API_KEY "APIkey"
+#define API_SECRET "livekit-secret"
 #define TRANSCRIPT "/sessions/demo/transcript.txt"
 #define BEARER(token) "Authorization: Bearer " token "\r\n"
 #define KICK "{\"session\":\"demo\",\"what\":\"viewers\"}"
@@ -23,6 +28,8 @@ static struct {
   struct rig *half;     // the viewers' door open, the operators' behind a secret
   struct rig *insecure; // no secret, --insecure
   struct rig *proxied;  // all secrets, 127.0.0.1 is a proxy of ours
+  struct rig *both;     // VIEWER_SECRET and LiveKit's keys
+  struct rig *livekit;  // LiveKit's keys alone
 } nodes;
 
 static struct rig *make(const char *const *environment, const char *proxies)
@@ -49,6 +56,12 @@ static int set_up(void **state)
   nodes.half = make((const char *const[]){"ADMIN_TOKEN=" ADMIN, NULL}, "");
   nodes.insecure = make((const char *const[]){"INSECURE=1", NULL}, "");
   nodes.proxied = make(all, "127.0.0.1");
+  nodes.both = make((const char *const[]){"VIEWER_SECRET=" VIEWER, "LIVEKIT_API_KEY=new," API_KEY,
+                                          "LIVEKIT_API_SECRET=new," API_SECRET, NULL},
+                    "");
+  nodes.livekit = make(
+      (const char *const[]){"LIVEKIT_API_KEY=" API_KEY, "LIVEKIT_API_SECRET=" API_SECRET, NULL},
+      "");
   return 0;
 }
 
@@ -61,7 +74,8 @@ static void *destroy(void *rig)
 // All at once: a door takes its time to close.
 static int tear_down(void **state)
 {
-  struct rig *const all[] = {nodes.open, nodes.closed, nodes.half, nodes.insecure, nodes.proxied};
+  struct rig *const all[] = {nodes.open,    nodes.closed, nodes.half,   nodes.insecure,
+                             nodes.proxied, nodes.both,   nodes.livekit};
   pthread_t threads[sizeof all / sizeof *all];
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     assert_int_equal(pthread_create(&threads[i], NULL, destroy, all[i]), 0);
@@ -179,13 +193,14 @@ static void check_listeners(const char *http, const char *admin, const char *rtm
   char program[] = "test", *arguments[] = {program, NULL};
   assert_int_equal(vc_options_parse(&set, 1, arguments, (char *const *)environment, stdout, &error),
                    VC_OPTIONS_RUN);
-  int status = vc_control_check(&options, rtmp, "", &error);
+  const struct vc_control_beside beside = {rtmp, "", {NULL, NULL}};
+  int status = vc_control_check(&options, &beside, &error);
   assert_int_equal(status, missing != NULL ? -1 : 0);
   if (missing != NULL) {
     assert_non_null(strstr(error.text, missing));
     assert_non_null(strstr(error.text, "--insecure"));
     options.insecure = 1;
-    assert_int_equal(vc_control_check(&options, rtmp, "", &error), 0);
+    assert_int_equal(vc_control_check(&options, &beside, &error), 0);
   }
   vc_options_free(&set);
 }
@@ -200,12 +215,37 @@ static void test_a_listener_off_loopback_needs_its_secret(void **state)
   check_listeners(far_http, far_admin, "192.0.2.1:0", NULL);
 }
 
+static void test_livekits_keys_protect_the_viewers_door_only(void **state)
+{
+  struct vc_error error;
+  struct vc_control_options options = nodes.livekit->options;
+  struct vc_control_beside beside = {
+      "127.0.0.1:0", "", {nodes.livekit->livekit.api_key, nodes.livekit->livekit.api_secret}};
+  options.http_listen = "0.0.0.0:0";
+  assert_int_equal(vc_control_check(&options, &beside, &error), 0);
+  options.admin_listen = "0.0.0.0:0";
+  assert_int_equal(vc_control_check(&options, &beside, &error), -1);
+  assert_non_null(strstr(error.text, "ADMIN_TOKEN"));
+  options.admin_listen = "127.0.0.1:0";
+  beside.livekit.api_key = "";
+  assert_int_equal(vc_control_check(&options, &beside, &error), -1);
+  assert_non_null(strstr(error.text, "VIEWER_SECRET"));
+  beside = (struct vc_control_beside){"127.0.0.1:0", "", {API_KEY, NULL}};
+  assert_int_equal(vc_control_check(&options, &beside, &error), -1);
+  beside = (struct vc_control_beside){
+      "0.0.0.0:0", "", {nodes.livekit->livekit.api_key, nodes.livekit->livekit.api_secret}};
+  assert_int_equal(vc_control_check(&options, &beside, &error), -1);
+  assert_non_null(strstr(error.text, "PUBLISH_SECRET"));
+}
+
 static void test_a_proxy_before_rtmp_needs_the_publishers_secret(void **state)
 {
   struct vc_error error;
-  assert_int_equal(vc_control_check(&nodes.open->options, "127.0.0.1:0", "10.0.0.0/8", &error), -1);
+  struct vc_control_beside beside = {"127.0.0.1:0", "10.0.0.0/8", {NULL, NULL}};
+  assert_int_equal(vc_control_check(&nodes.open->options, &beside, &error), -1);
   assert_non_null(strstr(error.text, "PUBLISH_SECRET"));
-  assert_int_equal(vc_control_check(&nodes.open->options, "127.0.0.1:0", "", &error), 0);
+  beside.trusted_proxies = "";
+  assert_int_equal(vc_control_check(&nodes.open->options, &beside, &error), 0);
 }
 
 // --- origins
@@ -315,6 +355,112 @@ static void test_a_token_that_is_too_long_is_none(void **state)
   expect(nodes.closed, HTTP_DOOR, "GET", TRANSCRIPT "?token=", "", 401);
 }
 
+// --- LiveKit's tokens
+
+#define ROOM_DEMO "\"room\":\"demo\",\"roomJoin\":true"
+
+// `video`: what its object holds. Returns: the claims, good until the next call.
+static const char *join_claims(const char *iss, const char *video, long seconds)
+{
+  static char claims[1024];
+  snprintf(claims, sizeof claims, "{\"iss\":\"%s\",\"sub\":\"anna\",\"exp\":%ld,\"video\":{%s}}",
+           iss, (long)time(NULL) + seconds, video);
+  return claims;
+}
+
+static void expect_join(struct rig *rig, const char *secret, const char *claims, int status,
+                        const char *why)
+{
+  char headers[8300], target[8300];
+  const char *token = rig_token(secret, "HS256", claims);
+  snprintf(headers, sizeof headers, "Host: node.example\r\n" BEARER("%s"), token);
+  snprintf(target, sizeof target, "/live/demo?token=%s", token);
+  expect(rig, HTTP_DOOR, "GET", TRANSCRIPT, headers, status);
+  expect_why(rig, why);
+  assert_int_equal(rig_upgrade(rig, target, "Host: node.example\r\n"),
+                   status == 200 ? 101 : status);
+}
+
+static void test_a_token_to_join_the_room(void **state)
+{
+  struct rig *const rigs[] = {nodes.both, nodes.livekit};
+  for (size_t i = 0; i < 2; i++) {
+    struct rig *rig = rigs[i];
+    expect_join(rig, API_SECRET, join_claims(API_KEY, ROOM_DEMO, 60), 200, "");
+    expect_join(rig, API_SECRET, join_claims(API_KEY, ROOM_DEMO ",\"canSubscribe\":true", 60), 200,
+                "");
+    expect_join(rig, API_SECRET, join_claims(API_KEY, ROOM_DEMO ",\"canSubscribe\":false", 60), 403,
+                "hear the room");
+    expect_join(rig, API_SECRET, join_claims("APIother", ROOM_DEMO, 60), 401, "LIVEKIT_API_KEY");
+    expect_join(rig, API_SECRET, join_claims("", ROOM_DEMO, 60), 401, "LIVEKIT_API_KEY");
+    expect_join(rig, API_SECRET, join_claims(API_KEY, "\"room\":\"other\",\"roomJoin\":true", 60),
+                403, "another session");
+    expect_join(rig, API_SECRET, join_claims(API_KEY, "\"room\":\"*\",\"roomJoin\":true", 60), 403,
+                "another session");
+    expect_join(rig, API_SECRET, join_claims(API_KEY, "\"room\":\"demo\"", 60), 403, "join a room");
+    expect_join(rig, API_SECRET, join_claims(API_KEY, "\"roomJoin\":true", 60), 403, "join a room");
+    expect_join(rig, API_SECRET, join_claims(API_KEY, "\"room\":\"demo\",\"roomJoin\":1", 60), 403,
+                "join a room");
+    expect_join(rig, API_SECRET,
+                join_claims(API_KEY, "\"room\":\"demo\",\"roomJoin\":false,\"roomAdmin\":true", 60),
+                403, "join a room");
+    expect_join(rig, API_SECRET, join_claims(API_KEY, ROOM_DEMO, -60), 401, "has expired");
+    expect_join(rig, API_SECRET, "{\"iss\":\"" API_KEY "\",\"video\":{" ROOM_DEMO "}}", 401, "exp");
+    expect_join(rig, "guess", join_claims(API_KEY, ROOM_DEMO, 60), 401, "not signed with a key");
+    // LiveKit's secret makes no token of our own kind.
+    expect_join(rig, API_SECRET, rig_grants("demo", 60), 401, "LIVEKIT_API_KEY");
+  }
+  expect_join(nodes.both, API_SECRET, join_claims("new", ROOM_DEMO, 60), 200, "");
+  expect_join(nodes.both, "new", join_claims(API_KEY, ROOM_DEMO, 60), 200, "");
+  expect_join(nodes.both, VIEWER, join_claims(API_KEY, ROOM_DEMO, 60), 401, "names no session");
+  expect_join(nodes.both, VIEWER, rig_grants("demo", 60), 200, "");
+  expect_join(nodes.both, VIEWER, rig_grants("other", 60), 403, "another session");
+}
+
+// The room's name is no session's: its session is called otherwise.
+static void test_a_token_of_a_room_whose_name_is_no_slug(void **state)
+{
+  char slug[VC_LIVEKIT_SLUG_MAX + 1], target[512], headers[8300];
+  assert_int_equal(vc_slug_of_room("Raum 1", slug), 1);
+  snprintf(headers, sizeof headers, "Host: node.example\r\n" BEARER("%s"),
+           rig_token(API_SECRET, "HS256",
+                     join_claims(API_KEY, "\"room\":\"Raum 1\",\"roomJoin\":true", 60)));
+  snprintf(target, sizeof target, "/sessions/%s/transcript.txt", slug);
+  expect(nodes.livekit, HTTP_DOOR, "GET", target, headers, 200);
+  expect(nodes.livekit, HTTP_DOOR, "GET", TRANSCRIPT, headers, 403);
+}
+
+static void test_an_expired_token_to_join_a_session_that_is_on(void **state)
+{
+  rig_reply(nodes.both, VC_QUERY_BEGAN,
+            (struct rig_reply){.status = 200, .text = "[1000000000000]"});
+  expect_join(nodes.both, API_SECRET, join_claims(API_KEY, ROOM_DEMO, -60), 200, "");
+  expect_join(nodes.both, API_SECRET, join_claims("APIother", ROOM_DEMO, -60), 401, "KEY");
+  rig_reply(nodes.both, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+}
+
+// A node may have LiveKit's keys for its webhooks alone: this machine is asked for nothing, as
+// without them; others are.
+static void test_livekits_keys_alone_close_the_door_to_others(void **state)
+{
+  for (size_t i = 0; i < sizeof near / sizeof *near; i++) {
+    expect(nodes.livekit, HTTP_DOOR, "GET", TRANSCRIPT, near[i], 200);
+    expect(nodes.livekit, HTTP_DOOR, "GET", "/metrics", near[i], 200);
+    assert_int_equal(rig_upgrade(nodes.livekit, "/live/demo", near[i]), 101);
+  }
+  for (size_t i = 0; i < sizeof far / sizeof *far; i++) {
+    expect(nodes.livekit, HTTP_DOOR, "GET", TRANSCRIPT, far[i], 401);
+    expect(nodes.livekit, HTTP_DOOR, "GET", "/metrics", far[i], 401);
+    expect(nodes.livekit, HTTP_DOOR, "GET", "/sessions", far[i], 401);
+    expect(nodes.livekit, HTTP_DOOR, "GET", "/dashboard", far[i], 401);
+    expect(nodes.livekit, HTTP_DOOR, "GET", "/healthz", far[i], 200);
+    assert_int_equal(rig_upgrade(nodes.livekit, "/live/demo", far[i]), 401);
+    expect(nodes.livekit, ADMIN_DOOR, "GET", "/metrics", far[i], 403);
+    expect(nodes.livekit, ADMIN_DOOR, "GET", TRANSCRIPT, far[i], 403);
+  }
+  expect(nodes.both, HTTP_DOOR, "GET", TRANSCRIPT, near[0], 401);
+}
+
 // --- operators
 
 static const char *const reads[] = {"/metrics", "/sessions", "/dashboard"};
@@ -389,12 +535,17 @@ int main(void)
       cmocka_unit_test(test_each_door_needs_its_own_secret),
       cmocka_unit_test(test_transcripts_at_the_operators_door_are_not_public),
       cmocka_unit_test(test_a_listener_off_loopback_needs_its_secret),
+      cmocka_unit_test(test_livekits_keys_protect_the_viewers_door_only),
       cmocka_unit_test(test_a_proxy_before_rtmp_needs_the_publishers_secret),
       cmocka_unit_test(test_foreign_origins_change_nothing),
       cmocka_unit_test(test_a_missing_origin_is_no_foreign_one),
       cmocka_unit_test(test_a_viewers_token),
       cmocka_unit_test(test_an_expired_token_of_a_session_that_is_on),
       cmocka_unit_test(test_a_token_that_is_too_long_is_none),
+      cmocka_unit_test(test_a_token_to_join_the_room),
+      cmocka_unit_test(test_a_token_of_a_room_whose_name_is_no_slug),
+      cmocka_unit_test(test_an_expired_token_to_join_a_session_that_is_on),
+      cmocka_unit_test(test_livekits_keys_alone_close_the_door_to_others),
       cmocka_unit_test(test_reading_is_open_until_viewers_need_a_token),
       cmocka_unit_test(test_changing_needs_the_token_off_loopback),
       cmocka_unit_test(test_behind_a_proxy_is_off_loopback),

@@ -99,6 +99,21 @@ static void test_time(void **state)
   expect_at(NOW + 1000000, "demo", token, "expired");
 }
 
+static void test_the_clocks_leeway(void **state)
+{
+  const char *token =
+      rig_token(SECRET, "HS256", "{\"session\":\"demo\",\"exp\":1790000060,\"nbf\":1790000000}");
+  options.token_leeway_ms = 0;
+  expect_at(NOW - 1, "demo", token, "not valid yet");
+  expect_at(NOW + 59, "demo", token, NULL);
+  expect_at(NOW + 60, "demo", token, "expired");
+  options.token_leeway_ms = 300000;
+  expect_at(NOW - 300, "demo", token, NULL);
+  expect_at(NOW + 359, "demo", token, NULL);
+  expect_at(NOW + 360, "demo", token, "expired");
+  options.token_leeway_ms = 5000;
+}
+
 static void test_one_that_was_valid_when_its_session_began(void **state)
 {
   const char *token = rig_token(SECRET, "HS256", GOOD);
@@ -215,6 +230,7 @@ int main(void)
       cmocka_unit_test(test_no_token),
       cmocka_unit_test(test_without_a_secret_nobody_is_asked),
       cmocka_unit_test(test_time),
+      cmocka_unit_test(test_the_clocks_leeway),
       cmocka_unit_test(test_one_that_was_valid_when_its_session_began),
       cmocka_unit_test(test_an_expiry_that_never_comes),
       cmocka_unit_test(test_an_expiry_is_needed),
