@@ -47,6 +47,17 @@ struct vc_control_newcomer {
   int64_t expires_ms; // its token, Unix time; 0: it has none
 };
 
+// A WebSocket that publishes.
+struct vc_control_track {
+  int fd;
+  char slug[VC_SLUG_MAX + 1];
+  char participant[VC_PARTICIPANT_MAX + 1];
+  uint32_t rate_hz, n_channels;
+  struct vc_address address;
+  int is_exempt;
+  uint64_t identity; // tells one that publishes from another
+};
+
 struct vc_control_settings {
   const struct vc_control_options *options; // lives as long as the control
   struct vc_control_livekit livekit;
@@ -55,7 +66,8 @@ struct vc_control_settings {
   const char *node;         // the resolved NODE_ID
   const char *version;
   const struct vc_networks *proxies;
-  struct vc_limits *limits; // of viewers by address
+  struct vc_limits *limits;           // of viewers by address
+  struct vc_limits *publisher_limits; // of publishers
   struct vc_stage *ingest, *decode, *stt, *ledger, *broadcast, *journal;
   struct vc_stage *publisher, *watcher; // of the redis room; NULL: there are no other nodes
   const struct vc_clock *clock;
@@ -71,6 +83,7 @@ struct vc_control_settings {
   int (*has_room)(void *context);
   int (*has_room_for_session)(void *context); // for one that the ledger does not hold
   void (*adopt)(void *context, const struct vc_control_newcomer *newcomer);
+  void (*adopt_track)(void *context, const struct vc_control_track *track);
   void *context;
 };
 
@@ -102,7 +115,8 @@ struct vc_publisher_times { // Unix time
   int64_t now_ms;
   int64_t session_began_ms; // 0: it begins with this publisher
 };
-// A publisher's token, from its query. Thread: any. Returns: 0 it may publish, or 1 and why.
+// A publisher's token, from its query. Thread: any with 1 MiB of stack. Returns: 0 it may publish,
+// or an HTTP status and why.
 int vc_control_authorize_publisher(const struct vc_control_options *options, const char *slug,
                                    const char *query, struct vc_publisher_times times,
                                    const char **why);

@@ -3,10 +3,10 @@
 // Takes packets (flow/packet.h), gives chunks (flow/chunk.h) to the stt stage, worker by the
 // session's hash. A session's audio clock counts samples from its first one; what the publisher
 // left out becomes silence (at most VC_DECODE_SILENCE_MAX_S at once), so that times stay true. A
-// corrupt frame is passed over and counted; it never ends the session. Raw PCM (of 1 to
-// VC_DECODE_CHANNELS_MAX channels) has no timestamps: its samples are counted while they come, and
-// the arrivals tell how long a hole was, which a burst behind it may still fill; of what is a hole
-// then at most 2 s are silence, over the rest the clock jumps (src/decode/arrivals.h has the rule).
+// corrupt frame is passed over and counted; it never ends the session. Raw PCM has no timestamps:
+// its samples are counted while they come, and the arrivals tell how long a hole was, which a burst
+// behind it may still fill; of what is a hole then at most 2 s are silence, over the rest the clock
+// jumps (src/decode/arrivals.h has the rule).
 //
 // Full: while the stt lane is full chunks wait in a list of the session; beyond VC_DECODE_WAIT_MAX
 // the oldest sound is dropped and counted. Turns (open, close, …) are never dropped.
@@ -19,7 +19,6 @@
 #include <verbacast/flow/stage.h>
 
 #define VC_DECODE_SILENCE_MAX_S 60
-#define VC_DECODE_CHANNELS_MAX 8
 #define VC_DECODE_WAIT_MAX 4096 // chunks
 
 struct vc_decode_options {

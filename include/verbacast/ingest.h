@@ -76,10 +76,6 @@ int vc_ingest_create(struct vc_stage **stage, struct vc_address *bound,
 // For --check-config and vc_ingest_create. Returns: 0, or -1 and the error.
 int vc_ingest_check(const struct vc_ingest_options *options, struct vc_error *error);
 
-#define VC_TRACK_RATE_MIN_HZ 8000
-#define VC_TRACK_RATE_MAX_HZ 96000
-#define VC_TRACK_CHANNELS_MAX 8
-
 struct vc_track_newcomer {
   int fd; // non-blocking, its handshake done
   char slug[VC_SLUG_MAX + 1];

@@ -205,13 +205,13 @@ int vc_control_authorize_publisher(const struct vc_control_options *options, con
   }
   int found = vc_query_find(query, "token", token, sizeof token);
   if (found != 1) {
-    *why = found == 0 ? "a token is needed: rtmp://…/NAME?token=" : unread_token;
-    return 1;
+    *why = found == 0 ? "a token is needed: ?token=" : unread_token;
+    return 401;
   }
   struct token_answer answer = token_check(options->publish_secret, token, &ask);
   token_forgive(&answer, times.session_began_ms);
   *why = answer.why;
-  return answer.status != 0;
+  return answer.status;
 }
 
 static int check_door(const char *name, const char *listen, int is_protected,

@@ -79,6 +79,9 @@ static int open_socket(void *context, struct vc_request *request)
 {
   char slug[VC_SLUG_MAX + 1];
   struct vc_position since;
+  if (tracks_are_at(request->path)) {
+    return tracks_open(context, request);
+  }
   return route_socket(context, request, slug, &since);
 }
 
@@ -87,6 +90,10 @@ static void adopt_socket(void *context, const struct vc_request *request, int fd
 {
   struct vc_control *control = context;
   char text[64];
+  if (tracks_are_at(request->path)) {
+    tracks_adopt(control, request, fd);
+    return;
+  }
   struct vc_control_newcomer newcomer = {.fd = fd, .address = request->client};
   newcomer.slug = request->path + strlen("/live/");
   newcomer.expires_ms = request->expires_ms;

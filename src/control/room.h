@@ -94,6 +94,9 @@ struct vc_query *ask_worker(struct vc_shared_putter *putter, struct vc_stage *st
                             enum vc_query_kind kind, const char *slug, int64_t number);
 struct vc_query *ask_one(struct vc_shared_putter *putter, uint32_t worker, enum vc_query_kind kind,
                          const char *slug);
+// The worker of ingest that has the slug; `participant` "": all of it.
+struct vc_query *ask_ingest_of(struct vc_control *control, enum vc_query_kind kind,
+                               const char *slug, const char *participant);
 // Merges the workers' JSON objects: each key's values in a list. Returns: a new reference, or NULL.
 json_t *ask_all(struct vc_shared_putter *putter, struct vc_stage *stage, enum vc_query_kind kind);
 
@@ -126,6 +129,12 @@ void kick_page(struct call *call);
 void static_page(struct call *call);
 json_t *degraded_list(struct vc_control *control);
 void respond_json(struct call *call, int status, json_t *value); // takes the reference
+
+// --- tracks.c: WebSockets that publish
+int tracks_are_at(const char *path);
+// Returns: 0 let it in, or 1: it was answered.
+int tracks_open(struct vc_control *control, struct vc_request *request);
+void tracks_adopt(struct vc_control *control, const struct vc_request *request, int fd);
 
 // --- routes.c
 #define STUCK_NAME_MAX 64

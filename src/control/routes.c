@@ -248,7 +248,7 @@ void route(struct vc_control *control, struct vc_request *request, enum door doo
   }
   if (allowed != 0) {
     refuse_method(&call, allowed);
-  } else if (strncmp(request->path, "/live/", 6) == 0) {
+  } else if (strncmp(request->path, "/live/", 6) == 0 || tracks_are_at(request->path)) {
     vc_respond_error(request, 426, "this path is for WebSockets");
   } else {
     vc_respond_error(request, 404, "there is nothing at this path");

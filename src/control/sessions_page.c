@@ -19,6 +19,58 @@ void respond_json(struct call *call, int status, json_t *value)
   free(text);
 }
 
+// --- publishers: those of a slug are one row of /sessions
+
+// The row of a slug; without one of nobody's it is as well as its participants.
+static json_t *publisher_row(json_t *rows, const char *slug)
+{
+  json_t *row = json_object_get(rows, slug);
+  if (row == NULL) {
+    row = json_pack("{s:n,s:b,s:n,s:[]}", "address", "connected", 0, "codec", "participants");
+    json_object_set_new(rows, slug, row);
+  }
+  return row;
+}
+
+static void add_nobody(json_t *row, json_t *publisher)
+{
+  json_t *participants = json_incref(json_object_get(row, "participants"));
+  json_object_update(row, publisher);
+  json_object_set_new(row, "participants", participants);
+}
+
+static void add_participant(json_t *row, const char *participant, json_t *publisher)
+{
+  json_t *member = json_pack("{s:s}", "participant", participant);
+  json_object_update(member, publisher);
+  json_array_append_new(json_object_get(row, "participants"), member);
+  if (json_is_null(json_object_get(row, "address"))) {
+    int is_connected = vc_json_true(row, "connected") || vc_json_true(publisher, "connected");
+    json_object_set_new(row, "connected", json_boolean(is_connected));
+    json_object_set(row, "codec", json_object_get(publisher, "codec"));
+  }
+}
+
+// From "slug/participant" -> [publisher]. Returns: a new reference, slug -> row.
+static json_t *publisher_rows(const json_t *publishers)
+{
+  const char *key;
+  json_t *list, *rows = json_object();
+  json_object_foreach((json_t *)publishers, key, list)
+  {
+    char slug[VC_SLUG_MAX + 1];
+    const char *slash = strchr(key, '/');
+    size_t size = slash != NULL ? (size_t)(slash - key) : sizeof slug;
+    if (size < sizeof slug) {
+      memcpy(slug, key, size);
+      slug[size] = '\0';
+      json_t *row = publisher_row(rows, slug), *publisher = json_array_get(list, 0);
+      slash[1] == '\0' ? add_nobody(row, publisher) : add_participant(row, slash + 1, publisher);
+    }
+  }
+  return rows;
+}
+
 // The ledger's list, each row with the publisher's address and what the other stages know. Returns:
 // a new reference, or NULL: the stages did not answer.
 static json_t *list_sessions(struct vc_control *control)
@@ -35,13 +87,13 @@ static json_t *list_sessions(struct vc_control *control)
     return NULL;
   }
   size_t i;
-  json_t *row;
+  json_t *row, *rows = publisher_rows(publishers);
   json_array_foreach(list, i, row)
   {
-    json_t *found = json_object_get(publishers, vc_json_string(row, "slug", ""));
-    json_t *publisher = json_array_get(found, 0);
+    json_t *publisher = json_object_get(rows, vc_json_string(row, "slug", ""));
     json_object_set_new(row, "publisher", publisher != NULL ? json_incref(publisher) : json_null());
   }
+  json_decref(rows);
   json_decref(publishers);
   return list;
 }
@@ -193,11 +245,11 @@ void erase_page(struct call *call)
 
 // --- kick
 
-static int kick(struct vc_control *control, const char *slug, const char *what)
+static int kick(struct vc_control *control, const char *slug, const char *participant,
+                const char *what)
 {
   if (strcmp(what, "publisher") == 0) {
-    struct vc_query *query =
-        ask_worker(control->ingest, control->settings.ingest, VC_QUERY_KICK_PUBLISHER, slug, 0);
+    struct vc_query *query = ask_ingest_of(control, VC_QUERY_KICK_PUBLISHER, slug, participant);
     int status = query != NULL ? vc_query_status(query) : 503;
     vc_query_unref(query);
     return status;
@@ -219,14 +271,20 @@ void kick_page(struct call *call)
   const char *slug = vc_json_string(body, "session", "");
   const char *what =
       json_object_get(body, "what") != NULL ? vc_json_string(body, "what", "") : "publisher";
-  int is_known = strcmp(what, "publisher") == 0 || strcmp(what, "viewers") == 0;
-  if (body == NULL || !vc_slug_is_valid(slug, strlen(slug)) || !is_known) {
+  const char *participant =
+      json_object_get(body, "participant") != NULL ? vc_json_string(body, "participant", "") : NULL;
+  int is_known =
+      strcmp(what, "publisher") == 0 || (strcmp(what, "viewers") == 0 && participant == NULL);
+  int is_somebody =
+      participant == NULL || vc_participant_is_valid(participant, strlen(participant));
+  if (body == NULL || !vc_slug_is_valid(slug, strlen(slug)) || !is_known || !is_somebody) {
     vc_respond_error(call->request, 400,
                      body == NULL ? why
                                   : "the body is {\"session\": NAME, \"what\": \"publisher\" or "
-                                    "\"viewers\"}");
+                                    "\"viewers\"}, a publisher's with \"participant\" where only "
+                                    "that one is meant");
   } else {
-    int status = kick(call->control, slug, what);
+    int status = kick(call->control, slug, participant != NULL ? participant : "", what);
     if (status == 200) {
       respond_json(call, 200, json_pack("{s:s,s:s}", "session", slug, "kicked", what));
     } else {

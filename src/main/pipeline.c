@@ -37,10 +37,11 @@ struct pipeline {
   struct vc_networks proxies;
   struct vc_metrics *metrics;
   struct vc_health *health;
-  struct vc_limits *viewers;
+  struct vc_limits *viewers, *publishers; // by address
   struct keeping keeping;
   struct vc_stage *partials; // NULL: they are not sent
   struct vc_stage *ingest, *decode, *stt, *ledger;
+  struct vc_ingest_door *tracks;
   struct vc_broadcast *broadcast;
   struct vc_journal *journal;
   struct vc_control *control;
@@ -110,6 +111,20 @@ static void adopt(void *context, const struct vc_control_newcomer *from)
   vc_broadcast_adopt(pipeline->broadcast, &newcomer);
 }
 
+static void adopt_track(void *context, const struct vc_control_track *from)
+{
+  struct pipeline *pipeline = context;
+  struct vc_track_newcomer newcomer = {.fd = from->fd,
+                                       .rate_hz = from->rate_hz,
+                                       .n_channels = from->n_channels,
+                                       .address = from->address,
+                                       .is_exempt = from->is_exempt,
+                                       .identity = from->identity};
+  snprintf(newcomer.slug, sizeof newcomer.slug, "%s", from->slug);
+  snprintf(newcomer.participant, sizeof newcomer.participant, "%s", from->participant);
+  vc_ingest_adopt(pipeline->tracks, &newcomer);
+}
+
 // --- making
 
 static uint32_t cores_of_process(void)
@@ -149,7 +164,7 @@ static int check_lanes(const struct workers *workers, struct vc_error *error)
     uint32_t n_lanes;
     const char *options;
   } rows[] = {
-      {"ingest", workers->ingest + 1, "INGEST_THREADS"},
+      {"ingest", workers->ingest + 2, "INGEST_THREADS"},
       {"decode", workers->ingest, "INGEST_THREADS"},
       {"stt", workers->decode, "DECODE_THREADS"},
       {"ledger", workers->stt + workers->broadcast + 1, "STT_THREADS or BROADCAST_THREADS"},
@@ -190,7 +205,10 @@ static int make_ground(struct pipeline *pipeline, struct vc_error *error)
   pipeline->health = vc_health_create(&vc_clock_system);
   pipeline->viewers =
       vc_limits_create(max_viewers(options), (size_t)options->ingest.max_connections_per_address);
-  if (pipeline->metrics == NULL || pipeline->health == NULL || pipeline->viewers == NULL) {
+  pipeline->publishers = vc_limits_create(vc_ingest_connections_max(&options->ingest),
+                                          (size_t)options->ingest.max_connections_per_address);
+  if (pipeline->metrics == NULL || pipeline->health == NULL || pipeline->viewers == NULL ||
+      pipeline->publishers == NULL) {
     return vc_error_set(error, "no memory");
   }
   return vc_networks_parse(options->ingest.trusted_proxies, &pipeline->proxies, error);
@@ -306,19 +324,23 @@ static int make_decode(struct pipeline *pipeline, struct vc_error *error)
 static int make_ingest(struct pipeline *pipeline, struct vc_address *bound, struct vc_error *error)
 {
   const struct vc_ingest_options *options = &pipeline->options->ingest;
-  return vc_ingest_create(&pipeline->ingest, bound,
-                          &(struct vc_ingest_settings){
-                              .options = options,
-                              .decode = pipeline->decode,
-                              .n_workers = pipeline->workers.ingest,
-                              .clock = &vc_clock_system,
-                              .metrics = pipeline->metrics,
-                              .max_sessions = pipeline->options->ledger.max_sessions,
-                              .refusal = refusal,
-                              .authorize = authorize,
-                              .context = pipeline,
-                          },
-                          error);
+  int status = vc_ingest_create(&pipeline->ingest, bound,
+                                &(struct vc_ingest_settings){
+                                    .options = options,
+                                    .limits = pipeline->publishers,
+                                    .decode = pipeline->decode,
+                                    .n_workers = pipeline->workers.ingest,
+                                    .clock = &vc_clock_system,
+                                    .metrics = pipeline->metrics,
+                                    .max_sessions = pipeline->options->ledger.max_sessions,
+                                    .refusal = refusal,
+                                    .authorize = authorize,
+                                    .context = pipeline,
+                                },
+                                error);
+  return status == 0 ? vc_ingest_door_create(&pipeline->tracks, pipeline->ingest,
+                                             pipeline->publishers, error)
+                     : status;
 }
 
 static int make_control(struct pipeline *pipeline, struct vc_address *http,
@@ -335,6 +357,7 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
                               .version = VC_VERSION,
                               .proxies = &pipeline->proxies,
                               .limits = pipeline->viewers,
+                              .publisher_limits = pipeline->publishers,
                               .ingest = pipeline->ingest,
                               .decode = pipeline->decode,
                               .stt = pipeline->stt,
@@ -348,6 +371,7 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
                               .has_room = has_room,
                               .has_room_for_session = has_room_for_session,
                               .adopt = adopt,
+                              .adopt_track = adopt_track,
                               .context = pipeline,
                           },
                           error);
@@ -370,6 +394,7 @@ static void destroy(struct pipeline **pipeline_in)
 {
   struct pipeline *pipeline = *pipeline_in;
   vc_control_stop(&pipeline->control);
+  vc_ingest_door_destroy(&pipeline->tracks);
   vc_stage_destroy(&pipeline->ingest);
   vc_stage_destroy(&pipeline->decode);
   vc_stage_destroy(&pipeline->stt);
@@ -379,6 +404,7 @@ static void destroy(struct pipeline **pipeline_in)
   vc_journal_destroy(&pipeline->journal);
   keeping_fini(&pipeline->keeping);
   vc_limits_destroy(&pipeline->viewers);
+  vc_limits_destroy(&pipeline->publishers);
   vc_health_destroy(&pipeline->health);
   vc_metrics_destroy(&pipeline->metrics);
   free(pipeline);

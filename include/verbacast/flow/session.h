@@ -16,6 +16,11 @@
 #define VC_PARTICIPANT_MAX 64  // bytes without the NUL: printable UTF-8
 #define VC_PARTICIPANTS_MAX 64 // of a slug at once
 
+// Of the raw PCM of one participant.
+#define VC_TRACK_RATE_MIN_HZ 8000
+#define VC_TRACK_RATE_MAX_HZ 96000
+#define VC_TRACK_CHANNELS_MAX 8
+
 struct vc_session {
   /* set before it is shared, then read-only */
   uint64_t id;   // counts up on this node, never reused

@@ -37,6 +37,8 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
   struct rig_reply reply = rig->replies[kind];
   rig->n_asked[kind]++;
   snprintf(rig->asked, sizeof rig->asked, "%s", vc_query_slug(query));
+  snprintf(rig->asked_participant, sizeof rig->asked_participant, "%s",
+           vc_query_participant(query));
   int is_held = reply.is_held && rig->n_held < RIG_HELD_MAX;
   if (is_held) {
     rig->held[rig->n_held++] = query;
@@ -48,6 +50,9 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
   }
   if (reply.is_incomplete) {
     vc_query_mark_incomplete(query);
+  }
+  if (reply.number != 0) {
+    vc_query_set_number(query, reply.number);
   }
   vc_query_answer(query, reply.status,
                   reply.text != NULL ? vc_buffer_copy(reply.text, strlen(reply.text)) : NULL);
@@ -152,6 +157,17 @@ static void adopt(void *context, const struct vc_control_newcomer *newcomer)
   pthread_mutex_unlock(&rig->mutex);
 }
 
+static void adopt_track(void *context, const struct vc_control_track *track)
+{
+  struct rig *rig = context;
+  close(track->fd);
+  pthread_mutex_lock(&rig->mutex);
+  rig->track = *track;
+  rig->n_adopted++;
+  pthread_cond_broadcast(&rig->changed);
+  pthread_mutex_unlock(&rig->mutex);
+}
+
 static uint64_t monotonic_ns(void *context)
 {
   struct rig *rig = context;
@@ -220,6 +236,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
   parse(rig, environment);
   assert_int_equal(vc_networks_parse(proxies, &rig->proxies, &error), 0);
   rig->limits = vc_limits_create(1000, 1);
+  rig->publisher_limits = vc_limits_create(1000, 1);
   rig->metrics = vc_metrics_create(&vc_clock_system);
   rig->health = vc_health_create(&vc_clock_system);
   for (size_t i = 0; i < RIG_STAGES; i++) {
@@ -234,6 +251,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
       .version = "1",
       .proxies = &rig->proxies,
       .limits = rig->limits,
+      .publisher_limits = rig->publisher_limits,
       .ingest = rig->stages[0],
       .decode = rig->stages[1],
       .stt = rig->stages[2],
@@ -252,6 +270,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
       .has_room = has_room,
       .has_room_for_session = has_room_for_session,
       .adopt = adopt,
+      .adopt_track = adopt_track,
       .context = rig};
   if (vc_control_start(&rig->control, &rig->doors[HTTP_DOOR], &rig->doors[ADMIN_DOOR], &settings,
                        &error) != 0) {
@@ -270,6 +289,7 @@ void rig_destroy(struct rig *rig)
   vc_health_destroy(&rig->health);
   vc_metrics_destroy(&rig->metrics);
   vc_limits_destroy(&rig->limits);
+  vc_limits_destroy(&rig->publisher_limits);
   vc_options_free(&rig->set);
   pthread_mutex_destroy(&rig->mutex);
   pthread_cond_destroy(&rig->changed);

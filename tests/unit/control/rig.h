@@ -24,6 +24,7 @@ struct rig_reply {
   const char *text; // NULL: none
   int is_incomplete;
   int is_held; // none before rig_release
+  int64_t number;
 };
 
 struct rig {
@@ -38,7 +39,7 @@ struct rig {
   const char *kafka_topic; // the environment's KAFKA_TOPIC
   int has_fleet;           // there is a REDIS_URL
   struct vc_networks proxies;
-  struct vc_limits *limits;
+  struct vc_limits *limits, *publisher_limits;
   struct vc_clock clock; // the system's, set forward
   _Atomic uint64_t forward_ns;
   struct vc_metrics *metrics;
@@ -60,8 +61,10 @@ struct rig {
   int is_full;                 // no room for a viewer
   const char *stuck;           // a thread that is no stage's worker
   int is_full_of_sessions;     // none for another session
-  int n_adopted;
+  char asked_participant[VC_PARTICIPANT_MAX + 1];
+  int n_adopted; // viewers and tracks
   char adopted[VC_SLUG_MAX + 1];
+  struct vc_control_track track;       // the last one, its fd is closed
   struct vc_control_newcomer newcomer; // the last one; its slug is `adopted`, its fd is closed
 };
 

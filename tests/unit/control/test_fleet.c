@@ -38,7 +38,7 @@ static int answer(void **state)
   reply(VC_QUERY_SESSIONS, 200,
         "[{\"slug\":\"here\",\"epoch\":5,\"state\":\"live\",\"startedAt\":1.000,\"viewers\":2},"
         "{\"slug\":\"there\",\"epoch\":7,\"state\":\"live\",\"startedAt\":1.000,\"viewers\":3}]");
-  reply(VC_QUERY_PUBLISHERS, 200, "{\"here\":{\"address\":\"192.0.2.1\"}}");
+  reply(VC_QUERY_PUBLISHERS, 200, "{\"here/\":{\"address\":\"192.0.2.1\"}}");
   reply(VC_QUERY_ERASE, 200, NULL);
   reply(VC_QUERY_FLEET_ERASE, 200, NULL);
   return 0;

@@ -46,7 +46,7 @@ static int answer(void **state)
                                        "{\"slug\":\"ended\",\"state\":\"ended\"}]"});
   rig_reply(rig, VC_QUERY_VIEWERS, (struct rig_reply){.status = 200, .text = LAG_OF_A_WORKER});
   rig_reply(rig, VC_QUERY_PUBLISHERS,
-            (struct rig_reply){.status = 200, .text = "{\"demo\":{\"address\":\"192.0.2.1\"}}"});
+            (struct rig_reply){.status = 200, .text = "{\"demo/\":{\"address\":\"192.0.2.1\"}}"});
   rig_reply(rig, VC_QUERY_KICK_PUBLISHER, (struct rig_reply){.status = 200});
   rig_reply(rig, VC_QUERY_KICK_VIEWERS, (struct rig_reply){.status = 404});
   rig_reply(rig, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
@@ -150,6 +150,35 @@ static void test_the_list_of_sessions(void **state)
   json_decref(list);
 }
 
+static void expect_publisher(const char *publishers, const char *expected)
+{
+  rig_reply(rig, VC_QUERY_PUBLISHERS, (struct rig_reply){.status = 200, .text = publishers});
+  json_t *list = get_json("/sessions");
+  char *text = vc_json_print(json_object_get(json_array_get(list, 0), "publisher"));
+  assert_string_equal(text, expected);
+  free(text);
+  json_decref(list);
+}
+
+#define OF_ADA "\"address\":\"::1\",\"connected\":true,\"codec\":\"pcm\",\"muted\":false}"
+#define OF_BOB "\"address\":\"::2\",\"connected\":false,\"codec\":\"pcm\"}"
+#define OF_NOBODY "\"address\":\"::3\",\"connected\":false,\"codec\":\"aac\""
+#define ADA "\"demo/Ada\":{" OF_ADA
+#define BOB "\"demo/B/b\":{" OF_BOB
+#define NOBODY "\"demo/\":{" OF_NOBODY "}"
+#define ADA_ROW "{\"participant\":\"Ada\"," OF_ADA
+#define BOB_ROW "{\"participant\":\"B/b\"," OF_BOB
+
+static void test_the_publishers_of_a_session(void **state)
+{
+  expect_publisher("{\"other/Ada\":{}}", "null");
+  expect_publisher("{" BOB "," ADA "}", "{\"address\":null,\"connected\":true,\"codec\":\"pcm\","
+                                        "\"participants\":[" BOB_ROW "," ADA_ROW "]}");
+  expect_publisher("{" ADA "," NOBODY "}", "{" OF_NOBODY ",\"participants\":[" ADA_ROW "]}");
+  expect_publisher("{" NOBODY "," ADA "}", "{" OF_NOBODY ",\"participants\":[" ADA_ROW "]}");
+  expect_publisher("{" NOBODY "}", "{" OF_NOBODY ",\"participants\":[]}");
+}
+
 static void test_kicks(void **state)
 {
   static const struct {
@@ -159,6 +188,10 @@ static void test_kicks(void **state)
       {"{\"session\":\"demo\"}", 200},
       {"{\"session\":\"demo\",\"what\":\"publisher\"}", 200},
       {"{\"session\":\"demo\",\"what\":\"viewers\"}", 404},
+      {"{\"session\":\"demo\",\"participant\":\"Ada\"}", 200},
+      {"{\"session\":\"demo\",\"participant\":\"\"}", 400},
+      {"{\"session\":\"demo\",\"participant\":7}", 400},
+      {"{\"session\":\"demo\",\"participant\":\"Ada\",\"what\":\"viewers\"}", 400},
       {"{\"session\":\"demo\",\"what\":\"all\"}", 400},
       {"{\"session\":\"demo\",\"what\":7}", 400},
       {"{\"session\":\"demo\",\"what\":null}", 400},
@@ -177,6 +210,8 @@ static void test_kicks(void **state)
     if (status != kicks[i].status) {
       fail_msg("%s: %d", kicks[i].body, status);
     }
+    assert_string_equal(rig->asked_participant, i == 3 ? "Ada" : "");
+    rig->asked_participant[0] = '\0';
   }
   rig_reply(rig, VC_QUERY_KICK_VIEWERS, (struct rig_reply){.status = 200});
   assert_int_equal(rig_post(rig, ADMIN_DOOR, "/admin/kick", "", kicks[2].body), 200);
@@ -277,6 +312,7 @@ int main(void)
       cmocka_unit_test_setup(test_which_form_is_asked_for, answer),
       cmocka_unit_test_setup(test_rooms_that_do_not_answer_well, answer),
       cmocka_unit_test_setup(test_the_list_of_sessions, answer),
+      cmocka_unit_test_setup(test_the_publishers_of_a_session, answer),
       cmocka_unit_test_setup(test_kicks, answer),
       cmocka_unit_test_setup(test_erasure, answer),
       cmocka_unit_test(test_what_an_erasure_leaves),

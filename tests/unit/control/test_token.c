@@ -42,7 +42,7 @@ static void expect_in(int64_t now_s, int64_t began_s, const char *slug, const ch
   const char *got = NULL;
   snprintf(query, sizeof query, "token=%s", token);
   int status = vc_control_authorize_publisher(&options, slug, query, times, &got);
-  if (status != (why != NULL) || (why != NULL && strstr(got, why) == NULL)) {
+  if ((status != 0) != (why != NULL) || (why != NULL && strstr(got, why) == NULL)) {
     fail_msg("'%s': %d, '%s', not '%s'", token, status, got != NULL ? got : "",
              why != NULL ? why : "let in");
   }
@@ -76,11 +76,12 @@ static void test_no_token(void **state)
   const struct vc_publisher_times times = {NOW * 1000, 0};
   static const char *const queries[] = {"", "token", "tokens=x", "a=b&c", "token=%", "token=%00"};
   for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
-    assert_int_equal(vc_control_authorize_publisher(&options, "demo", queries[i], times, &why), 1);
+    assert_int_equal(vc_control_authorize_publisher(&options, "demo", queries[i], times, &why),
+                     401);
   }
   char query[8300];
   snprintf(query, sizeof query, "token=%08000d", 0);
-  assert_int_equal(vc_control_authorize_publisher(&options, "demo", query, times, &why), 1);
+  assert_int_equal(vc_control_authorize_publisher(&options, "demo", query, times, &why), 401);
 }
 
 static void test_without_a_secret_nobody_is_asked(void **state)

@@ -1,0 +1,256 @@
+// Who may publish by WebSocket, and what of it goes on to ingest.
+#include "rig.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define SECRET "publish-secret"
+#define ADA "/ingest/livekit/demo?participant=Ada"
+
+// The nodes of all tests; their replies and limits are put back by who changes them.
+static struct {
+  struct rig *open;    // no secret
+  struct rig *closed;  // PUBLISH_SECRET
+  struct rig *watched; // VIEWER_SECRET alone
+  struct rig *proxied; // no secret; 127.0.0.1 is a proxy of ours; --insecure
+} nodes;
+
+static void may_publish(struct rig *rig, int status, const char *why)
+{
+  rig_reply(rig, VC_QUERY_MAY_PUBLISH, (struct rig_reply){.status = status, .text = why});
+}
+
+static struct rig *make(const char *const *environment, const char *proxies)
+{
+  struct rig *rig = rig_create(environment, proxies);
+  may_publish(rig, 200, NULL);
+  return rig;
+}
+
+static int set_up(void **state)
+{
+  nodes.open = make((const char *const[]){"ALLOWED_ORIGINS=https://friend.example", NULL}, "");
+  nodes.closed = make((const char *const[]){"PUBLISH_SECRET=" SECRET, NULL}, "");
+  nodes.watched = make((const char *const[]){"VIEWER_SECRET=" SECRET, NULL}, "");
+  nodes.proxied = make((const char *const[]){"INSECURE=1", NULL}, "127.0.0.1");
+  return 0;
+}
+
+static int tear_down(void **state)
+{
+  rig_destroy(nodes.open);
+  rig_destroy(nodes.closed);
+  rig_destroy(nodes.watched);
+  rig_destroy(nodes.proxied);
+  return 0;
+}
+
+static void expect(struct rig *rig, const char *target, const char *headers, int status)
+{
+  int got = rig_upgrade(rig, target, headers);
+  if (got != status) {
+    fail_msg("%s: %d, not %d: %s", target, got, status, rig->body);
+  }
+}
+
+static void expect_why(struct rig *rig, const char *target, int status, const char *why)
+{
+  expect(rig, target, "", status);
+  assert_non_null(strstr(rig->head, "Content-Type: application/json"));
+  if (strstr(rig->body, why) == NULL) {
+    fail_msg("%s: %s", target, rig->body);
+  }
+}
+
+static void test_says_what_it_sends(void **state)
+{
+  struct rig *rig = nodes.open;
+  expect(rig, ADA, "", 101);
+  assert_string_equal(rig->track.slug, "demo");
+  assert_string_equal(rig->track.participant, "Ada");
+  assert_int_equal(rig->track.rate_hz, 48000);
+  assert_int_equal(rig->track.n_channels, 2);
+  assert_true(vc_address_is_loopback(&rig->track.address));
+  assert_int_equal(rig->track.is_exempt, 1);
+  assert_string_equal(rig->asked, "demo");
+  assert_string_equal(rig->asked_participant, "Ada");
+  expect(rig, "/ingest/livekit/demo?participant=J%c3%bcrgen%20B&rate=16000&channels=1", "", 101);
+  assert_string_equal(rig->track.participant, "J\xc3\xbcrgen B");
+  assert_int_equal(rig->track.rate_hz, 16000);
+  assert_int_equal(rig->track.n_channels, 1);
+}
+
+static void test_one_is_told_from_another(void **state)
+{
+  struct rig *rig = nodes.open;
+  expect(rig, ADA, "User-Agent: a\r\n", 101);
+  uint64_t first = rig->track.identity;
+  expect(rig, ADA, "User-Agent: a\r\n", 101);
+  assert_true(rig->track.identity == first);
+  expect(rig, ADA, "User-Agent: b\r\n", 101);
+  assert_true(rig->track.identity != first);
+  expect(rig, ADA "&token=x", "User-Agent: a\r\n", 101);
+  assert_true(rig->track.identity != first);
+}
+
+static void test_what_is_malformed(void **state)
+{
+  static const struct {
+    const char *target, *why;
+  } rows[] = {
+      {"/ingest/livekit/demo", "participant="},
+      {"/ingest/livekit/demo?participant=", "participant="},
+      {"/ingest/livekit/demo?participant=a%0ab", "participant="},
+      {"/ingest/livekit/demo?participant=a%00b", "participant="},
+      {"/ingest/livekit/demo?participant=%ff", "participant="},
+      {"/ingest/livekit/demo?participant=%20a", "participant="},
+      {"/ingest/livekit/demo?participant=a%", "participant="},
+      {"/ingest/livekit/demo?participant="
+       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+       "participant="},
+      {ADA "&rate=7999", "rate="},
+      {ADA "&rate=96001", "rate="},
+      {ADA "&rate=", "rate="},
+      {ADA "&rate=48000x", "rate="},
+      {ADA "&rate=-48000", "rate="},
+      {ADA "&rate=+48000", "rate="},
+      {ADA "&rate=4294968296000", "rate="},
+      {ADA "&channels=0", "channels="},
+      {ADA "&channels=9", "channels="},
+      {ADA "&channels=1.5", "channels="},
+  };
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    expect_why(nodes.open, rows[i].target, 400, rows[i].why);
+  }
+}
+
+static void test_other_paths(void **state)
+{
+  static const char *const paths[] = {
+      "/ingest/livekit/?participant=Ada", "/ingest/livekit/-x?participant=Ada",
+      "/ingest/livekit/a/b?participant=Ada", "/ingest/livekit/a%2fb?participant=Ada"};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+    expect_why(nodes.open, paths[i], 404, "streams are taken at");
+  }
+  expect_why(nodes.open, "/ingest/livekit?participant=Ada", 404, "WebSockets are served");
+  assert_int_equal(rig_get(nodes.open, HTTP_DOOR, ADA), 426);
+  assert_int_equal(rig_get(nodes.open, ADMIN_DOOR, ADA), 426);
+}
+
+static void test_a_token(void **state)
+{
+  struct rig *rig = nodes.closed;
+  char target[9000];
+  static const struct {
+    const char *secret, *session;
+    long seconds;
+    int status;
+    const char *why;
+  } rows[] = {
+      {SECRET, "demo", 60, 101, ""},
+      {SECRET, "*", 60, 101, ""},
+      {SECRET, "other", 60, 403, "another session"},
+      {SECRET, "demo", -60, 401, "expired"},
+      {"another-secret", "demo", 60, 401, "not valid"},
+  };
+  expect_why(rig, ADA, 401, "a token is needed");
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    snprintf(target, sizeof target, ADA "&token=%s",
+             rig_token(rows[i].secret, "HS256", rig_grants(rows[i].session, rows[i].seconds)));
+    expect(rig, target, "", rows[i].status);
+    assert_non_null(strstr(rig->body, rows[i].why));
+  }
+}
+
+// One that was good when the publishing began may go on with it.
+static void test_a_token_that_expires_meanwhile(void **state)
+{
+  struct rig *rig = nodes.closed;
+  char target[9000];
+  snprintf(target, sizeof target, ADA "&token=%s",
+           rig_token(SECRET, "HS256", rig_grants("demo", -60)));
+  int64_t now_ms = vc_clock_unix_ms(&vc_clock_system);
+  rig_reply(rig, VC_QUERY_MAY_PUBLISH,
+            (struct rig_reply){.status = 200, .number = now_ms - 120000});
+  expect(rig, target, "", 101);
+  rig_reply(rig, VC_QUERY_MAY_PUBLISH, (struct rig_reply){.status = 200, .number = now_ms - 1000});
+  expect(rig, target, "", 401);
+  may_publish(rig, 200, NULL);
+}
+
+static void test_no_secret_is_this_machine_alone(void **state)
+{
+  expect(nodes.open, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 403);
+  expect(nodes.open, ADA, "Host: node.example\r\n", 403);
+  expect(nodes.watched, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 403); // whoever may watch
+  expect(nodes.watched, ADA, "", 101);
+  expect(nodes.proxied, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 101);
+}
+
+static void test_other_origins(void **state)
+{
+  expect(nodes.open, ADA, "Origin: https://friend.example\r\n", 101);
+  expect(nodes.open, ADA, "Origin: https://enemy.example\r\n", 403);
+}
+
+static void test_a_full_node(void **state)
+{
+  struct rig *rig = nodes.open;
+  may_publish(rig, 503, "Too many publishers.");
+  expect_why(rig, ADA, 503, "Too many publishers.");
+  assert_non_null(strstr(rig->head, "Retry-After:"));
+  may_publish(rig, 503, NULL);
+  expect_why(rig, ADA, 503, "too busy");
+  may_publish(nodes.closed, 503, "Too many publishers."); // is not told to whoever asks
+  expect_why(nodes.closed, ADA, 401, "a token is needed");
+  may_publish(nodes.closed, 200, NULL);
+  may_publish(rig, 200, NULL);
+}
+
+static void test_connections_of_one_address(void **state)
+{
+  struct vc_address far;
+  struct rig *rig = nodes.proxied;
+  assert_int_equal(vc_address_parse("192.0.2.1", &far), 0);
+  assert_int_equal(vc_limits_enter(rig->publisher_limits, &far, 0), 0); // it may have one
+  expect(rig, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 503);
+  assert_non_null(strstr(rig->body, "from this address"));
+  expect(rig, ADA, "X-Forwarded-For: 192.0.2.2\r\n", 101);
+  assert_int_equal(rig->track.is_exempt, 0);
+  assert_false(vc_address_equal(&rig->track.address, &far));
+  vc_limits_leave(rig->publisher_limits, &far, 0);
+  expect(rig, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 101);
+  assert_true(vc_address_equal(&rig->track.address, &far));
+}
+
+// Last: it does not come back from it.
+static void test_a_draining_node(void **state)
+{
+  vc_control_drain(nodes.open->control, 0);
+  expect(nodes.open, ADA, "", 101);
+  vc_control_drain(nodes.open->control, 1);
+  expect_why(nodes.open, ADA, 503, "draining");
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_says_what_it_sends),
+      cmocka_unit_test(test_one_is_told_from_another),
+      cmocka_unit_test(test_what_is_malformed),
+      cmocka_unit_test(test_other_paths),
+      cmocka_unit_test(test_a_token),
+      cmocka_unit_test(test_a_token_that_expires_meanwhile),
+      cmocka_unit_test(test_no_secret_is_this_machine_alone),
+      cmocka_unit_test(test_other_origins),
+      cmocka_unit_test(test_a_full_node),
+      cmocka_unit_test(test_connections_of_one_address),
+      cmocka_unit_test(test_a_draining_node),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}
