@@ -534,10 +534,15 @@ static const struct {
   enum metric metric;
   int is_final; // another connection may fare better, this one will not
 } error_kinds[] = {
-    {"OOM", ERRORS_OOM, 0},           {"READONLY", ERRORS_READONLY, 1},
-    {"LOADING", ERRORS_LOADING, 0},   {"MISCONF", ERRORS_MISCONF, 0},
-    {"NOAUTH", ERRORS_AUTH, 1},       {"WRONGPASS", ERRORS_AUTH, 1},
-    {"NOPERM", ERRORS_AUTH, 0},       {"BUSY", ERRORS_BUSY, 0},
+    {"OOM", ERRORS_OOM, 0},
+    {"READONLY", ERRORS_READONLY, 1},
+    {"LOADING", ERRORS_LOADING, 0},
+    {"MISCONF", ERRORS_MISCONF, 0},
+    {"NOAUTH", ERRORS_AUTH, 1},
+    {"WRONGPASS", ERRORS_AUTH, 1},
+    {"ERR The user executing the script", ERRORS_AUTH, 0},
+    {"NOPERM", ERRORS_AUTH, 0},
+    {"BUSY", ERRORS_BUSY, 0},
     {"NOSCRIPT", ERRORS_NOSCRIPT, 0},
 };
 
