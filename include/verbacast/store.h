@@ -45,6 +45,9 @@ int vc_store_open(struct vc_store **store, const char *url, struct vc_error *err
 // that holds nothing. Returns: 0 or -1.
 int vc_store_open_existing(struct vc_store **store, const char *url, struct vc_error *error);
 void vc_store_close(struct vc_store **store);
+// Returns: how often it has connected, 1 at first. What another connection finds may be another
+// server's, or of a while ago.
+unsigned vc_store_connections(const struct vc_store *store);
 
 enum vc_store_outcome {
   VC_STORE_STORED,

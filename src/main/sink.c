@@ -77,7 +77,8 @@ struct sink {
   uint64_t retry_ns;
   uint64_t expire_ns;
   uint32_t random;
-  int must_reread; // the positions, before anything is written
+  unsigned n_connections; // of the store, when the positions were read; 0: of none
+  int must_reread;        // the positions, before anything is written
   int is_in_doubt; // the last try may have been committed
   int is_paused;
   int is_finishing;
@@ -138,6 +139,7 @@ static int lose_store(struct sink *sink, const struct vc_error *why)
 {
   vc_health_set(sink->settings.health, "database", why->text);
   vc_store_close(&sink->store);
+  sink->n_connections = 0;
   return try_later(sink, why);
 }
 
@@ -237,6 +239,7 @@ static int assigned(void *context, struct vc_kafka_position *positions, size_t n
     return sink->broken.text[0] != '\0' ? -1 : lose_store(sink, error);
   }
   go_on(sink);
+  sink->n_connections = vc_store_connections(sink->store);
   return take_partitions(sink, positions, n, error);
 }
 
@@ -257,6 +260,16 @@ static int is_written(const struct sink_batch *batch)
 {
   for (size_t i = 0; i < batch->n_positions; i++) {
     if (batch->positions[i].found != batch->positions[i].next) {
+      return 0;
+    }
+  }
+  return 1;
+}
+
+static int is_unmoved(const struct sink_batch *batch)
+{
+  for (size_t i = 0; i < batch->n_positions; i++) {
+    if (batch->positions[i].found != batch->positions[i].from) {
       return 0;
     }
   }
@@ -295,7 +308,17 @@ static int read_positions(struct sink *sink, struct vc_error *error)
   return 0;
 }
 
-// A position was not what it should have been. Returns: 0, or -1: it cannot be told yet.
+static void rewind_batch(struct sink *sink)
+{
+  size_t n_rows = sink_batch_rewind(&sink->batch);
+  vc_metric_add(sink->slots, FENCED, 1);
+  vc_metric_add(sink->slots, REWOUND, n_rows);
+  vc_log(VC_LOG_WARN, VC_EVENT("sink.fenced"), VC_INT("rows", n_rows));
+  seek_to_positions(sink);
+}
+
+// A position was not what it should have been, or may not be. Returns: 0, or -1: it cannot be told
+// yet.
 static int reread(struct sink *sink)
 {
   struct vc_error error = {.text = ""};
@@ -306,16 +329,13 @@ static int reread(struct sink *sink)
     return lose_store(sink, &error);
   }
   sink->must_reread = 0;
+  sink->n_connections = vc_store_connections(sink->store);
   if (sink->is_in_doubt && is_written(&sink->batch)) {
     vc_log(VC_LOG_INFO, VC_EVENT("sink.was_written"), VC_INT("rows", sink->batch.n_rows));
     vc_metric_add(sink->slots, BATCHES, 1);
     sink_batch_settle(&sink->batch);
-  } else {
-    size_t n_rows = sink_batch_rewind(&sink->batch);
-    vc_metric_add(sink->slots, FENCED, 1);
-    vc_metric_add(sink->slots, REWOUND, n_rows);
-    vc_log(VC_LOG_WARN, VC_EVENT("sink.fenced"), VC_INT("rows", n_rows));
-    seek_to_positions(sink);
+  } else if (!is_unmoved(&sink->batch)) {
+    rewind_batch(sink);
   }
   sink->is_in_doubt = 0;
   go_on(sink);
@@ -423,6 +443,15 @@ static int write_shown(struct sink *sink, struct vc_error *error)
   return status;
 }
 
+// The positions that were written are what they should be. Those of partitions of which nothing came
+// are looked at when the connection is another one: the server may have been played back, or be one
+// that took over and lacks the last of what was committed.
+static int check_connection(struct sink *sink)
+{
+  sink->must_reread = vc_store_connections(sink->store) != sink->n_connections;
+  return sink->must_reread ? reread(sink) : 0;
+}
+
 // Returns: 0, or -1: it is tried again.
 static int write_batch(struct sink *sink)
 {
@@ -445,7 +474,7 @@ static int write_batch(struct sink *sink)
   tell_batch(sink);
   sink_batch_settle(&sink->batch);
   go_on(sink);
-  return 0;
+  return check_connection(sink);
 }
 
 static uint64_t due_ns(const struct sink *sink)

@@ -40,6 +40,7 @@ extern const struct store_backend store_sqlite, store_postgres;
 // Each backend's store begins with it.
 struct vc_store {
   const struct store_backend *backend;
+  unsigned n_connections;
 };
 
 extern const char store_why_conflict[];

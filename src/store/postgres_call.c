@@ -350,6 +350,7 @@ static int connect_store(struct pg_store *store, struct vc_error *error)
     pg_drop_connection(store);
     return -1;
   }
+  store->base.n_connections++;
   return 0;
 }
 

@@ -204,6 +204,7 @@ static int open_store(struct vc_store **store_out, const char *url, enum store_o
     close_store(&store->base);
     return -1;
   }
+  store->base.n_connections = 1;
   *store_out = &store->base;
   return 0;
 }

@@ -68,6 +68,11 @@ void vc_store_close(struct vc_store **store)
   }
 }
 
+unsigned vc_store_connections(const struct vc_store *store)
+{
+  return store->n_connections;
+}
+
 int vc_store_write_batch(struct vc_store *store, const struct vc_store_batch *batch,
                          struct vc_error *error)
 {

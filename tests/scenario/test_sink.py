@@ -215,17 +215,18 @@ def test_the_database_is_locked_for_a_while():
 
 def test_a_database_that_is_played_back_is_filled_again():
     with Folder() as folder, KafkaMock() as kafka, sink(kafka, folder.path) as running:
-        kafka.write("transcripts", [("demo", final("demo", 1))])
-        folder.wait_finals(1)
+        rooms = [f"room{n}" for n in range(8)]
+        kafka.write("transcripts", [(room, final(room, 1)) for room in rooms])
+        folder.wait_finals(8)
         lock = sqlite3.connect(folder.database(), isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
-        kafka.write("transcripts", [("demo", final("demo", 2))])
+        kafka.write("transcripts", [("room0", final("room0", 2))])
         harness.wait_until(lambda: metrics(running)["gauges"]["sink.paused"] == 1, "consuming is paused")
         lock.execute("DELETE FROM transcripts")
         lock.execute("DELETE FROM offsets")
         lock.execute("COMMIT")
         lock.close()
-        assert len(folder.wait_finals(2)) == 2
+        assert len(folder.wait_finals(9)) == 9
         harness.wait_until(lambda: not degraded(running), "nothing is degraded")
 
 

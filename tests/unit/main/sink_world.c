@@ -255,6 +255,11 @@ void vc_store_close(struct vc_store **store)
   *store = NULL;
 }
 
+unsigned vc_store_connections(const struct vc_store *store)
+{
+  return 1 + world.n_reconnects;
+}
+
 static int is_same(const struct vc_store_batch *batch)
 {
   for (size_t i = 0; i < batch->n_positions; i++) {

@@ -40,6 +40,7 @@ struct world {
   struct vc_kafka_source letter; // the last
   /* the database */
   int is_away;
+  unsigned n_reconnects; // that no call has failed for
   int n_lost_answers; // so many transactions are committed, and then the connection breaks
   const char *other_cluster;
   int n_resets, n_batches, n_opened, n_expired_calls;

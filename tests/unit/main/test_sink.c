@@ -280,6 +280,45 @@ static void test_another_sink_has_written_while_the_database_was_away(void **sta
   end(rig);
 }
 
+// It is one of a while ago: what it lacks is of a partition of which nothing comes.
+static void play_back(void)
+{
+  struct world_partition *partition = &world.partitions[1];
+  partition->stored = 2;
+  memset(&partition->n_written[2], 0, sizeof partition->n_written[0] * 3);
+  world.partitions[0].n_records = 20;
+}
+
+static void test_a_database_that_was_away_is_of_a_while_ago(void **state)
+{
+  struct rig *rig = begin_assigned(5, 2);
+  turn_for(rig, 500);
+  world.is_away = 1;
+  play_back();
+  turn_for(rig, 1000);
+  world.is_away = 0;
+  turn_for(rig, 6000);
+  assert_written_once(2);
+  end(rig);
+}
+
+static void test_another_connection_finds_a_while_ago(void **state)
+{
+  struct rig *rig = begin_assigned(5, 2);
+  turn_for(rig, 500);
+  play_back();
+  world.n_reconnects = 1;
+  turn_for(rig, 6000);
+  assert_written_once(2);
+  assert_int_equal(count(rig, "sink.fenced_total"), 1);
+  world.n_reconnects = 2;
+  world.partitions[0].n_records = 30;
+  turn_for(rig, 1000);
+  assert_written_once(2);
+  assert_int_equal(count(rig, "sink.fenced_total"), 1);
+  end(rig);
+}
+
 static void test_the_positions_cannot_be_read_again_at_once(void **state)
 {
   struct rig *rig = begin_assigned(30, 1);
@@ -490,6 +529,8 @@ int main(void)
       cmocka_unit_test(test_an_answer_that_did_not_come_doubles_nothing),
       cmocka_unit_test(test_another_sink_has_moved_the_position),
       cmocka_unit_test(test_another_sink_has_written_while_the_database_was_away),
+      cmocka_unit_test(test_a_database_that_was_away_is_of_a_while_ago),
+      cmocka_unit_test(test_another_connection_finds_a_while_ago),
       cmocka_unit_test(test_the_positions_cannot_be_read_again_at_once),
       cmocka_unit_test(test_rows_of_partitions_that_are_taken_are_let_go_of),
       cmocka_unit_test(test_positions_of_another_cluster_end_it),

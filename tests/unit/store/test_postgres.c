@@ -180,6 +180,7 @@ static void test_a_crash_between_calls(void **state)
   int64_t at;
   struct vc_error error;
   assert_int_equal(move(-1), 0);
+  assert_int_equal(vc_store_connections(store), 1);
   tell_server("crash");
   assert_int_equal(move(0), -1);
   assert_int_equal(move(0), -1);
@@ -188,6 +189,7 @@ static void test_a_crash_between_calls(void **state)
   assert_int_equal(move(0), 0);
   assert_int_equal(vc_store_find_position(store, "c", "g", "t", 0, &at, &error), 0);
   assert_int_equal(at, 1);
+  assert_int_equal(vc_store_connections(store), 2);
   PQreset(place.postgres);
   char sql[128];
   snprintf(sql, sizeof sql, "SET search_path = %s", place.schema);
