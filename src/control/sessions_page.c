@@ -125,7 +125,12 @@ void sessions_page(struct call *call)
 
 struct vc_buffer *vc_control_sessions(struct vc_control *control)
 {
-  json_t *list = list_sessions(control);
+  json_t *list = list_sessions(control), *row;
+  size_t i;
+  json_array_foreach(list, i, row)
+  {
+    json_object_set_new(row, "node", json_string(control->settings.node));
+  }
   char *text = list != NULL ? vc_json_print(list) : NULL;
   struct vc_buffer *buffer = text != NULL ? vc_buffer_copy(text, strlen(text)) : NULL;
   json_decref(list);

@@ -108,6 +108,7 @@ static void test_what_others_are_told(void **state)
   assert_non_null(told);
   json_t *list = vc_json_parse((const char *)told->data, told->size, NULL);
   assert_int_equal(json_array_size(list), 2);
+  expect_row(list, 0, "here", "a1", 2);
   json_decref(list);
   vc_buffer_unref(told);
   reply(VC_QUERY_SESSIONS, 503, NULL);
