@@ -182,6 +182,22 @@ static void close_session(struct vc_worker *worker, struct session *session,
   }
 }
 
+// Whoever publishes is heard out, and then not waited for.
+static void be_over(struct vc_worker *worker, struct session *session,
+                    const struct closing *closing)
+{
+  if (session->publisher == NULL && session->track == NULL) {
+    close_session(worker, session, closing);
+  } else if (session->over_ns == 0) {
+    session->over_ns = vc_worker_now_ns(worker);
+  }
+}
+
+void ingest_room_end_over(struct vc_worker *worker, struct session *session)
+{
+  close_session(worker, session, find_closing(VC_QUERY_END_SESSION));
+}
+
 static int is_meant(const struct session *session, const struct vc_query *query)
 {
   const char *participant = vc_query_participant(query);
@@ -198,7 +214,7 @@ static void answer_close(struct vc_worker *worker, struct vc_query *query,
   HASH_ITER(hh, state->sessions, session, next)
   {
     if (is_meant(session, query)) {
-      close_session(worker, session, closing);
+      (closing->kind == VC_QUERY_END_SESSION ? be_over : close_session)(worker, session, closing);
       status = 200;
     }
   }

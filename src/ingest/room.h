@@ -25,6 +25,7 @@
 #define ACKNOWLEDGE_BYTES 5000 // LiveKit's egress gives up when nothing was acknowledged
 #define ACKNOWLEDGE_PAUSE_MS 2000
 #define FLAP_MS 10000
+#define OVER_MS 3000 // for the last sound of a room that is over: an egress holds as much
 #define TRACK_MESSAGE_MAX (256 * 1024)
 #define TRACK_TEXT_MAX 4096
 #define TRACK_CONTROL_MAX 512
@@ -155,6 +156,7 @@ struct session {
   uint64_t identity;          // of the publisher
   uint64_t replaced_identity; // of the publisher that was replaced last
   uint64_t replaced_ns;       // 0: never
+  uint64_t over_ns;           // when its room was said to be over, 0: it goes on
   enum vc_codec codec;        // of the last frame
   int is_closed;              // only waits for its packets to go
   int has_dropped;            // the next sound follows a hole
@@ -162,6 +164,10 @@ struct session {
   struct vc_waiting waiting;  // packets that the decode lane did not take
   UT_hash_handle hh;          // in worker_state.sessions
 };
+
+// --- room.c
+// The room of this session, which has a publisher, has been over for OVER_MS.
+void ingest_room_end_over(struct vc_worker *worker, struct session *session);
 
 // --- connection.c
 // Takes the descriptor.

@@ -201,6 +201,10 @@ void ingest_session_end(struct vc_worker *worker, struct session *session,
 
 void ingest_session_lose(struct vc_worker *worker, struct session *session)
 {
+  if (session->over_ns != 0) {
+    ingest_session_end(worker, session, VC_CLOSE_PUBLISHER_LEFT);
+    return;
+  }
   let_go(session);
   session->lost_ns = vc_worker_now_ns(worker);
   vc_metric_add(vc_worker_slots(worker), LOST, 1);
@@ -343,6 +347,7 @@ static struct session *take_session(struct vc_worker *worker, const char *slug,
   }
   if (session != NULL) {
     session->identity = identity;
+    session->over_ns = 0; // a room of that name is on again
     session->since_ns = vc_worker_now_ns(worker);
   }
   return session;
@@ -531,6 +536,9 @@ void ingest_session_tick(struct vc_worker *worker)
     if (!session->is_closed && !has_publisher(session) &&
         vc_worker_now_ns(worker) >= session->lost_ns + resume_ns) {
       ingest_session_end(worker, session, VC_CLOSE_PUBLISHER_LEFT);
+    } else if (!session->is_closed && session->over_ns != 0 &&
+               vc_worker_now_ns(worker) >= session->over_ns + OVER_MS * VC_NS_PER_MS) {
+      ingest_room_end_over(worker, session);
     } else if (session->waiting.n > 0) {
       give_waiting(worker, session);
     }

@@ -20,7 +20,7 @@ enum vc_query_kind {
                         // number: Unix ms when that publishing began, 0: it would begin; else why
   VC_QUERY_KICK_PUBLISHER, // ingest: close the publishers of `slug`, or that of `participant`
   VC_QUERY_TAKE_OVER,      // ingest: the same of a `slug` that another node has claimed
-  VC_QUERY_END_SESSION,    // ingest: the same of a `slug` whose room is over
+  VC_QUERY_END_SESSION,    // ingest: end `slug`, whose room is over, with its publisher
   VC_QUERY_KICK_VIEWERS,   // broadcast: close the viewers of `slug` (each worker its own)
   VC_QUERY_VIEWERS,    // broadcast: JSON object slug -> {clients, queue_size, …}, one worker's
   VC_QUERY_PUBLISHERS, // ingest: JSON object "slug/participant" -> {address, …}, one worker's

@@ -2,6 +2,8 @@
 // test's.
 #include "rig.h"
 
+#include <verbacast/flow/query.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -159,10 +161,95 @@ static void test_set_up_takes_too_long(void **state)
   rig_stop(&rig);
 }
 
+// Returns: what the ingest answers to "the room of this slug is over".
+static int say_over(const char *slug)
+{
+  struct vc_putter *putter = vc_putter_create(rig.ingest);
+  struct vc_query *query = vc_query_create(VC_QUERY_END_SESSION, slug);
+  uint32_t worker = vc_slug_hash(slug, strlen(slug)) % rig.n_workers;
+  assert_int_equal(vc_putter_put(putter, worker, vc_query_item(query)), 0);
+  rig_turn(&rig);
+  assert_int_equal(vc_query_wait(query, 0), 0);
+  int status = vc_query_status(query);
+  vc_query_unref(query);
+  return status;
+}
+
+static void test_room_that_is_over_waits_for_nobody(void **state)
+{
+  struct publisher publisher;
+  rig_init(&rig);
+  rig_start(&rig);
+  assert_int_equal(say_over("room"), 404);
+  publisher_start(&publisher, &rig, "a", "room");
+  publisher_close(&publisher);
+  AWAIT_COUNTER(&rig, "ingest.lost_total", 1);
+  rig_forget(&rig);
+  assert_int_equal(say_over("room"), 200);
+  assert_int_equal(rig_taken(&rig, 0, VC_TURN_CLOSE)->reason, VC_CLOSE_PUBLISHER_LEFT);
+  assert_int_equal(say_over("room"), 404);
+  rig_stop(&rig);
+}
+
+static void test_room_that_is_over_hears_its_publisher_out(void **state)
+{
+  struct publisher publisher;
+  rig_init(&rig);
+  rig_start(&rig);
+  publisher_start(&publisher, &rig, "a", "room");
+  assert_int_equal(say_over("room"), 200);
+  rig_taken(&rig, 0, VC_TURN_OPEN);
+  publisher_send_frame(&publisher, 1);
+  rig_taken(&rig, 1, VC_TURN_DATA);
+  publisher_close(&publisher);
+  AWAIT_COUNTER(&rig, "ingest.publishers", 0);
+  assert_int_equal(rig_taken(&rig, 2, VC_TURN_CLOSE)->reason, VC_CLOSE_PUBLISHER_LEFT);
+  assert_int_equal(rig_counter(&rig, "ingest.lost_total"), 0);
+  rig_stop(&rig);
+}
+
+static void test_publisher_that_stays_when_the_room_is_over(void **state)
+{
+  struct publisher publisher;
+  rig_init(&rig);
+  rig_start(&rig);
+  publisher_start(&publisher, &rig, "a", "room");
+  say_over("room");
+  rig_pass(&rig, 1000);
+  say_over("room"); // said twice it is no later
+  rig_pass(&rig, 1999);
+  rig_taken(&rig, 0, VC_TURN_OPEN);
+  assert_int_equal(rig.n_taken, 1);
+  rig_pass(&rig, 250); // a tick
+  AWAIT(&rig, publisher.is_closed);
+  assert_string_equal(publisher.code, "NetStream.Publish.Denied");
+  assert_int_equal(rig_taken(&rig, 1, VC_TURN_CLOSE)->reason, VC_CLOSE_PUBLISHER_LEFT);
+  rig_stop(&rig);
+}
+
+static void test_room_that_is_on_again(void **state)
+{
+  struct publisher first, second;
+  rig_init(&rig);
+  rig_start(&rig);
+  publisher_start(&first, &rig, "a", "room");
+  say_over("room");
+  publisher_start(&second, &rig, "b", "room");
+  AWAIT(&rig, first.is_closed);
+  rig_pass(&rig, 10000);
+  assert_int_equal(second.is_closed, 0);
+  assert_int_equal(rig_counter(&rig, "ingest.publishers"), 1);
+  rig_stop(&rig);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_second_publisher_takes_over),
+      cmocka_unit_test(test_room_that_is_over_waits_for_nobody),
+      cmocka_unit_test(test_room_that_is_over_hears_its_publisher_out),
+      cmocka_unit_test(test_publisher_that_stays_when_the_room_is_over),
+      cmocka_unit_test(test_room_that_is_on_again),
       cmocka_unit_test(test_who_was_replaced_may_not_replace_its_replacer),
       cmocka_unit_test(test_what_is_no_flap),
       cmocka_unit_test(test_resume_window),
