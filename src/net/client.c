@@ -39,6 +39,7 @@ struct vc_post {
   void *context;
   char *body;
   size_t size, capacity;
+  size_t answer_max;
   int is_too_big;
 };
 
@@ -486,7 +487,7 @@ static size_t take_body(char *bytes, size_t size, size_t n, void *context)
 {
   struct vc_post *post = context;
   size *= n;
-  if (size > VC_POST_ANSWER_MAX - post->size) {
+  if (size > post->answer_max - post->size) {
     post->is_too_big = 1;
     return 0;
   }
@@ -555,6 +556,7 @@ int vc_post_start(struct vc_post **post_out, struct vc_client *client,
   post->transfer.scope = VC_SCOPE_ANY;
   post->done = request->done;
   post->context = request->context;
+  post->answer_max = request->answer_max > 0 ? request->answer_max : VC_POST_ANSWER_MAX;
   if (transfer_init(&post->transfer, client) != 0 || set_post(post, request) != 0 ||
       transfer_start(&post->transfer) != 0) {
     post_destroy(post);

@@ -5,10 +5,11 @@
 // transfer belongs to the client until its last callback (`done`, `closed`) or until its owner
 // cancels it; the callbacks may start and cancel transfers, their own too.
 //
-// Bounds: an answer to a POST 64 KiB; what a socket has taken but not yet handed to the kernel: one
-// message, one control frame; what it has read but not yet given: 16 KiB and one message of at most
-// `message_max`. Certificates are always verified, redirects never followed, proxies of the
-// environment not used. A transfer for which memory or a descriptor is refused fails alone.
+// Bounds: an answer to a POST 64 KiB, or what its request says; what a socket has taken but not yet
+// handed to the kernel: one message, one control frame; what it has read but not yet given: 16 KiB
+// and one message of at most `message_max`. Certificates are always verified, redirects never
+// followed, proxies of the environment not used. A transfer for which memory or a descriptor is
+// refused fails alone.
 #pragma once
 
 #include <stddef.h>
@@ -69,6 +70,7 @@ struct vc_post_request {
   const void *body;
   size_t size;
   uint32_t timeout_ms; // for all of it, by the system's clock
+  size_t answer_max;   // bytes; 0: VC_POST_ANSWER_MAX
   void (*done)(void *context, const struct vc_post_answer *answer);
   void *context;
 };

@@ -213,6 +213,7 @@ static const struct vc_socket_ops socket_ops = {opened, message, writable, close
 struct posting {
   char url[128];
   uint32_t timeout_ms;
+  size_t answer_max;
 };
 
 static void do_post(struct host *host, void *context)
@@ -226,6 +227,7 @@ static void do_post(struct host *host, void *context)
                                     .size = 7,
                                     .timeout_ms =
                                         posting->timeout_ms != 0 ? posting->timeout_ms : 30000,
+                                    .answer_max = posting->answer_max,
                                     .done = post_done,
                                     .context = host};
   if (vc_post_start(&host->post, host->client, &request) != 0) {
@@ -428,12 +430,21 @@ static void test_post_troubles(void **state)
   answerer_start(&answerer, big, NULL);
   assert_int_equal(ask(&host, "http", "127.0.0.1", answerer.port).trouble, VC_TROUBLE_TOO_BIG);
   answerer_stop(&answerer);
+  answerer_start(&answerer, big, NULL);
+  struct posting posting = {.answer_max = VC_POST_ANSWER_MAX + 1};
+  snprintf(posting.url, sizeof posting.url, "http://127.0.0.1:%u/", answerer.port);
+  int n_done = host.n_done;
+  on_worker(&host, do_post, &posting);
+  await(&host, &host.n_done, n_done + 1);
+  assert_int_equal(host.answer.trouble, VC_TROUBLE_NONE);
+  assert_int_equal(host.answer.size, VC_POST_ANSWER_MAX + 1);
+  answerer_stop(&answerer);
   free(big);
 
   answerer_start(&answerer, NULL, NULL);
-  struct posting posting = {.timeout_ms = 100};
+  posting = (struct posting){.timeout_ms = 100};
   snprintf(posting.url, sizeof posting.url, "http://127.0.0.1:%u/", answerer.port);
-  int n_done = host.n_done;
+  n_done = host.n_done;
   on_worker(&host, do_post, &posting);
   await(&host, &host.n_done, n_done + 1);
   assert_int_equal(host.answer.trouble, VC_TROUBLE_TIMEOUT);
