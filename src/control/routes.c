@@ -20,6 +20,7 @@ struct route {
 
 static void healthz_page(struct call *call);
 static void readyz_page(struct call *call);
+static void webhook_page(struct call *call);
 
 static const struct route routes[] = {
     {"/", GET, NOTHING, SHALLOW, static_page},
@@ -32,6 +33,7 @@ static const struct route routes[] = {
     {"/sessions/*", DELETE, ADMIN, SLOW, erase_page},
     {"/sessions/*/", GET, VIEWER, SLOW, transcript_page},
     {"/admin/kick", POST, ADMIN, DEEP, kick_page},
+    {"/livekit/webhook", POST, NOTHING, DEEP, webhook_page}, // it is signed
 };
 
 #define SILENT_MS 5000
@@ -80,6 +82,24 @@ static void readyz_page(struct call *call)
                          : stuck != NULL ? "stuck"
                                          : "serving",
                          "worker", stuck, "degraded", degraded_list(call->control)));
+}
+
+// Its bytes are verified here, and understood elsewhere.
+static void webhook_page(struct call *call)
+{
+  const struct vc_control_settings *settings = &call->control->settings;
+  const char *authorization = vc_request_header(call->request, "Authorization");
+  const char *why = "this node has no LiveKit";
+  int status = settings->take_webhook != NULL
+                   ? settings->take_webhook(settings->context, authorization, call->body,
+                                            call->body_size, &why)
+                   : 404;
+  if (status != 200) {
+    vc_respond_error(call->request, status, why);
+    return;
+  }
+  static const char ok[] = "{\"status\":\"ok\"}\n";
+  vc_respond(call->request, 200, "application/json", "", ok, sizeof ok - 1);
 }
 
 // Returns: 1 when the path fits; then the call has the slug and what is behind it.

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "hosting.h"
 #include "keeping.h"
 #include "program.h"
 
@@ -44,6 +45,7 @@ struct pipeline {
   struct vc_ingest_door *tracks;
   struct vc_broadcast *broadcast;
   struct vc_journal *journal;
+  struct hosting hosting;
   struct vc_control *control;
   _Atomic uint32_t n_sessions; // that the ledger holds
 };
@@ -81,9 +83,20 @@ static const char *stuck(void *context, uint32_t silent_ms)
   if (pipeline->partials != NULL && vc_stage_stuck_worker(pipeline->partials, silent_ms) >= 0) {
     return "partials";
   }
+  const char *hosting = hosting_stuck(&pipeline->hosting, silent_ms);
+  if (hosting != NULL) {
+    return hosting;
+  }
   // A database that is silent is given up by the store itself.
   uint32_t call_ms = keeping_call_max_ms(&pipeline->options->store, &pipeline->options->kafka);
   return vc_journal_is_relay_stuck(pipeline->journal, silent_ms + call_ms) ? "journal-relay" : NULL;
+}
+
+static int take_webhook(void *context, const char *authorization, const char *body, size_t size,
+                        const char **why)
+{
+  struct pipeline *pipeline = context;
+  return hosting_take_webhook(&pipeline->hosting, authorization, body, size, why);
 }
 
 static int has_room(void *context)
@@ -343,12 +356,26 @@ static int make_ingest(struct pipeline *pipeline, struct vc_address *bound, stru
                      : status;
 }
 
+static int make_hosting(struct pipeline *pipeline, struct vc_error *error)
+{
+  const struct node_options *options = pipeline->options;
+  return hosting_init(&pipeline->hosting,
+                      &(struct hosting_settings){.options = &options->livekit,
+                                                 .publish_secret = options->control.publish_secret,
+                                                 .ingest = pipeline->ingest,
+                                                 .metrics = pipeline->metrics,
+                                                 .health = pipeline->health},
+                      error);
+}
+
 static int make_control(struct pipeline *pipeline, struct vc_address *http,
                         struct vc_address *admin, struct vc_error *error)
 {
   return vc_control_start(&pipeline->control, http, admin,
                           &(struct vc_control_settings){
                               .options = &pipeline->options->control,
+                              .livekit = {pipeline->options->livekit.livekit_api_key,
+                                          pipeline->options->livekit.livekit_api_secret},
                               .database_url = pipeline->options->store.database_url,
                               .kafka_topic = keeping_has_kafka(&pipeline->options->kafka)
                                                  ? pipeline->options->kafka.kafka_topic
@@ -372,6 +399,7 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
                               .has_room_for_session = has_room_for_session,
                               .adopt = adopt,
                               .adopt_track = adopt_track,
+                              .take_webhook = take_webhook,
                               .context = pipeline,
                           },
                           error);
@@ -395,6 +423,7 @@ static void destroy(struct pipeline **pipeline_in)
   struct pipeline *pipeline = *pipeline_in;
   vc_control_stop(&pipeline->control);
   vc_ingest_door_destroy(&pipeline->tracks);
+  hosting_fini(&pipeline->hosting);
   vc_stage_destroy(&pipeline->ingest);
   vc_stage_destroy(&pipeline->decode);
   vc_stage_destroy(&pipeline->stt);
@@ -413,6 +442,7 @@ static void destroy(struct pipeline **pipeline_in)
 
 static void stop_stages(struct pipeline *pipeline)
 {
+  hosting_stop(&pipeline->hosting);
   if (pipeline->ingest != NULL) {
     vc_stage_stop(pipeline->ingest, 0);
   }
@@ -443,7 +473,7 @@ static int start(struct pipeline *pipeline, struct pipeline_addresses *addresses
       make_partials(pipeline, error) != 0 || make_broadcast(pipeline, error) != 0 ||
       make_ledger(pipeline, error) != 0 || make_stt(pipeline, error) != 0 ||
       make_decode(pipeline, error) != 0 || make_ingest(pipeline, &addresses->rtmp, error) != 0 ||
-      start_stages(pipeline, error) != 0 ||
+      start_stages(pipeline, error) != 0 || make_hosting(pipeline, error) != 0 ||
       make_control(pipeline, &addresses->http, &addresses->admin, error) != 0 ||
       vc_stage_start(pipeline->ingest, error) != 0) {
     return -1;
@@ -490,6 +520,7 @@ int pipeline_stop(struct pipeline **pipeline_in)
   vc_control_drain(pipeline->control, 0);
   pause_ms(options->drain_delay_ms);
   vc_control_drain(pipeline->control, 1);
+  hosting_stop(&pipeline->hosting);
   int is_late = stop_stage(pipeline->ingest, STAGE_STOP_MS);
   is_late |= stop_stage(pipeline->decode, STAGE_STOP_MS);
   is_late |= stop_stage(pipeline->stt, (uint32_t)options->drain_timeout_ms);
@@ -524,7 +555,8 @@ int pipeline_check(const struct node_options *options, struct vc_error *error)
 {
   struct workers workers = count_workers(options);
   return check_lanes(&workers, error) != 0 || vc_ingest_check(&options->ingest, error) != 0 ||
-                 vc_kafka_check(&options->kafka, error) != 0
+                 vc_kafka_check(&options->kafka, error) != 0 ||
+                 vc_livekit_check(&options->livekit, options->control.publish_secret, error) != 0
              ? -1
              : vc_control_check(&options->control,
                                 &(const struct vc_control_beside){

@@ -8,6 +8,7 @@
 #include <verbacast/journal.h>
 #include <verbacast/kafka.h>
 #include <verbacast/ledger.h>
+#include <verbacast/livekit.h>
 #include <verbacast/store.h>
 #include <verbacast/stt.h>
 
@@ -20,6 +21,7 @@ struct node_options {
   struct vc_journal_options journal;
   struct vc_store_options store;
   struct vc_kafka_options kafka;
+  struct vc_livekit_options livekit;
   struct vc_control_options control;
   int64_t drain_delay_ms;
   int64_t drain_timeout_ms;

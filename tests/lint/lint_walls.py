@@ -6,8 +6,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FLOORS = ["base", "wire", "flow", "net"]
-ROOMS = ["ingest", "decode", "stt", "ledger", "broadcast", "store", "journal", "kafka", "redis", "control",
-         "sttd"]
+ROOMS = ["ingest", "decode", "stt", "ledger", "broadcast", "store", "journal", "kafka", "redis", "livekit",
+         "control", "sttd"]
 
 # What a room may include beyond the floors and itself. The programs (main) may include everything.
 # journal and control write to and read from the store: it is a library of tables, not a stage.
@@ -21,7 +21,7 @@ FOREIGN = {
     r"sqlite3\.h": ["store", "journal"],
     r"ck_\w+\.h": ["base"],
     r"jansson\.h": ["wire", "control", "sttd", "store", "journal", "kafka", "ledger", "broadcast",
-                       "ingest"],
+                       "ingest", "livekit"],
     r"openssl/": ["wire", "base"],
     r"jwt\.h": ["wire"],
     r"sherpa-onnx/": ["sttd"],

@@ -7,7 +7,9 @@ import sqlite3
 import tempfile
 
 import alarms
+import fake_livekit
 import harness
+from fake_livekit import FakeLiveKit
 from rtmp_peer import RtmpPeer
 from scripted_stt import ScriptedStt
 from test_slow_viewer import Deaf
@@ -85,6 +87,20 @@ def test_an_stt_that_refuses():
             stt.refuse_with = None
             prometheus.wait_silent(address, "VerbacastSttDegraded", "VerbacastAudioDropped")
             publisher.stop()
+
+
+def test_a_livekit_that_refuses():
+    with ScriptedStt() as stt, FakeLiveKit() as livekit:
+        options = {"LIVEKIT_URL": livekit.url, "LIVEKIT_API_KEY": fake_livekit.KEY, "LIVEKIT_API_SECRET": fake_livekit.SECRET,
+                   "LIVEKIT_AUTO_EGRESS": "rtmp://127.0.0.1:1/live"}
+        livekit.publishes = False
+        livekit.refuses["StartRoomCompositeEgress"] = (503, "unavailable")
+        with alarms.watched_node(prometheus, stt.url, **options) as (node, address):
+            livekit.serve(node)
+            livekit.start_room("room")
+            prometheus.wait_firing(address, "VerbacastLivekitDegraded")
+            livekit.refuses.clear()
+            prometheus.wait_silent(address, "VerbacastLivekitDegraded")
 
 
 def test_an_stt_without_its_engine():

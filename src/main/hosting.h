@@ -1,0 +1,31 @@
+// LiveKit's part of the node: its room, where it is configured, and who ends sessions and grants
+// claims for it.
+#pragma once
+
+#include <verbacast/livekit.h>
+
+struct hosting_settings {
+  const struct vc_livekit_options *options;
+  const struct vc_secret *publish_secret;
+  struct vc_stage *ingest;
+  struct vc_metrics *metrics;
+  struct vc_health *health;
+};
+
+struct hosting {
+  /* set before start, then read-only */
+  struct vc_stage *ingest;
+  struct vc_shared_putter *putter; // of the ingest
+  struct vc_livekit *livekit;      // NULL: not configured
+};
+
+// Makes and starts it, or nothing but its metrics' names.
+int hosting_init(struct hosting *hosting, const struct hosting_settings *settings,
+                 struct vc_error *error);
+// Thread: any, with a stack of 1 MiB. As vc_livekit_take_webhook; 404 where it is not configured.
+int hosting_take_webhook(struct hosting *hosting, const char *authorization, const char *body,
+                         size_t size, const char **why);
+// Thread: any. Returns: the thread that has been silent for longer than silent_ms, NULL: none.
+const char *hosting_stuck(const struct hosting *hosting, uint32_t silent_ms);
+void hosting_stop(struct hosting *hosting);
+void hosting_fini(struct hosting *hosting);
