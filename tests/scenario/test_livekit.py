@@ -1,0 +1,274 @@
+"""Rooms of LiveKit: their webhooks, their egresses, and the words of them."""
+
+import contextlib
+import json
+import subprocess
+import threading
+import time
+
+import fake_livekit
+import harness
+import tokens
+from fake_livekit import FakeLiveKit
+from scripted_stt import ScriptedStt
+
+
+def livekit_node(stt, livekit, **options):
+    """Its RTMP address is told to LiveKit before it is known: the port is chosen here."""
+    address = f"127.0.0.1:{harness.free_port()}"
+    settings = {"LIVEKIT_URL": livekit.url, "LIVEKIT_API_KEY": fake_livekit.KEY, "LIVEKIT_API_SECRET": fake_livekit.SECRET,
+                "LIVEKIT_AUTO_EGRESS": f"rtmp://{address}/live", "LIVEKIT_POLL_MS": 0, "RTMP_LISTEN": address}
+    settings.update(options)
+    return harness.node(stt.url, **settings)
+
+
+@contextlib.contextmanager
+def stage(**options):
+    """A LiveKit whose webhooks come to a node."""
+    with ScriptedStt() as stt, FakeLiveKit() as livekit, livekit_node(stt, livekit, **options) as node:
+        livekit.serve(node)
+        yield livekit, node
+
+
+def counters(node):
+    found = harness.http_json(node.url("admin", "/metrics"))["counters"]
+    return {name.removeprefix("livekit."): value for name, value in found.items() if name.startswith("livekit.")}
+
+
+def wait_counter(node, name, value):
+    harness.wait_until(lambda: counters(node)[name] >= value, f"{name} is {value}: {counters(node)}")
+
+
+def degraded(node):
+    return [row["what"] for row in harness.http_json(node.url("admin", "/readyz"))["degraded"]]
+
+
+def test_room_is_heard():
+    with stage() as (livekit, node), harness.viewer(node, "daily") as viewer:
+        livekit.start_room("daily")
+        viewer.wait_finals(2)
+        livekit.finish_room("daily")
+        assert viewer.wait_type("end")["reason"] == "publisher_left"
+        start = [request for method, request in livekit.calls if method == "StartRoomCompositeEgress"]
+        assert len(start) == 1 and start[0]["audio_only"] is True, start
+        assert start[0]["advanced"]["audio_codec"] == "AAC", start
+        assert start[0]["stream_outputs"][0]["urls"] == [f"rtmp://{node.addresses['rtmp']}/live/daily"], start
+        assert "file_outputs" not in start[0] and "layout" not in start[0], start
+        assert livekit.denied == []
+        assert degraded(node) == []
+
+
+def test_token_of_the_egress():
+    secret = "what publishers sign with"
+    with stage(PUBLISH_SECRET=secret) as (livekit, node), harness.viewer(node, "daily") as viewer:
+        livekit.start_room("daily")
+        viewer.wait_finals(1)
+        address = livekit.wait_active("daily")[0].url
+        claims = fake_livekit.claims_of(address.split("?token=")[1], secret)
+        assert claims["session"] == "daily" and claims["exp"] > time.time() + 3600, claims
+        assert address.split("token=")[1] not in node.log()
+
+
+def test_room_that_is_over_does_not_wait():
+    with stage(SESSION_RESUME_MS=600000) as (livekit, node), harness.viewer(node, "r") as viewer:
+        livekit.start_room("r")
+        viewer.wait_finals(1)
+        livekit.wait_active("r")[0].publisher.kill()
+        viewer.wait(lambda message: message["type"] == "status" and message["state"] == "reconnecting", "reconnecting")
+        livekit.finish_room("r")
+        assert viewer.wait_type("end", timeout=20)["reason"] == "publisher_left"
+
+
+def test_webhook_that_comes_again():
+    with stage() as (livekit, node):
+        livekit.start_room("r")
+        livekit.wait_active("r")
+        body = livekit.tell("room_started", room=livekit.room("r"))  # another id, the same room
+        for _ in range(3):
+            assert fake_livekit.post_webhook(livekit.webhook_urls[0], body, fake_livekit.signed(body))[0] == 200
+        wait_counter(node, "webhooks_repeated_total", 3)
+        harness.wait_until(lambda: livekit.n_calls("ListEgress") >= 2, "it was looked at again")
+        livekit.finish_room("r")
+        assert livekit.n_calls("StartRoomCompositeEgress") == 1, livekit.calls
+
+
+def test_two_nodes_are_told():
+    """Where LiveKit lists an egress nobody begins another; of two that were begun at once one is stopped."""
+    with stage() as (livekit, node), ScriptedStt() as stt, \
+            livekit_node(stt, livekit, LIVEKIT_AUTO_EGRESS=f"rtmp://{node.addresses['rtmp']}/live") as other:
+        livekit.serve(node, other)
+        livekit.publishes = False
+        livekit.before_start = threading.Barrier(2, timeout=harness.PATIENCE_S).wait
+        livekit.start_room("r")
+        harness.wait_until(lambda: livekit.n_calls("StopEgress") == 1, f"one is stopped: {livekit.calls}")
+        assert livekit.wait_active("r")[0].id == "EG_0000"
+        harness.wait_until(lambda: livekit.n_calls("ListEgress") >= 4, "both have looked at what they did")
+        assert sorted(counters(each)["egress_stops_total"] for each in (node, other)) == [0, 1]
+        # Another id, another order: what is listed is enough.
+        looked = livekit.n_calls("ListEgress")
+        livekit.webhook_urls.reverse()
+        livekit.tell("room_started", room=livekit.room("r"))
+        harness.wait_until(lambda: livekit.n_calls("ListEgress") >= looked + 2, "both have looked")
+        assert livekit.n_calls("StartRoomCompositeEgress") == 2, livekit.calls
+        assert livekit.n_calls("StopEgress") == 1, livekit.calls
+
+
+def test_lost_webhooks():
+    with stage(LIVEKIT_POLL_MS=300) as (livekit, node), harness.viewer(node, "lost") as viewer:
+        livekit.start_room("lost", tells=False)
+        viewer.wait_finals(1)
+        polls = counters(node)["polls_total"]
+        wait_counter(node, "polls_total", polls + 3)
+        assert livekit.n_calls("StartRoomCompositeEgress") == 1, livekit.calls
+        livekit.finish_room("lost", tells=False)
+        assert viewer.wait_type("end")["reason"] == "publisher_left"
+
+
+def test_room_that_is_older_than_the_node():
+    with ScriptedStt() as stt, FakeLiveKit() as livekit:
+        livekit.start_room("old")
+        with livekit_node(stt, livekit, LIVEKIT_POLL_MS=3600000) as node, harness.viewer(node, "old") as viewer:
+            viewer.wait_finals(1)
+
+
+def test_egress_that_fails():
+    """Not for ever at the same pace, and not in a room that is over."""
+    with stage() as (livekit, node), harness.viewer(node, "r") as viewer:
+        livekit.egress_fails = 2
+        livekit.start_room("r")
+        livekit.wait_active("r")
+        assert livekit.n_calls("StartRoomCompositeEgress") == 3, livekit.calls
+        viewer.wait_finals(1)
+        livekit.end_egress(livekit.active("r")[0], "EGRESS_FAILED", "lost its way")
+        livekit.wait_active("r")
+        assert livekit.n_calls("StartRoomCompositeEgress") == 4, livekit.calls
+        wait_counter(node, "egress_failures_total", 3)
+        viewer.wait(lambda message: message["type"] == "status" and message["state"] == "live"
+                    and message["seq"] > viewer.finals()[0]["seq"], "the session goes on")
+        # It ends with its room: LiveKit says both, and nobody begins another.
+        room, egress = livekit.room("r"), livekit.active("r")[0]
+        looked = livekit.n_calls("ListRooms")
+        del livekit.rooms["r"]
+        livekit.end_egress(egress, "EGRESS_FAILED", "the room went")
+        harness.wait_until(lambda: livekit.n_calls("ListRooms") > looked, "it is asked whether the room is on")
+        livekit.tell("room_finished", room=room)
+        assert viewer.wait_type("end")["reason"] == "publisher_left"
+        assert livekit.n_calls("StartRoomCompositeEgress") == 4, livekit.calls
+
+
+def test_egress_that_was_stopped():
+    """Somebody wanted that."""
+    with stage(LIVEKIT_POLL_MS=200) as (livekit, node):
+        livekit.start_room("r")
+        livekit.end_egress(livekit.wait_active("r")[0], "EGRESS_COMPLETE")
+        node.wait_log("event=livekit.left")
+        polls = counters(node)["polls_total"]
+        wait_counter(node, "polls_total", polls + 3)
+        assert livekit.n_calls("StartRoomCompositeEgress") == 1, livekit.calls
+
+
+def test_refusals():
+    with stage() as (livekit, node):
+        url = livekit.webhook_urls[0]
+        livekit.start_room("r", tells=False)
+        body = livekit.event("room_started", room=livekit.room("r"))
+        other = body.replace(b'"r"', b'"s"')
+        rows = [
+            (None, "Authorization"),
+            ("", ""),
+            ("nonsense", ""),
+            (fake_livekit.signed(body, secret="not the secret of LiveKit's, but long"), "signed"),
+            (fake_livekit.signed(body, key="APIother"), "another API key"),
+            (fake_livekit.signed(body, expires_s=-60), "expired"),
+            (fake_livekit.signed(body, hashed=other), "body"),
+            (fake_livekit.sign({"iss": fake_livekit.KEY, "exp": time.time() + 60}), "body"),
+            (fake_livekit.signed(body).rsplit(".", 1)[0] + ".", ""),
+            ("Bearer " + fake_livekit.signed(body), ""),
+            (tokens.token(fake_livekit.SECRET, "r"), "another API key"),
+        ]
+        for authorization, words in rows:
+            status, answer = fake_livekit.post_webhook(url, body, authorization)
+            assert status == 401 and words in json.loads(answer)["error"], (authorization, status, answer)
+        assert counters(node)["webhooks_refused_total"] == len(rows), counters(node)
+        assert counters(node)["webhooks_total"] == 0 and livekit.calls == []
+        deep = b"[" * 60000
+        assert fake_livekit.post_webhook(url, deep, fake_livekit.signed(deep))[0] == 200
+        wait_counter(node, "webhooks_malformed_total", 1)
+        assert harness.http(url)[0] == 405
+        large = b" " * 70000
+        assert harness.http(url, method="POST", body=large)[0] == 413
+        assert fake_livekit.post_webhook(node.url("admin", "/livekit/webhook"), body, fake_livekit.signed(body))[0] == 200
+        livekit.wait_active("r")
+
+
+def test_livekit_away():
+    with stage() as (livekit, node):
+        livekit.refuses["StartRoomCompositeEgress"] = (503, "unavailable")
+        livekit.start_room("r")
+        harness.wait_until(lambda: degraded(node) == ["livekit"], "it is said")
+        reason = harness.http_json(node.url("admin", "/readyz"))["degraded"][0]["reason"]
+        assert reason == "livekit refused: 503 unavailable: it was told to", reason
+        wait_counter(node, "egress_failures_total", 2)
+        livekit.refuses.clear()
+        livekit.wait_active("r")
+        harness.wait_until(lambda: degraded(node) == [], "it is well again")
+
+
+def test_livekit_unreachable():
+    with ScriptedStt() as stt, FakeLiveKit() as livekit:
+        with livekit_node(stt, livekit, LIVEKIT_URL=f"ws://127.0.0.1:{harness.free_port()}") as node:
+            livekit.serve(node)
+            livekit.start_room("r")
+            harness.wait_until(lambda: degraded(node) == ["livekit"], "it is said")
+            livekit.finish_room("r")
+            harness.wait_until(lambda: degraded(node) == [], "a room that is over is no trouble")
+
+
+def test_names_of_rooms():
+    names = {"A daily meeting": "A-daily-meeting-", "встреча": "", "../../etc/passwd": "etc-passwd-", "r" * 200: "r" * 119 + "-",
+             "plain.name_1": "plain.name_1"}
+    with stage() as (livekit, node):
+        for name, begins in names.items():
+            livekit.start_room(name)
+            slug = livekit.wait_active(name)[0].url.rsplit("/", 1)[1]
+            assert slug.startswith(begins) and len(slug) <= 128, slug
+            assert (slug == name) == (begins == name), slug
+            with harness.viewer(node, slug) as viewer:
+                viewer.wait_finals(1)
+                livekit.finish_room(name)
+                viewer.wait_type("end")
+        assert node.log().count("event=livekit.named") == 4, node.log()
+
+
+def test_not_configured():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        status, answer = fake_livekit.post_webhook(node.url("http", "/livekit/webhook"), b"{}", fake_livekit.signed(b"{}"))
+        assert status == 404 and "LIVEKIT_API_KEY and LIVEKIT_API_SECRET" in answer, (status, answer)
+        assert counters(node)["webhooks_total"] == 0  # the names are there
+
+
+def test_what_goes_together():
+    whole = {"LIVEKIT_URL": "wss://livekit.example", "LIVEKIT_API_KEY": "k", "LIVEKIT_API_SECRET": "s",
+             "LIVEKIT_AUTO_EGRESS": "rtmp://media.example:1937/live"}
+    rows = [
+        ({}, 0, ""),
+        ({"LIVEKIT_API_SECRET": None}, 1, "LIVEKIT_API_KEY is set and LIVEKIT_API_SECRET is not"),
+        ({"LIVEKIT_API_KEY": None}, 1, "LIVEKIT_API_SECRET is set and LIVEKIT_API_KEY is not"),
+        ({"LIVEKIT_URL": None}, 1, "LIVEKIT_AUTO_EGRESS is set and LIVEKIT_URL is not"),
+        ({"LIVEKIT_API_KEY": None, "LIVEKIT_API_SECRET": None}, 1, "LIVEKIT_AUTO_EGRESS is set and LIVEKIT_API_KEY is not"),
+        ({"LIVEKIT_URL": "ftp://livekit.example"}, 2, "LIVEKIT_URL"),
+        ({"LIVEKIT_AUTO_EGRESS": "rtmp://media.example"}, 2, "LIVEKIT_AUTO_EGRESS"),
+        ({"LIVEKIT_AUTO_EGRESS": "http://media.example/live"}, 2, "LIVEKIT_AUTO_EGRESS"),
+        ({"LIVEKIT_POLL_MS": "-1"}, 2, "LIVEKIT_POLL_MS"),
+        ({"LIVEKIT_CA_FILE": "/nothing"}, 2, "LIVEKIT_CA_FILE"),
+        ({"PUBLISH_SECRET": "s"}, 0, ""),
+    ]
+    for change, status, words in rows:
+        options = {name: value for name, value in {**whole, **change}.items() if value is not None}
+        run = subprocess.run([harness.program("verbacast"), "--check-config"], env=options, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE, text=True, check=False)
+        assert run.returncode == status and words in run.stderr, (change, run)
+
+
+if __name__ == "__main__":
+    harness.main(globals())
