@@ -28,6 +28,12 @@ int link_is_up(const struct redis_link *link)
   return link->connection != NULL && !link->is_broken;
 }
 
+int link_has_room(const struct redis_link *link)
+{
+  return link_is_up(link) && link->n_calls < LINK_UNANSWERED_MAX / 2 &&
+         link->out_end - link->out_begin < LINK_UNSENT_MAX / 2;
+}
+
 static void tell_sizes(const struct redis_link *link)
 {
   if (link->ops->role == ROLE_PUBLISH) {
@@ -430,6 +436,14 @@ int link_init(struct redis_link *link, struct vc_redis *redis, struct vc_worker 
   }
   redis_connect_ask(redis, ops->role);
   return 0;
+}
+
+void link_close(struct redis_link *link)
+{
+  if (link->connection != NULL) {
+    drop_connection(link);
+    answer_all_with_nothing(link);
+  }
 }
 
 void link_fini(struct redis_link *link)

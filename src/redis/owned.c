@@ -205,7 +205,7 @@ static void learn(struct publisher *publisher, struct owned *owned, struct vc_po
 
 static void ask_ledger(struct publisher *publisher, struct owned *owned)
 {
-  if (publisher->n_asking < ASKING_MAX &&
+  if (publisher->n_asking < ASKING_MAX && link_has_room(&publisher->link) &&
       tell_ledger(publisher, owned, VC_REMOTE_ASK, "", owned->done.epoch, owned->done.seq) == 0) {
     publisher_count(publisher, ASKED, 1);
     stand(publisher, owned, STANDING_ASKING);

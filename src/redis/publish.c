@@ -328,8 +328,7 @@ static int is_drained(struct vc_worker *worker)
 static void leave(struct vc_worker *worker)
 {
   struct publisher *publisher = publisher_of(worker);
-  link_break(&publisher->link, "the node stops");
-  link_turned(&publisher->link); // what waits is answered
+  link_close(&publisher->link);
   struct owned *owned, *next;
   DL_FOREACH_SAFE(publisher->order, owned, next)
   {

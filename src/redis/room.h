@@ -262,10 +262,12 @@ struct redis_link {
 // Asks for a connection.
 int link_init(struct redis_link *link, struct vc_redis *redis, struct vc_worker *worker,
               const struct redis_link_ops *ops, void *owner);
-void link_fini(struct redis_link *link); // answers nobody
+void link_close(struct redis_link *link); // at the end: all calls are answered with NULL
+void link_fini(struct redis_link *link);  // answers nobody
 // Takes the connection that has come.
 void link_take(struct redis_link *link, struct redis_connection *connection);
 int link_is_up(const struct redis_link *link);
+int link_has_room(const struct redis_link *link); // half of its bounds is free
 // In `turned`: writes. In each tick: pings, and gives up.
 void link_turned(struct redis_link *link);
 void link_tick(struct redis_link *link);
