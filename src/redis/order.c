@@ -248,7 +248,8 @@ int order_wants_read(const struct order *order, uint64_t now_ns)
 
 uint64_t order_wakes_ns(const struct order *order)
 {
-  return !order->is_reading && (order->is_behind || order->held != NULL) ? order->retry_ns : 0;
+  return !order->is_reading && (order->is_behind || order->held != NULL) ? order->retry_ns
+                                                                         : ORDER_NEVER;
 }
 
 void order_begin_read(struct order *order, uint64_t now_ns)

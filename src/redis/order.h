@@ -72,7 +72,8 @@ void order_miss(struct order *order);
 // fails. One that begins at `now_ns` is of a stream that has what was published before any message
 // that came until then. Returns: 1 a read should begin now, 0 not yet, or one is under way.
 int order_wants_read(const struct order *order, uint64_t now_ns);
-// When order_wants_read will say so by time alone; 0: not.
+// When order_wants_read will say so by time alone.
+#define ORDER_NEVER UINT64_MAX
 uint64_t order_wakes_ns(const struct order *order);
 void order_begin_read(struct order *order, uint64_t now_ns);
 // A piece: what the stream begins with at that moment ((0, 0): it is empty), then its first entries

@@ -50,6 +50,24 @@ enum metric { // of vc_redis_metrics, in options.c
   ERRORS_BUSY,
   ERRORS_NOSCRIPT,
   ERRORS_OTHER,
+  /* watching */
+  WATCHED,
+  SUBSCRIPTIONS,
+  RECEIVED,
+  READS,
+  READ_ENTRIES,
+  FILL_MS,
+  HELD,
+  CUT,
+  GAPS,
+  OVERLAPS,
+  STALE,
+  UNKNOWN_TYPES,
+  MALFORMED,
+  CLAIM_TIME_MS,
+  CLAIMS_LATE,
+  LEDGER_FULL,
+  WATCH_OUT_OF_MEMORY,
 };
 
 // --- url.c: where Redis is
@@ -81,6 +99,7 @@ enum redis_script {
   SCRIPT_END,      // its owner is told to end it
   SCRIPT_SHOW,     // this node's sessions, for others
   SCRIPT_SESSIONS, // those of all
+  SCRIPT_READ,     // a piece of a stream
   N_SCRIPTS,
 };
 extern const char *const redis_scripts[N_SCRIPTS];

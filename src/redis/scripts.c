@@ -166,4 +166,28 @@ const char *const redis_scripts[N_SCRIPTS] = {
                         "  end\n"
                         "end\n"
                         "return {is_cut, found}\n",
+
+    // KEYS history, owner. ARGV after which id ('-': from the beginning), how many entries, how
+    // many bytes at most (of more than one). Answers {what the stream begins with, 1: there may be
+    // more, the owner's key, id and message of each entry}.
+    [SCRIPT_READ] =
+        "local entries = redis.call('XRANGE', KEYS[1], ARGV[1], '+', 'COUNT', ARGV[2])\n"
+        "local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]\n"
+        "local answer = {first and first[1] or '', #entries == tonumber(ARGV[2]) and 1 or 0,\n"
+        "  redis.call('GET', KEYS[2]) or ''}\n"
+        "local size = 0\n"
+        "for i, entry in ipairs(entries) do\n"
+        "  local message = ''\n"
+        "  for k = 1, #entry[2], 2 do\n"
+        "    if entry[2][k] == 'message' then message = entry[2][k + 1] end\n"
+        "  end\n"
+        "  size = size + #message\n"
+        "  if i > 1 and size > tonumber(ARGV[3]) then\n"
+        "    answer[2] = 1\n"
+        "    break\n"
+        "  end\n"
+        "  answer[#answer + 1] = entry[1]\n"
+        "  answer[#answer + 1] = message\n"
+        "end\n"
+        "return answer\n",
 };

@@ -1,0 +1,304 @@
+// A slug that becomes this node's, step by step:
+//
+//   CONNECTING -- Redis is there and ctl is heard --> ASKING
+//   ASKING     -- the publishing worker has set the owner's key; another node had it --> RELEASING
+//                 nobody had it, or we --> READING
+//   RELEASING  -- it says that it let go, or 2 s --> READING
+//   READING    -- all that the stream holds was given --> the slug is ours
+//
+// A step without an answer of Redis for ANSWER_MS ends the claim: the ledger is told what is known.
+// What others say meanwhile may come before what it belongs to, because it comes on another
+// connection: it is kept, and looked at when the step comes.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "watch.h"
+
+static void wait_ms(struct claim *claim, uint64_t ms)
+{
+  claim->until_ns = watcher_now(claim->slug->watcher) + ms * VC_NS_PER_MS;
+}
+
+static void enter(struct claim *claim, enum claim_phase phase, uint64_t ms)
+{
+  claim->phase = phase;
+  wait_ms(claim, ms);
+}
+
+static int is_us(const struct watcher *watcher, const char *node)
+{
+  return strcmp(node, watcher->redis->settings.node) == 0;
+}
+
+// --- the end
+
+static void tell_taken(struct slug *slug, const struct vc_owner *taken)
+{
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_TAKEN, slug->name);
+  if (remote != NULL) {
+    remote->epoch = taken->epoch;
+    snprintf(remote->node, sizeof remote->node, "%s", taken->node);
+  }
+  watcher_tell(slug->watcher, slug->ledger, remote);
+}
+
+static void forget_claim(struct slug *slug)
+{
+  struct claim *claim = slug->claim;
+  DL_DELETE(slug->watcher->claims, claim);
+  slug->claim = NULL;
+  slug_order_end(slug);
+  free(claim);
+}
+
+// The slug is the ledger's, with the epoch that Redis gave, or with one of its own.
+static void answer(struct claim *claim)
+{
+  struct slug *slug = claim->slug;
+  struct watcher *watcher = slug->watcher;
+  const struct vc_owner taken = claim->taken;
+  uint64_t now = watcher_now(watcher);
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_OWNED, slug->name);
+  if (remote != NULL) {
+    remote->epoch = claim->epoch;
+  }
+  slug->is_owned = 1;
+  slug->own_epoch = claim->epoch;
+  vc_metric_record(vc_worker_slots(watcher->worker), CLAIM_TIME_MS,
+                   (double)(now - claim->began_ns) / (double)VC_NS_PER_MS, now);
+  forget_claim(slug);
+  watcher_tell(watcher, slug->ledger, remote);
+  if (taken.epoch > slug->own_epoch && slug->own_epoch > 0) {
+    tell_taken(slug, &taken);
+  }
+}
+
+static void answer_late(struct claim *claim)
+{
+  watcher_count(claim->slug->watcher, CLAIMS_LATE, 1);
+  answer(claim);
+}
+
+void claim_cancel(struct slug *slug)
+{
+  if (slug->claim != NULL) {
+    forget_claim(slug);
+  }
+}
+
+void claims_fini(struct watcher *watcher)
+{
+  while (watcher->claims != NULL) {
+    forget_claim(watcher->claims->slug);
+  }
+}
+
+// --- its steps
+
+static void read_stream(struct claim *claim)
+{
+  enter(claim, CLAIM_READING, ANSWER_MS);
+  slug_order_begin(claim->slug, claim->position);
+  slug_look(claim->slug);
+}
+
+void claim_is_reading(struct slug *slug)
+{
+  wait_ms(slug->claim, ANSWER_MS);
+}
+
+void claim_has_read(struct slug *slug)
+{
+  answer(slug->claim);
+}
+
+// The lane may be full: the next turn tries again.
+static void ask(struct claim *claim)
+{
+  struct slug *slug = claim->slug;
+  struct redis_claim *request = redis_claim_create(slug->name, claim->epoch_floor);
+  if (request == NULL) {
+    watcher_out_of_memory(slug->watcher);
+    return;
+  }
+  if (vc_putter_put(slug->watcher->redis->watch_to_publish, 0, &request->item.owned.item) != 0) {
+    vc_item_destroy(&request->item.owned.item);
+    return;
+  }
+  slug->n_claims++;
+  enter(claim, CLAIM_ASKING, ANSWER_MS);
+}
+
+// Whether the node that had it may have more to say.
+static int must_wait(const struct claim *claim)
+{
+  return claim->previous.epoch > 0 && !is_us(claim->slug->watcher, claim->previous.node) &&
+         strcmp(claim->released.node, claim->previous.node) != 0;
+}
+
+void claim_answered(struct watcher *watcher, const struct redis_claim *answered)
+{
+  struct slug *slug = slug_find(watcher, answered->slug);
+  if (slug == NULL) {
+    return;
+  }
+  slug->n_claims--;
+  struct claim *claim = slug->claim;
+  if (slug->n_claims > 0 || claim == NULL || claim->phase != CLAIM_ASKING) {
+    slug_release(slug); // it came too late
+    return;
+  }
+  claim->epoch = answered->epoch;
+  claim->previous = answered->previous;
+  if (claim->epoch == 0) {
+    answer_late(claim);
+  } else if (must_wait(claim)) {
+    enter(claim, CLAIM_RELEASING, RELEASE_MS);
+  } else {
+    read_stream(claim);
+  }
+}
+
+static void step(struct watcher *watcher, struct claim *claim)
+{
+  uint64_t now = watcher_now(watcher);
+  if (claim->phase == CLAIM_CONNECTING && watcher_is_ready(watcher)) {
+    ask(claim);
+  }
+  if (claim->phase == CLAIM_RELEASING && now >= claim->until_ns) {
+    read_stream(claim);
+  } else if (now >= claim->until_ns || now - claim->began_ns >= CLAIM_MS * VC_NS_PER_MS ||
+             (claim->phase == CLAIM_CONNECTING && watcher_is_long_away(watcher))) {
+    answer_late(claim);
+  }
+}
+
+void claims_step(struct watcher *watcher)
+{
+  struct claim *claim, *next;
+  DL_FOREACH_SAFE(watcher->claims, claim, next)
+  {
+    step(watcher, claim);
+  }
+}
+
+// Returns: NULL without memory.
+static struct claim *claim_create(struct slug *slug, const struct vc_fleet *fleet)
+{
+  struct claim *claim = calloc(1, sizeof *claim);
+  if (claim != NULL) {
+    claim->slug = slug;
+    claim->position = fleet->position;
+    claim->epoch_floor = fleet->epoch_floor;
+    claim->began_ns = watcher_now(slug->watcher);
+    enter(claim, CLAIM_CONNECTING, ANSWER_MS);
+  }
+  return claim;
+}
+
+void claim_begin(struct watcher *watcher, const struct vc_fleet *fleet)
+{
+  struct slug *slug = slug_get(watcher, fleet->slug);
+  struct claim *claim = NULL;
+  if (slug != NULL) {
+    claim_cancel(slug);
+    watched_end(slug);
+    claim = claim_create(slug, fleet);
+  }
+  if (claim == NULL) {
+    watcher_out_of_memory(watcher); // the ledger's patience ends after 3 s
+    if (slug != NULL) {
+      slug_release(slug);
+    }
+    return;
+  }
+  slug->claim = claim;
+  DL_APPEND(watcher->claims, claim);
+  step(watcher, claim);
+}
+
+void claim_released(struct watcher *watcher, const struct redis_released *released)
+{
+  struct slug *slug = slug_find(watcher, released->slug);
+  if (slug != NULL && slug->own_epoch <= released->epoch) {
+    slug->is_owned = 0;
+    slug_release(slug);
+  }
+}
+
+// --- what owners say
+
+static void take(struct slug *slug, const struct vc_ctl *ctl)
+{
+  struct vc_owner taken = {.epoch = ctl->epoch};
+  memcpy(taken.node, ctl->node, sizeof taken.node);
+  if (is_us(slug->watcher, ctl->node)) {
+    return;
+  }
+  if (slug->claim != NULL) {
+    slug->claim->taken = ctl->epoch > slug->claim->taken.epoch ? taken : slug->claim->taken;
+  } else if (slug->is_owned && ctl->epoch > slug->own_epoch) {
+    tell_taken(slug, &taken);
+  }
+  if (slug->is_watched) {
+    watched_owner(slug, &taken);
+  }
+}
+
+static void release(struct slug *slug, const struct vc_ctl *ctl)
+{
+  struct claim *claim = slug->claim;
+  if (claim == NULL) {
+    return;
+  }
+  claim->released.epoch = ctl->epoch;
+  memcpy(claim->released.node, ctl->node, sizeof claim->released.node);
+  if (claim->phase == CLAIM_RELEASING && !must_wait(claim)) {
+    read_stream(claim);
+  }
+}
+
+static void erase(struct watcher *watcher, const char *name, int64_t epoch)
+{
+  struct slug *slug = slug_find(watcher, name);
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_ERASED, name);
+  if (slug != NULL) {
+    order_forget(&slug->order, epoch);
+  }
+  if (remote != NULL) {
+    remote->epoch = epoch;
+  }
+  watcher_tell(watcher, vc_slug_hash(name, strlen(name)) % watcher->n_ledgers, remote);
+}
+
+static void end(const struct slug *slug)
+{
+  const struct vc_redis_settings *settings = &slug->watcher->redis->settings;
+  if ((slug->is_owned || slug->claim != NULL) && settings->end_session != NULL) {
+    settings->end_session(settings->context, slug->name);
+  }
+}
+
+void ctl_handle(struct watcher *watcher, const char *name, const char *text, size_t size)
+{
+  struct vc_ctl ctl;
+  struct vc_error error;
+  struct slug *slug = slug_find(watcher, name);
+  int status = vc_ctl_parse(text, size, &ctl, &error);
+  if (status == VC_FLEET_NO_MEMORY) {
+    watcher_out_of_memory(watcher);
+  } else if (status == VC_FLEET_NEWER) {
+    watcher_count(watcher, UNKNOWN_TYPES, 1);
+  } else if (status != 0) {
+    watcher_malformed(watcher, name, &error);
+  } else if (ctl.type == VC_CTL_ERASED) {
+    erase(watcher, name, ctl.epoch);
+  } else if (slug != NULL && ctl.type == VC_CTL_TAKE) {
+    take(slug, &ctl);
+  } else if (slug != NULL && ctl.type == VC_CTL_RELEASED) {
+    release(slug, &ctl);
+  } else if (slug != NULL) {
+    end(slug);
+  }
+}
