@@ -79,7 +79,7 @@ struct sink {
   uint32_t random;
   unsigned n_connections; // of the store, when the positions were read; 0: of none
   int must_reread;        // the positions, before anything is written
-  int is_in_doubt; // the last try may have been committed
+  int is_in_doubt;        // the last try may have been committed
   int is_paused;
   int is_finishing;
   int has_reset;
@@ -443,9 +443,9 @@ static int write_shown(struct sink *sink, struct vc_error *error)
   return status;
 }
 
-// The positions that were written are what they should be. Those of partitions of which nothing came
-// are looked at when the connection is another one: the server may have been played back, or be one
-// that took over and lacks the last of what was committed.
+// The positions that were written are what they should be. Those of partitions of which nothing
+// came are looked at when the connection is another one: the server may have been played back, or
+// be one that took over and lacks the last of what was committed.
 static int check_connection(struct sink *sink)
 {
   sink->must_reread = vc_store_connections(sink->store) != sink->n_connections;
