@@ -7,7 +7,8 @@
 // sent while a record before it could not be: a queue that is full, a topic that is unknown.
 //
 // A broker refuses a whole batch, for its size or for one record in it. From then on each record is
-// a batch of its own, and what is refused then is hopeless.
+// a batch of its own, which is many times as slow, and what is refused then is hopeless. When
+// SINGLE_MOST in a row were not refused they go in batches again.
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@
 #define POLL_MS 100
 #define RETRY_FIRST_MS 100
 #define RETRY_MAX_MS 5000
+#define SINGLE_MOST 1000
 
 static const char too_large_for_us[] = "larger than the producer's message.max.bytes";
 static const char too_large_for_topic[] = "larger than the topic's max.message.bytes";
@@ -54,7 +56,8 @@ const struct vc_metric vc_kafka_producer_metrics[] = {
                    "Records given to the brokers again: refused, or under way in a producer that "
                    "was replaced."},
     [REPLACED] = {"kafka.producers_replaced_total", VC_METRIC_COUNTER, "producers",
-                  "Producers that could not go on and were replaced."},
+                  "Producers that could not go on, or not with each record by itself, and were "
+                  "replaced."},
     [STORE_MS] = {"kafka.store_ms", VC_METRIC_DISTRIBUTION, "ms",
                   "From giving a record to the producer to its acknowledgment."},
     VC_METRIC_ROWS_END,
@@ -91,6 +94,7 @@ struct vc_kafka_producer {
   int is_waiting_for_room;
   int is_single;      // each record is a batch of its own
   int must_be_single; // with the next handle
+  size_t n_single;    // stored by themselves since the last refusal
   int has_moved;      // since the last back-off a record was stored, or given up
   int has_failed;     // a record: it is time to look
   int is_broken;      // the handle must be replaced
@@ -140,6 +144,7 @@ static int is_left_behind(rd_kafka_resp_err_t code) // by an error of another re
 static void take_refusal(struct entry *entry, const char *why)
 {
   struct vc_kafka_producer *producer = entry->producer;
+  producer->n_single = 0;
   if (producer->is_single) {
     give_up(entry, why);
   } else {
@@ -168,6 +173,7 @@ static void take_success(struct entry *entry)
   struct client *client = &entry->producer->client;
   uint64_t now = now_ns();
   entry->producer->has_moved = 1;
+  entry->producer->n_single += (size_t)entry->producer->is_single;
   entry->state = ENTRY_STORED;
   vc_metric_add(client->slots, STORED, 1);
   vc_metric_record(client->slots, STORE_MS, (double)(now - entry->given_ns) / VC_NS_PER_MS, now);
@@ -560,6 +566,16 @@ static void start_over(struct vc_kafka_producer *producer)
   producer->has_failed = 0;
 }
 
+// The next call has another handle.
+static void go_back_to_batches(struct vc_kafka_producer *producer)
+{
+  if (producer->is_single && producer->n_single >= SINGLE_MOST) {
+    producer->must_be_single = 0;
+    producer->is_broken = 1;
+    producer->n_single = 0;
+  }
+}
+
 // Under the mutex. Returns: how many have no report yet.
 static size_t send_until(struct vc_kafka_producer *producer, const struct vc_kafka_record *records,
                          size_t n_records, uint64_t until_ns)
@@ -577,6 +593,7 @@ static size_t send_until(struct vc_kafka_producer *producer, const struct vc_kaf
     }
     if (n_left == 0) {
       producer->retry_ms = 0;
+      go_back_to_batches(producer);
       return 0;
     }
     uint64_t now = now_ns();

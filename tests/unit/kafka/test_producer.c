@@ -257,6 +257,32 @@ static void test_too_large_for_topic(void **state)
   assert_int_equal(rig_metric(&rig, "kafka.hopeless_total"), 1);
 }
 
+static void send_others(void)
+{
+  for (size_t i = 0; i < N_RECORDS; i++) {
+    records[i].id += N_RECORDS;
+  }
+  send_until_stored(N_RECORDS);
+}
+
+// Who is refused in a batch is not hopeless for that; who is refused alone is.
+static void test_a_refusal_is_forgotten(void **state)
+{
+  push_error(RIG_PRODUCE, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+  send_until_stored(N_RECORDS);
+  assert_int_equal(rig_metric(&rig, "kafka.producers_replaced_total"), 1);
+  for (size_t n = N_RECORDS; n < 1000; n += N_RECORDS) {
+    send_others();
+  }
+  assert_int_equal(rig_metric(&rig, "kafka.producers_replaced_total"), 1);
+  send_others();
+  assert_int_equal(rig_metric(&rig, "kafka.producers_replaced_total"), 2);
+  push_error(RIG_PRODUCE, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+  send_others();
+  assert_int_equal(rig_metric(&rig, "kafka.producers_replaced_total"), 3);
+  assert_int_equal(rig_metric(&rig, "kafka.hopeless_total"), 0);
+}
+
 // A clock that is set right again makes it a record like others.
 static void test_a_time_that_is_refused(void **state)
 {
@@ -358,6 +384,7 @@ int main(void)
       WITH(test_too_large_for_us, set_up),
       WITH(test_too_large_batch, set_up),
       WITH(test_too_large_for_topic, set_up),
+      WITH(test_a_refusal_is_forgotten, set_up),
       WITH(test_a_time_that_is_refused, set_up),
       WITH(test_queue_full, set_up_small_queue),
       WITH(test_queue_stays_full, set_up_small_queue),
