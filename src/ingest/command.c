@@ -3,7 +3,6 @@
 // are answered only when they carry a transaction.
 #include <verbacast/base/log.h>
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +72,7 @@ int command_refuse(struct vc_worker *worker, struct connection *connection, enum
 {
   command_say_status(connection, "error", code, why);
   vc_metric_add(vc_worker_slots(worker), metric, 1);
-  refuse_log(&connection->address, why, connection->slug);
+  refuse_log(&connection->address, why, connection->slug != NULL ? connection->slug : "");
   return 1;
 }
 
@@ -137,15 +136,14 @@ static size_t size_before_query(const struct rtmp_amf_value *name)
   return query != NULL ? (size_t)(query - name->string) : name->size;
 }
 
-// How much of an application is shown in a log: no query, nor one whose '?' was taken for a letter.
-static size_t size_shown(const struct rtmp_amf_value *app)
+// What a log shows of a name or an application: no query, nor one whose '?' was escaped or
+// forgotten.
+static const char *print_shown(const struct rtmp_amf_value *name, char shown[static SHOWN_MAX + 1])
 {
-  size_t n = 0;
-  while (n < app->size && n < SHOWN_MAX &&
-         (isalnum((unsigned char)app->string[n]) || memchr("/._- ", app->string[n], 5) != NULL)) {
-    n++;
-  }
-  return n;
+  snprintf(shown, SHOWN_MAX + 1, "%.*s", (int)size_before_query(name),
+           name->size > 0 ? name->string : "");
+  shown[strcspn(shown, "&;=%")] = '\0';
+  return shown;
 }
 
 // "live", "live/", "/live?x=y": slashes and the query do not count.
@@ -179,12 +177,11 @@ static int handle_connect(struct vc_worker *worker, struct connection *connectio
   int has_app = rtmp_amf_find(&object, "app", &app) == 1 && app.kind == RTMP_AMF_STRING &&
                 app.size <= NAME_MAX_BYTES;
   if (!has_app || !is_live_app(&app)) {
-    char shown[SHOWN_MAX + 1] = "";
-    snprintf(shown, sizeof shown, "%.*s", has_app ? (int)size_shown(&app) : 0,
-             has_app ? app.string : "");
+    char shown[SHOWN_MAX + 1];
     say_connect(connection, command->transaction, 1, "The application is called live.");
     vc_metric_add(vc_worker_slots(worker), REFUSED_APP, 1);
-    refuse_log(&connection->address, "unknown application", shown);
+    refuse_log(&connection->address, "unknown application",
+               has_app ? print_shown(&app, shown) : "");
     return 1;
   }
   rtmp_write_control(&connection->unsent, RTMP_WINDOW_SIZE, WINDOW_SIZE);
@@ -242,13 +239,12 @@ static int handle_publish(struct vc_worker *worker, struct connection *connectio
   }
   connection->stream_id = stream_id;
   if (take_name(connection, &name) != 0) {
-    char shown[64];
-    snprintf(shown, sizeof shown, "%.*s", (int)size_before_query(&name), name.string);
+    char shown[SHOWN_MAX + 1];
     command_say_status(connection, "error", "NetStream.Publish.BadName",
                        "A name is 1 to 128 letters, digits, '.', '_' or '-', the first a letter "
                        "or a digit.");
     vc_metric_add(vc_worker_slots(worker), REFUSED_NAME, 1);
-    refuse_log(&connection->address, "bad name", shown);
+    refuse_log(&connection->address, "bad name", print_shown(&name, shown));
     return 1;
   }
   connection->identity =

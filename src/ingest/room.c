@@ -100,10 +100,11 @@ const struct vc_metric vc_ingest_metrics[] = {
 
 void refuse_log(const struct vc_address *from, const char *why, const char *what)
 {
-  char address[VC_ADDRESS_TEXT_MAX];
+  char address[VC_ADDRESS_TEXT_MAX], shown[VC_SLUG_MAX + 1];
   vc_address_print(from, address);
+  snprintf(shown, sizeof shown, "%.*s", (int)vc_jwt_cut(what), what);
   vc_log(VC_LOG_WARN, VC_EVENT("ingest.refused"), VC_STR("address", address), VC_STR("why", why),
-         VC_STR("what", what));
+         VC_STR("what", shown));
 }
 
 // --- queries

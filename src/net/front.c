@@ -3,6 +3,7 @@
 #include <verbacast/base/clock.h>
 #include <verbacast/base/log.h>
 #include <verbacast/wire/http.h>
+#include <verbacast/wire/jwt.h>
 #include <verbacast/wire/text.h>
 #include <verbacast/wire/ws.h>
 
@@ -257,11 +258,13 @@ static int is_probe(const char *path)
          strcmp(path, "/metrics") == 0;
 }
 
-// A query is not in the path; one whose '?' a client has escaped or forgotten is, with its token.
+// A query is not in the path; one whose '?' a client has escaped or forgotten is, with its token,
+// and so is a token that was taken for a name.
 static const char *print_path(const char *path, char shown[static PATH_SHOWN_MAX])
 {
-  size_t n = strcspn(path, "?&;");
-  snprintf(shown, PATH_SHOWN_MAX, "%.*s%s", (int)n, path, path[n] != '\0' ? "?***" : "");
+  size_t n = strcspn(path, "?&;"), cut = vc_jwt_cut(path);
+  n = n < cut ? n : cut;
+  snprintf(shown, PATH_SHOWN_MAX, "%.*s%s", (int)n, path, path[n] != '\0' ? "***" : "");
   return shown;
 }
 

@@ -437,3 +437,9 @@ char *vc_jwt_print(const struct vc_jwt_keys *keys, const json_t *claims)
   free(text);
   return token;
 }
+
+size_t vc_jwt_cut(const char *text)
+{
+  const char *at = strstr(text, "eyJ"); // base64 of the header's {"
+  return at != NULL ? (size_t)(at - text) : strlen(text);
+}

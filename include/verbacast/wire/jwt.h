@@ -70,3 +70,7 @@ enum vc_jwt_verdict vc_jwt_verify(const struct vc_jwt_keys *keys, const char *to
 // Returns: malloc'ed text, or NULL: the key is none for that, the claims are no object or longer
 // than VC_JWT_CLAIMS_MAX, or there was no memory.
 char *vc_jwt_print(const struct vc_jwt_keys *keys, const json_t *claims);
+
+// How much of a name or a path may be shown in a log: up to where a token seems to begin, which
+// stands there where somebody took it for a name.
+size_t vc_jwt_cut(const char *text);

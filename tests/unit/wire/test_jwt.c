@@ -285,11 +285,12 @@ static void test_the_keys_of_an_option(void **state)
 {
   static const struct vc_option rows[] = {
       {"SECRET", VC_OPTION_SECRET, offsetof(struct options, secret)}, VC_OPTION_ROWS_END};
-  struct options options;
+  struct options options = {NULL};
   const struct vc_option_group group = {"Test", rows, &options};
   struct vc_option_set set = {"test", "A test.", &group, 1, NULL};
   const struct vc_jwt_clock clock = {NOW * 1000, 0};
-  static const char *const secrets[] = {"SECRET=new,old,oldest", "SECRET=new,oldest,old", "SECRET=old"};
+  static const char *const secrets[] = {"SECRET=new,old,oldest", "SECRET=new,oldest,old",
+                                        "SECRET=old"};
   for (size_t i = 0; i < sizeof secrets / sizeof *secrets; i++) {
     char program[] = "test";
     char *arguments[] = {program, NULL}, *environment[] = {(char *)secrets[i], NULL};
@@ -467,6 +468,14 @@ static void test_each_verdict_has_its_words(void **state)
       assert_string_not_equal(vc_jwt_why(i), vc_jwt_why(j));
     }
   }
+}
+
+static void test_what_of_a_name_is_shown(void **state)
+{
+  assert_int_equal(vc_jwt_cut(""), 0);
+  assert_int_equal(vc_jwt_cut("/live/demo"), 10);
+  assert_int_equal(vc_jwt_cut(make(JWT_ALG_HS256, "secret", GOOD)), 0);
+  assert_int_equal(vc_jwt_cut("/live/eyJhbGciOiJIUzI1NiJ9.e30.x"), 6);
 }
 
 // --- a small stack
@@ -658,6 +667,7 @@ int main(void)
       cmocka_unit_test(test_not_before),
       cmocka_unit_test(test_what_is_given),
       cmocka_unit_test(test_each_verdict_has_its_words),
+      cmocka_unit_test(test_what_of_a_name_is_shown),
       cmocka_unit_test(test_what_nests_on_a_small_stack),
       cmocka_unit_test(test_what_is_long_on_a_small_stack),
       cmocka_unit_test(test_print),
