@@ -1,6 +1,7 @@
 """A publisher's end of RTMP written by hand, to send what no real publisher would."""
 
 import os
+import re
 import socket
 import struct
 
@@ -70,12 +71,25 @@ class RtmpPeer:
     def command(self, *values, stream_id=0):
         self.message(COMMAND, b"".join(amf(value) for value in values), chunk_stream=3, stream_id=stream_id)
 
+    def ask(self, name, app="live"):
+        """From the handshake to the wish to publish."""
+        self.handshake()
+        self.command("connect", 1, {"app": app, "flashVer": "by hand", "tcUrl": self.url})
+        self.command("createStream", 2, None)
+        self.command("publish", 3, None, name, "live", stream_id=1)
+
+    def answer(self):
+        """What the node says to that: Start, Denied, BadName, or Rejected."""
+        said = rb"NetStream\.Publish\.(Start|Denied|BadName)|NetConnection\.Connect\.(Rejected)"
+        while not (match := re.search(said, self.received)):
+            more = self.socket.recv(65536)
+            assert more, f"closed by the node without a word: {self.received[-300:]}"
+            self.received += more
+        return (match.group(1) or match.group(2)).decode()
+
     def publish(self, slug):
         """From the handshake to the node's word that it listens."""
-        self.handshake()
-        self.command("connect", 1, {"app": "live", "flashVer": "by hand", "tcUrl": self.url})
-        self.command("createStream", 2, None)
-        self.command("publish", 3, None, slug, "live", stream_id=1)
+        self.ask(slug)
         self.wait_for(b"NetStream.Publish.Start")
         self.message(SET_CHUNK_SIZE, (4096).to_bytes(4, "big"), chunk_stream=2, stream_id=0)
 
