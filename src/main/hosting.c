@@ -1,38 +1,22 @@
 #include "hosting.h"
 
-#include <verbacast/base/log.h>
-#include <verbacast/flow/query.h>
-
-#include <string.h>
-
-// Nobody waits for the answer: a session that is not here is another node's.
 static void end_session(void *context, const char *slug)
 {
-  struct hosting *hosting = context;
-  struct vc_query *query = vc_query_create(VC_QUERY_END_SESSION, slug);
-  struct vc_item *item = query != NULL ? vc_query_item(query) : NULL;
-  uint32_t worker = vc_slug_hash(slug, strlen(slug)) % vc_stage_n_workers(hosting->ingest);
-  if (item == NULL || vc_shared_putter_put(hosting->putter, worker, item) != 0) {
-    // It ends by itself, after SESSION_RESUME_MS.
-    vc_log(VC_LOG_WARN, VC_EVENT("livekit.not_ended"), VC_STR("session", slug));
-    vc_item_destroy(item);
-  }
-  vc_query_unref(query);
+  const struct hosting *hosting = context;
+  peers_end_session(hosting->peers, slug);
 }
 
-// This node alone: LiveKit's own lists say what others have begun.
+// Without other nodes LiveKit's own lists say what was begun.
 static enum vc_livekit_claim claim(void *context, const char *key, int64_t ttl_ms)
 {
-  return VC_LIVEKIT_UNASKED;
+  const struct hosting *hosting = context;
+  int status = peers_claim(hosting->peers, key, ttl_ms);
+  return status == 0 ? VC_LIVEKIT_OURS : status == 1 ? VC_LIVEKIT_OTHERS : VC_LIVEKIT_UNASKED;
 }
 
 static int make(struct hosting *hosting, const struct hosting_settings *settings,
                 struct vc_error *error)
 {
-  hosting->putter = vc_shared_putter_create(settings->ingest);
-  if (hosting->putter == NULL) {
-    return vc_error_set(error, "livekit: no lane to the ingest");
-  }
   if (vc_livekit_create(&hosting->livekit,
                         &(struct vc_livekit_settings){.options = settings->options,
                                                       .publish_secret = settings->publish_secret,
@@ -51,7 +35,7 @@ static int make(struct hosting *hosting, const struct hosting_settings *settings
 int hosting_init(struct hosting *hosting, const struct hosting_settings *settings,
                  struct vc_error *error)
 {
-  hosting->ingest = settings->ingest;
+  hosting->peers = settings->peers;
   if (vc_livekit_is_set(settings->options)) {
     return make(hosting, settings, error);
   }
@@ -88,5 +72,4 @@ void hosting_stop(struct hosting *hosting)
 void hosting_fini(struct hosting *hosting)
 {
   vc_livekit_destroy(&hosting->livekit);
-  vc_shared_putter_destroy(&hosting->putter);
 }

@@ -4,19 +4,20 @@
 
 #include <verbacast/livekit.h>
 
+#include "peers.h"
+
 struct hosting_settings {
   const struct vc_livekit_options *options;
   const struct vc_secret *publish_secret;
-  struct vc_stage *ingest;
+  struct peers *peers;
   struct vc_metrics *metrics;
   struct vc_health *health;
 };
 
 struct hosting {
   /* set before start, then read-only */
-  struct vc_stage *ingest;
-  struct vc_shared_putter *putter; // of the ingest
-  struct vc_livekit *livekit;      // NULL: not configured
+  struct peers *peers;
+  struct vc_livekit *livekit; // NULL: not configured
 };
 
 // Makes and starts it, or nothing but its metrics' names.

@@ -23,6 +23,7 @@ void node_option_groups(struct vc_option_group groups[NODE_GROUPS], struct node_
       {"Batches for the database", vc_store_batch_option_rows, &options->store},
       {"Kafka", vc_kafka_option_rows, &options->kafka},
       {"Partials for Kafka", vc_kafka_partials_option_rows, &options->kafka},
+      {"Other nodes", vc_redis_option_rows, &options->redis},
       {"LiveKit", vc_livekit_option_rows, &options->livekit},
       {"HTTP and who may ask", vc_control_option_rows, &options->control},
       {"Shutdown", node_drain_rows, options},
@@ -38,5 +39,6 @@ const struct vc_metric *const node_metric_tables[] = {
     vc_ledger_metrics,         vc_broadcast_metrics,      vc_journal_metrics,
     vc_store_metrics,          vc_control_metrics,        vc_stage_metrics,
     vc_kafka_producer_metrics, vc_kafka_partials_metrics, vc_livekit_metrics,
+    vc_redis_metrics,
 };
 const size_t n_node_metric_tables = sizeof node_metric_tables / sizeof *node_metric_tables;

@@ -4,7 +4,7 @@
 #include "pipeline.h"
 #include "program.h"
 
-#define NODE_GROUPS 14
+#define NODE_GROUPS 15
 
 extern const struct vc_option node_drain_rows[];
 // `groups` get pointers into the two structs.

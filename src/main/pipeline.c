@@ -16,6 +16,7 @@
 
 #include "hosting.h"
 #include "keeping.h"
+#include "peers.h"
 #include "program.h"
 
 #define FRONTS_STOP_MS 4000 // Civetweb's own end, 2 s for each door
@@ -24,6 +25,9 @@
 #define BROADCAST_STOP_MS 3500 // closes are spread over 1 s, and the peers' own are waited for
 #define KAFKA_STOP_MS 1000     // of a client's threads
 #define DESCRIPTORS_KEPT 1536  // for all that is no viewer
+
+#define INGEST_LANES_MORE 3 // from the doors: questions, streams; and from the peers
+#define LEDGER_LANES_MORE 3 // from the doors and the two of the redis room
 
 #define CORES_MAX 128 // more workers by themselves would have too few lanes
 
@@ -46,6 +50,7 @@ struct pipeline {
   struct vc_broadcast *broadcast;
   struct vc_journal *journal;
   struct hosting hosting;
+  struct peers peers;
   struct vc_control *control;
   _Atomic uint32_t n_sessions; // that the ledger holds
 };
@@ -75,6 +80,13 @@ static int64_t epoch_floor(void *context, const char *slug)
   int64_t stored = atomic_load_explicit(&pipeline->keeping.stored_epoch, memory_order_relaxed);
   int64_t journaled = vc_journal_highest_epoch(pipeline->journal);
   return stored > journaled ? stored : journaled;
+}
+
+// Thread: the ledger's.
+static void take_over(void *context, const char *slug)
+{
+  struct pipeline *pipeline = context;
+  peers_take_over(&pipeline->peers, slug);
 }
 
 static const char *stuck(void *context, uint32_t silent_ms)
@@ -177,10 +189,11 @@ static int check_lanes(const struct workers *workers, struct vc_error *error)
     uint32_t n_lanes;
     const char *options;
   } rows[] = {
-      {"ingest", workers->ingest + 2, "INGEST_THREADS"},
+      {"ingest", workers->ingest + INGEST_LANES_MORE, "INGEST_THREADS"},
       {"decode", workers->ingest, "INGEST_THREADS"},
       {"stt", workers->decode, "DECODE_THREADS"},
-      {"ledger", workers->stt + workers->broadcast + 1, "STT_THREADS or BROADCAST_THREADS"},
+      {"ledger", workers->stt + workers->broadcast + LEDGER_LANES_MORE,
+       "STT_THREADS or BROADCAST_THREADS"},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     if (rows[i].n_lanes > VC_STAGE_LANES_MAX) {
@@ -265,6 +278,17 @@ static int make_partials(struct pipeline *pipeline, struct vc_error *error)
       error);
 }
 
+static int make_peers(struct pipeline *pipeline, struct vc_error *error)
+{
+  return peers_init(&pipeline->peers,
+                    &(struct peers_settings){.options = &pipeline->options->redis,
+                                             .ledger = &pipeline->options->ledger,
+                                             .node = pipeline->node,
+                                             .metrics = pipeline->metrics,
+                                             .health = pipeline->health},
+                    error);
+}
+
 static int make_broadcast(struct pipeline *pipeline, struct vc_error *error)
 {
   const struct vc_broadcast_options *options = &pipeline->options->broadcast;
@@ -282,23 +306,28 @@ static int make_broadcast(struct pipeline *pipeline, struct vc_error *error)
 
 static int make_ledger(struct pipeline *pipeline, struct vc_error *error)
 {
-  int status = vc_ledger_create(&pipeline->ledger,
-                                &(struct vc_ledger_settings){
-                                    .options = &pipeline->options->ledger,
-                                    .n_workers = 1,
-                                    .max_viewers = max_viewers(pipeline->options),
-                                    .node = pipeline->node,
-                                    .broadcast = vc_broadcast_stage(pipeline->broadcast),
-                                    .journal = vc_journal_stage(pipeline->journal),
-                                    .partials = pipeline->partials,
-                                    .clock = &vc_clock_system,
-                                    .metrics = pipeline->metrics,
-                                    .health = pipeline->health,
-                                    .n_sessions = &pipeline->n_sessions,
-                                    .epoch_floor = epoch_floor,
-                                    .context = pipeline,
-                                },
-                                error);
+  int status =
+      vc_ledger_create(&pipeline->ledger,
+                       &(struct vc_ledger_settings){
+                           .options = &pipeline->options->ledger,
+                           .n_workers = 1,
+                           .max_viewers = max_viewers(pipeline->options),
+                           .node = pipeline->node,
+                           .broadcast = vc_broadcast_stage(pipeline->broadcast),
+                           .journal = vc_journal_stage(pipeline->journal),
+                           .partials = pipeline->partials,
+                           .publisher = peers_publisher(&pipeline->peers),
+                           .watcher = peers_watcher(&pipeline->peers),
+                           .session_resume_ms = pipeline->options->ingest.session_resume_ms,
+                           .take_over = take_over,
+                           .clock = &vc_clock_system,
+                           .metrics = pipeline->metrics,
+                           .health = pipeline->health,
+                           .n_sessions = &pipeline->n_sessions,
+                           .epoch_floor = epoch_floor,
+                           .context = pipeline,
+                       },
+                       error);
   if (status == 0) {
     vc_broadcast_set_ledger(pipeline->broadcast, pipeline->ledger);
   }
@@ -362,7 +391,7 @@ static int make_hosting(struct pipeline *pipeline, struct vc_error *error)
   return hosting_init(&pipeline->hosting,
                       &(struct hosting_settings){.options = &options->livekit,
                                                  .publish_secret = options->control.publish_secret,
-                                                 .ingest = pipeline->ingest,
+                                                 .peers = &pipeline->peers,
                                                  .metrics = pipeline->metrics,
                                                  .health = pipeline->health},
                       error);
@@ -391,6 +420,8 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
                               .ledger = pipeline->ledger,
                               .broadcast = vc_broadcast_stage(pipeline->broadcast),
                               .journal = vc_journal_stage(pipeline->journal),
+                              .publisher = peers_publisher(&pipeline->peers),
+                              .watcher = peers_watcher(&pipeline->peers),
                               .clock = &vc_clock_system,
                               .metrics = pipeline->metrics,
                               .health = pipeline->health,
@@ -430,6 +461,7 @@ static void destroy(struct pipeline **pipeline_in)
   vc_stage_destroy(&pipeline->ledger);
   vc_broadcast_destroy(&pipeline->broadcast);
   vc_stage_destroy(&pipeline->partials);
+  peers_fini(&pipeline->peers);
   vc_journal_destroy(&pipeline->journal);
   keeping_fini(&pipeline->keeping);
   vc_limits_destroy(&pipeline->viewers);
@@ -470,11 +502,14 @@ static int start(struct pipeline *pipeline, struct pipeline_addresses *addresses
                  struct vc_error *error)
 {
   if (make_ground(pipeline, error) != 0 || make_journal(pipeline, error) != 0 ||
-      make_partials(pipeline, error) != 0 || make_broadcast(pipeline, error) != 0 ||
-      make_ledger(pipeline, error) != 0 || make_stt(pipeline, error) != 0 ||
-      make_decode(pipeline, error) != 0 || make_ingest(pipeline, &addresses->rtmp, error) != 0 ||
-      start_stages(pipeline, error) != 0 || make_hosting(pipeline, error) != 0 ||
+      make_partials(pipeline, error) != 0 || make_peers(pipeline, error) != 0 ||
+      make_broadcast(pipeline, error) != 0 || make_ledger(pipeline, error) != 0 ||
+      make_stt(pipeline, error) != 0 || make_decode(pipeline, error) != 0 ||
+      make_ingest(pipeline, &addresses->rtmp, error) != 0 || start_stages(pipeline, error) != 0 ||
+      peers_open(&pipeline->peers, pipeline->ledger, pipeline->ingest, error) != 0 ||
+      make_hosting(pipeline, error) != 0 ||
       make_control(pipeline, &addresses->http, &addresses->admin, error) != 0 ||
+      peers_start(&pipeline->peers, pipeline->control, error) != 0 ||
       vc_stage_start(pipeline->ingest, error) != 0) {
     return -1;
   }
@@ -491,6 +526,7 @@ int pipeline_start(struct pipeline **pipeline_out, const struct node_options *op
   pipeline->options = options;
   pipeline->workers = count_workers(options);
   if (start(pipeline, addresses, error) != 0) {
+    peers_stop(&pipeline->peers, 0); // it asks the control
     vc_control_stop(&pipeline->control);
     stop_stages(pipeline);
     destroy(&pipeline);
@@ -525,6 +561,7 @@ int pipeline_stop(struct pipeline **pipeline_in)
   is_late |= stop_stage(pipeline->decode, STAGE_STOP_MS);
   is_late |= stop_stage(pipeline->stt, (uint32_t)options->drain_timeout_ms);
   is_late |= stop_stage(pipeline->ledger, STAGE_STOP_MS);
+  is_late |= peers_stop(&pipeline->peers, STAGE_STOP_MS);
   is_late |= stop_stage(vc_broadcast_stage(pipeline->broadcast), BROADCAST_STOP_MS);
   if (pipeline->partials != NULL) {
     is_late |= stop_stage(pipeline->partials, STAGE_STOP_MS);
@@ -546,7 +583,8 @@ int64_t pipeline_stop_ms(const struct node_options *options)
   // The relay may be at one call, and somebody may be reading a transcript.
   int64_t relay_ms = keeping_call_max_ms(&options->store, &options->kafka);
   int64_t read_ms = vc_store_call_max_ms(options->store.database_url);
-  return options->drain_delay_ms + options->drain_timeout_ms + 3 * STAGE_STOP_MS +
+  int64_t redis_ms = peers_has_redis(&options->redis) ? 2 * STAGE_STOP_MS : 0;
+  return options->drain_delay_ms + options->drain_timeout_ms + 3 * STAGE_STOP_MS + redis_ms +
          BROADCAST_STOP_MS + 2 * JOURNAL_FLUSH_MS + 2 * VC_JOURNAL_WAIT_MS + relay_ms + kafka_ms +
          FRONTS_STOP_MS + read_ms;
 }
@@ -556,7 +594,8 @@ int pipeline_check(const struct node_options *options, struct vc_error *error)
   struct workers workers = count_workers(options);
   return check_lanes(&workers, error) != 0 || vc_ingest_check(&options->ingest, error) != 0 ||
                  vc_kafka_check(&options->kafka, error) != 0 ||
-                 vc_livekit_check(&options->livekit, options->control.publish_secret, error) != 0
+                 vc_livekit_check(&options->livekit, options->control.publish_secret, error) != 0 ||
+                 (peers_has_redis(&options->redis) && vc_redis_check(&options->redis, error) != 0)
              ? -1
              : vc_control_check(&options->control,
                                 &(const struct vc_control_beside){

@@ -9,6 +9,7 @@
 #include <verbacast/kafka.h>
 #include <verbacast/ledger.h>
 #include <verbacast/livekit.h>
+#include <verbacast/redis.h>
 #include <verbacast/store.h>
 #include <verbacast/stt.h>
 
@@ -21,6 +22,7 @@ struct node_options {
   struct vc_journal_options journal;
   struct vc_store_options store;
   struct vc_kafka_options kafka;
+  struct vc_redis_options redis;
   struct vc_livekit_options livekit;
   struct vc_control_options control;
   int64_t drain_delay_ms;

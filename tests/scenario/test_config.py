@@ -90,15 +90,15 @@ def test_help_version_and_check():
 
 
 def test_more_workers_than_lanes():
-    for environment, words in (({"INGEST_THREADS": "256"}, ["ingest", "257 lanes", "INGEST_THREADS"]),
+    for environment, words in (({"INGEST_THREADS": "256"}, ["ingest", "259 lanes", "INGEST_THREADS"]),
                                ({"STT_THREADS": "200", "BROADCAST_THREADS": "56"},
-                                ["ledger", "257 lanes", "STT_THREADS or BROADCAST_THREADS"])):
+                                ["ledger", "259 lanes", "STT_THREADS or BROADCAST_THREADS"])):
         status, _, log = run("--check-config", **environment)
         assert status == 1, (environment, status)
         for word in words:
             assert word in log, (environment, word, log)
-    status, _, log = run("--check-config", INGEST_THREADS="255", DECODE_THREADS="256", STT_THREADS="200",
-                         BROADCAST_THREADS="55")
+    status, _, log = run("--check-config", INGEST_THREADS="253", DECODE_THREADS="256", STT_THREADS="200",
+                         BROADCAST_THREADS="53")
     assert status == 0, log
 
 

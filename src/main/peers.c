@@ -1,0 +1,149 @@
+#include "peers.h"
+
+#include <verbacast/base/log.h>
+#include <verbacast/flow/query.h>
+
+#include <string.h>
+
+#define ASK_MS 1000
+
+int peers_has_redis(const struct vc_redis_options *options)
+{
+  return options->redis_url[0] != '\0';
+}
+
+// --- what is asked of this node
+
+static void close_here(const struct peers *peers, const char *slug, enum vc_query_kind kind)
+{
+  struct vc_query *query = vc_query_create(kind, slug);
+  struct vc_item *item = query != NULL ? vc_query_item(query) : NULL;
+  uint32_t worker = vc_slug_hash(slug, strlen(slug)) % vc_stage_n_workers(peers->ingest);
+  if (item == NULL || vc_shared_putter_put(peers->putter, worker, item) != 0) {
+    // Its owner's key is another's: the ledger lets go of it by itself, and the publisher's words
+    // are this node's alone until it goes.
+    vc_log(VC_LOG_WARN, VC_EVENT("peers.not_closed"), VC_STR("session", slug));
+    vc_item_destroy(item);
+  }
+  vc_query_unref(query); // nobody waits for the answer
+}
+
+static void end_session(void *context, const char *slug)
+{
+  close_here(context, slug, VC_QUERY_END_SESSION);
+}
+
+void peers_take_over(const struct peers *peers, const char *slug)
+{
+  close_here(peers, slug, VC_QUERY_TAKE_OVER);
+}
+
+static struct vc_buffer *sessions(void *context)
+{
+  const struct peers *peers = context;
+  return vc_control_sessions(peers->control);
+}
+
+// --- what is asked of all
+
+// Returns: the status of the answer, 503: none.
+static int ask(const struct peers *peers, enum vc_query_kind kind, const char *name, int64_t number)
+{
+  struct vc_query *query = vc_query_create(kind, name);
+  int status = 503;
+  if (query == NULL) {
+    return status;
+  }
+  vc_query_set_number(query, number);
+  struct vc_item *item = vc_query_item(query);
+  if (vc_shared_putter_put(peers->publisher, 0, item) != 0) {
+    vc_item_destroy(item);
+  } else if (vc_query_wait(query, ASK_MS) == 0) {
+    status = vc_query_status(query);
+  }
+  vc_query_unref(query);
+  return status;
+}
+
+void peers_end_session(const struct peers *peers, const char *slug)
+{
+  close_here(peers, slug, VC_QUERY_END_SESSION);
+  int status = peers->redis != NULL ? ask(peers, VC_QUERY_FLEET_END, slug, 0) : 404;
+  if (status != 200 && status != 404) { // it ends by itself, after SESSION_RESUME_MS
+    vc_log(VC_LOG_WARN, VC_EVENT("peers.not_ended"), VC_STR("session", slug));
+  }
+}
+
+int peers_claim(const struct peers *peers, const char *key, int64_t ttl_ms)
+{
+  int status = peers->redis != NULL ? ask(peers, VC_QUERY_FLEET_CLAIM, key, ttl_ms) : 503;
+  return status == 200 ? 0 : status == 409 ? 1 : -1;
+}
+
+// --- life
+
+int peers_init(struct peers *peers, const struct peers_settings *settings, struct vc_error *error)
+{
+  if (!peers_has_redis(settings->options)) {
+    return vc_metrics_slots_create(settings->metrics, vc_redis_metrics) != NULL
+               ? 0
+               : vc_error_set(error, "no memory for metrics");
+  }
+  return vc_redis_create(
+      &peers->redis,
+      &(struct vc_redis_settings){.options = settings->options,
+                                  .node = settings->node,
+                                  .history_finals = settings->ledger->history_finals,
+                                  .session_keep_ms = settings->ledger->session_keep_ms,
+                                  .clock = &vc_clock_system,
+                                  .metrics = settings->metrics,
+                                  .health = settings->health,
+                                  .end_session = end_session,
+                                  .sessions = sessions,
+                                  .context = peers},
+      error);
+}
+
+struct vc_stage *peers_publisher(const struct peers *peers)
+{
+  return peers->redis != NULL ? vc_redis_publisher(peers->redis) : NULL;
+}
+
+struct vc_stage *peers_watcher(const struct peers *peers)
+{
+  return peers->redis != NULL ? vc_redis_watcher(peers->redis) : NULL;
+}
+
+int peers_open(struct peers *peers, struct vc_stage *ledger, struct vc_stage *ingest,
+               struct vc_error *error)
+{
+  peers->ingest = ingest;
+  peers->putter = vc_shared_putter_create(ingest);
+  if (peers->putter == NULL) {
+    return vc_error_set(error, "no lane to the ingest");
+  }
+  if (peers->redis == NULL) {
+    return 0;
+  }
+  peers->publisher = vc_shared_putter_create(peers_publisher(peers));
+  return peers->publisher != NULL ? vc_redis_set_ledger(peers->redis, ledger, error)
+                                  : vc_error_set(error, "no memory");
+}
+
+int peers_start(struct peers *peers, struct vc_control *control, struct vc_error *error)
+{
+  peers->control = control;
+  return peers->redis != NULL ? vc_redis_start(peers->redis, error) : 0;
+}
+
+int peers_stop(struct peers *peers, uint32_t timeout_ms)
+{
+  return peers->redis != NULL ? vc_redis_stop(peers->redis, timeout_ms) : 0;
+}
+
+void peers_fini(struct peers *peers)
+{
+  vc_shared_putter_destroy(&peers->putter);
+  vc_shared_putter_destroy(&peers->publisher);
+  vc_redis_destroy(&peers->redis);
+}
