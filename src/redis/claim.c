@@ -3,7 +3,7 @@
 //   CONNECTING -- Redis is there and ctl is heard --> ASKING
 //   ASKING     -- the publishing worker has set the owner's key; another node had it --> RELEASING
 //                 nobody had it, or we --> READING
-//   RELEASING  -- it says that it let go, or 2 s --> READING
+//   RELEASING  -- it says that it let go, or 2 s; or it does not say that it is there --> READING
 //   READING    -- all that the stream holds was given --> the slug is ours
 //
 // A step without an answer of Redis for ANSWER_MS ends the claim: the ledger is told what is known.
@@ -137,6 +137,12 @@ static int must_wait(const struct claim *claim)
          strcmp(claim->released.node, claim->previous.node) != 0;
 }
 
+// A node that was killed says nothing; its key lives on for some seconds.
+static int is_leaving(const struct claim *claim)
+{
+  return strcmp(claim->leaving.node, claim->previous.node) == 0;
+}
+
 void claim_answered(struct watcher *watcher, const struct redis_claim *answered)
 {
   struct slug *slug = slug_find(watcher, answered->slug);
@@ -154,7 +160,7 @@ void claim_answered(struct watcher *watcher, const struct redis_claim *answered)
   if (claim->epoch == 0) {
     answer_late(claim);
   } else if (must_wait(claim)) {
-    enter(claim, CLAIM_RELEASING, RELEASE_MS);
+    enter(claim, CLAIM_RELEASING, is_leaving(claim) ? RELEASE_MS : LEAVING_MS);
   } else {
     read_stream(claim);
   }
@@ -229,6 +235,31 @@ void claim_released(struct watcher *watcher, const struct redis_released *releas
 
 // --- what owners say
 
+static void said(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
+{
+  if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
+    link_take_error(link, reply);
+  }
+}
+
+// Whoever has claimed it waits for our last words, now that it knows that there is somebody to say
+// them. What is lost on the way costs them.
+static void say_leaving(struct slug *slug)
+{
+  struct watcher *watcher = slug->watcher;
+  const struct redis_call call = {.answered = said};
+  struct vc_text text = {0};
+  char channel[REDIS_KEY_MAX];
+  vc_ctl_print(&text, VC_CTL_LEAVING, watcher->redis->settings.node, slug->own_epoch);
+  if (!text.has_failed) {
+    const char *const arguments[] = {
+        "PUBLISH", redis_key(watcher->redis, channel, "ctl", slug->name), text.at};
+    const size_t sizes[] = {strlen("PUBLISH"), strlen(channel), text.size};
+    link_send(&watcher->commander, &call, 3, arguments, sizes);
+  }
+  vc_text_fini(&text);
+}
+
 static void take(struct slug *slug, const struct vc_ctl *ctl)
 {
   struct vc_owner taken = {.epoch = ctl->epoch};
@@ -239,6 +270,7 @@ static void take(struct slug *slug, const struct vc_ctl *ctl)
   if (slug->claim != NULL) {
     slug->claim->taken = ctl->epoch > slug->claim->taken.epoch ? taken : slug->claim->taken;
   } else if (slug->is_owned && ctl->epoch > slug->own_epoch) {
+    say_leaving(slug);
     tell_taken(slug, &taken);
   }
   if (slug->is_watched) {
@@ -256,6 +288,19 @@ static void release(struct slug *slug, const struct vc_ctl *ctl)
   memcpy(claim->released.node, ctl->node, sizeof claim->released.node);
   if (claim->phase == CLAIM_RELEASING && !must_wait(claim)) {
     read_stream(claim);
+  }
+}
+
+static void leave(struct slug *slug, const struct vc_ctl *ctl)
+{
+  struct claim *claim = slug->claim;
+  if (claim == NULL) {
+    return;
+  }
+  claim->leaving.epoch = ctl->epoch;
+  memcpy(claim->leaving.node, ctl->node, sizeof claim->leaving.node);
+  if (claim->phase == CLAIM_RELEASING && is_leaving(claim)) {
+    wait_ms(claim, RELEASE_MS);
   }
 }
 
@@ -298,6 +343,8 @@ void ctl_handle(struct watcher *watcher, const char *name, const char *text, siz
     take(slug, &ctl);
   } else if (slug != NULL && ctl.type == VC_CTL_RELEASED) {
     release(slug, &ctl);
+  } else if (slug != NULL && ctl.type == VC_CTL_LEAVING) {
+    leave(slug, &ctl);
   } else if (slug != NULL) {
     end(slug);
   }

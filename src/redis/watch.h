@@ -30,7 +30,8 @@
 #define CHANNELS_MAX 100 // in one command
 #define POLL_MS 3000
 #define ANSWER_MS 300   // a step of a claim without an answer of Redis
-#define RELEASE_MS 2000 // the node before has this long to say its last
+#define LEAVING_MS 500  // the node before has this long to say that it is there
+#define RELEASE_MS 2000 // and to say its last
 #define CLAIM_MS 2900   // all of a claim; the ledger waits for 3 s
 #define COME_UP_MS 1000 // from the start to a Redis that is away
 #define RETRY_LANE_MS 1
@@ -89,6 +90,7 @@ struct claim {
   int64_t epoch;            // that Redis gave
   struct vc_owner previous; // whose it was
   struct vc_owner released; // who let go since the claim began
+  struct vc_owner leaving;  // who is about to
   struct vc_owner taken;    // who has claimed it after us
 };
 

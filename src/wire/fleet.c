@@ -46,7 +46,7 @@ void vc_envelope_print(struct vc_text *text, const struct vc_envelope *envelope)
   vc_text_add(text, "}");
 }
 
-static const char *const ctl_names[] = {"take", "released", "end", "erased"};
+static const char *const ctl_names[] = {"take", "released", "leaving", "end", "erased"};
 
 static void print_node(struct vc_text *text, const char *node, int64_t epoch)
 {
@@ -557,7 +557,7 @@ static int read_ctl_type(const json_t *root, enum vc_ctl_type *type, struct vc_e
       return 0;
     }
   }
-  complain(root, "type", "take, released, end or erased", error);
+  complain(root, "type", "take, released, leaving, end or erased", error);
   return VC_FLEET_NEWER;
 }
 

@@ -75,6 +75,7 @@ int vc_envelope_parse_id(const char *id, size_t size, int64_t *epoch, uint64_t *
 enum vc_ctl_type {
   VC_CTL_TAKE,     // `node` has claimed the slug and will number from `epoch`
   VC_CTL_RELEASED, // `node` has said its last of `epoch`
+  VC_CTL_LEAVING,  // `node` has heard of the claim and says its last of `epoch` now
   VC_CTL_END,      // whoever owns the slug is to end it
   VC_CTL_ERASED,   // what there was up to `epoch` is to be forgotten
 };

@@ -108,6 +108,17 @@ static void test_another_node_that_is_gone(void **state)
   node_claim(&b, "demo", (struct vc_position){5, 0}, 1);
   node_expect(&b, "demo 5.2");
   node_expect(&b, "demo owned 6");
+  uint64_t took = now_ms() - began;
+  assert_true(took >= 500 && took < 2000); // it does not say that it is there
+}
+
+static void test_another_node_that_is_slow(void **state)
+{
+  begin();
+  uint64_t began = now_ms();
+  node_claim(&b, "demo", (struct vc_position){5, 2}, 1);
+  node_expect(&a, "demo taken 6 b"); // and says nothing more of it
+  node_expect(&b, "demo owned 6");
   assert_true(now_ms() - began >= 2000);
 }
 
@@ -264,6 +275,7 @@ int main(void)
       TEST(test_what_is_known_of_it_is_read_first),
       TEST(test_another_node_lets_go),
       TEST(test_another_node_that_is_gone),
+      TEST(test_another_node_that_is_slow),
       TEST(test_who_let_go_already_is_not_waited_for),
       TEST(test_a_claim_ends_the_watching),
       TEST(test_its_own_again),

@@ -355,7 +355,7 @@ static void test_ids(void **state)
 static void test_owners_talk(void **state)
 {
   (void)state;
-  static const char *const names[] = {"take", "released", "end", "erased"};
+  static const char *const names[] = {"take", "released", "leaving", "end", "erased"};
   for (int type = VC_CTL_TAKE; type <= VC_CTL_ERASED; type++) {
     struct vc_text text = {0};
     struct vc_ctl ctl;
@@ -386,7 +386,7 @@ static void test_what_no_owner_says_is_refused(void **state)
   check_ctl_refused("x", -1, "not a JSON object or array");
   check_ctl_refused("{}", -1, "type is missing, not a string of 1 to 64 bytes");
   check_ctl_refused("{\"type\":\"give\"}", VC_FLEET_NEWER,
-                    "type is \"give\", not take, released, end or erased");
+                    "type is \"give\", not take, released, leaving, end or erased");
   check_ctl_refused("{\"type\":\"take\",\"node\":\"a\",\"epoch\":1.5}", -1,
                     "epoch is 1.5, not one from 0 to 2^53");
   char text[2048];
