@@ -37,6 +37,13 @@ static void stand_in_ring(struct viewer *viewer, uint64_t place)
   viewer->n_partials = ring_partials_before(viewer->session, place);
 }
 
+// What a viewer must have before an entry that stands behind a loss: a hello says how far all is
+// known.
+static struct vc_position reached_before(const struct vc_message *message)
+{
+  return (struct vc_position){message->epoch, message->seq};
+}
+
 // Returns: 1 when what it needs next left the ring, or never came.
 static int is_out_of_ring(struct viewer *viewer)
 {
@@ -51,15 +58,18 @@ static int is_out_of_ring(struct viewer *viewer)
     return position_is_before(viewer->position, session->evicted);
   }
   const struct entry *entry = ring_at(session, viewer->cursor);
-  return entry->is_after_loss && position_is_before(viewer->position, position_of(entry->message));
+  return entry->is_after_loss &&
+         position_is_before(viewer->position, reached_before(entry->message));
 }
 
 // Returns: 1 when the viewer has the entry's message already.
 static int has_it(const struct viewer *viewer, const struct entry *entry)
 {
   struct vc_position position = position_of(entry->message);
-  return entry->message->kind == VC_MESSAGE_HELLO ? position_is_before(position, viewer->position)
-                                                  : !position_is_before(viewer->position, position);
+  // A hello has no number of its own, nor has the status of a session that nobody has published.
+  int has_number = entry->message->kind != VC_MESSAGE_HELLO && position.epoch != 0;
+  return has_number ? !position_is_before(viewer->position, position)
+                    : position_is_before(position, viewer->position);
 }
 
 // They count when the viewer stands behind them: what is gathered may be gathered again.

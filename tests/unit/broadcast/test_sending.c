@@ -294,6 +294,36 @@ static void test_a_new_epoch_comes_live(void **state)
   peer_expect(peer, "");
 }
 
+// What was lost lies before its number: nobody is led past it.
+static void test_a_hello_behind_a_loss(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *behind = rig_watch(rig, "demo", 1, 3), *whole = rig_watch(rig, "demo", 1, 8);
+  rig_live_after_loss(rig, rig_message(VC_MESSAGE_HELLO, "demo", 1, 8, 0, 0));
+  rig_say(rig, VC_MESSAGE_FINAL, 9, 0);
+  rig_turn(rig);
+  rig_expect_requests(rig, "catch_up demo 1 1.3");
+  peer_expect(whole, "F1.9");
+  struct vc_answer *answer = rig_answer(behind, "demo");
+  rig_answer_add(answer, rig_message(VC_MESSAGE_GAP, "demo", 1, 8, 0, 0));
+  rig_answer_last(rig, behind, answer, (struct vc_position){1, 9});
+  rig_turn(rig);
+  peer_expect(behind, "G1.8 F1.9");
+}
+
+static void test_a_session_that_nobody_has_published(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *peer = rig_watch(rig, "demo", 0, 0), *other = rig_watch(rig, "demo", 1, 3);
+  rig_live(rig, rig_message(VC_MESSAGE_STATUS, "demo", 0, 0, 0, 0));
+  rig_turn(rig);
+  peer_expect(peer, "S0.0");
+  peer_expect(other, "");
+  rig_live(rig, rig_message(VC_MESSAGE_HELLO, "demo", 2, 0, 0, 0));
+  rig_turn(rig);
+  peer_expect(peer, "H2.0");
+}
+
 static void test_one_that_takes_nothing_is_closed(void **state)
 {
   struct rig *rig = *state;
@@ -467,6 +497,8 @@ int main(void)
       CASE_SMALL(test_the_ring_moves_on_while_an_answer_is_taken),
       CASE(test_messages_that_did_not_fit_the_lane),
       CASE(test_a_new_epoch_comes_live),
+      CASE(test_a_hello_behind_a_loss),
+      CASE(test_a_session_that_nobody_has_published),
       CASE(test_one_that_takes_nothing_is_closed),
       CASE(test_a_token_expires_while_nothing_is_on),
       CASE(test_a_token_is_good_until_its_session_ends),
