@@ -461,6 +461,7 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch)
   fleet->gone_ns = 0;
   fleet->results = NULL;
   fleet->n_results = 0;
+  remote_show_rest(ledger, session);
   remote_forget(session);
   if (session->live != NULL) {
     renew_live_session(ledger, session);

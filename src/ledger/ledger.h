@@ -415,3 +415,5 @@ void fleet_fini(struct session *session);
 #define FLEET_OPEN_MAX OPEN_MAX
 void handle_remote(struct ledger *ledger, const struct vc_remote *remote);
 void remote_forget(struct session *session); // what is open of another node's publishing
+// A claim is answered: viewers catch up with what came meanwhile of older epochs.
+void remote_show_rest(struct ledger *ledger, struct session *session);

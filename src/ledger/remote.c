@@ -206,6 +206,21 @@ static int has_answered(const struct session *session)
   return session->n_viewers > n_waiting;
 }
 
+// What came while the claim was under way is of older epochs: their last words, shown before the
+// new one begins.
+void remote_show_rest(struct ledger *ledger, struct session *session)
+{
+  struct fleet *fleet = &session->fleet;
+  if (fleet->has_unshown && session->epochs != NULL && has_answered(session)) {
+    fleet->is_filled = 1; // the answer says so; who watches later asks again
+    vc_message_unref(session->hello);
+    session->hello = NULL;
+    tell_again(ledger, session);
+    fleet->is_filled = 0;
+  }
+  fleet->has_unshown = 0;
+}
+
 static void filled(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
   struct fleet *fleet = &session->fleet;

@@ -124,6 +124,25 @@ static void test_older_epochs_come_before_the_claim_is_answered(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// Who watches here sees the last words of the node before, then what is said here.
+static void test_last_words_of_the_node_before_are_shown(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 5, "1-0-b", "Last.");
+  rig_expect(rig, 0, NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 7, 0);
+  rig_final(rig, session, "a", "Here.");
+  rig_expect(rig, 0, "live! hello e0#5 live", "live hello e7#0 live", "live final e7#1 1-0-a Here.",
+             NULL);
+  rig_catch_up(rig, "demo", 1, E0, 3);
+  rig_expect(rig, 0, "answer 1 last e7#2", "- final e0#5 1-0-b Last.", "- hello e7#1 live",
+             "- final e7#1 1-0-a Here.", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 static void test_a_drained_node_says_no_end(void **state)
 {
   struct rig *rig = *state;
@@ -497,6 +516,8 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_publisher_that_left_before_the_answer_is_told_whole,
                                       set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_older_epochs_come_before_the_claim_is_answered, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(test_last_words_of_the_node_before_are_shown, set_up,
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_a_drained_node_says_no_end, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_another_node_takes_it, set_up, tear_down),
