@@ -208,12 +208,14 @@ static struct session *find(struct room *room, uint64_t id)
   return session;
 }
 
-// The newest session of a slug that is not over: what it still says goes before a new one's.
-static struct session *find_before(struct room *room, const char *slug)
+// The newest session of a slug's participant that is not over: what it still says goes before a new
+// one's. Other participants speak beside it.
+static struct session *find_before(struct room *room, const struct vc_session *of)
 {
   struct session *found = NULL;
   for (struct session *session = room->sessions; session != NULL; session = session->hh.next) {
-    if (strcmp(session->session->slug, slug) == 0) {
+    if (strcmp(session->session->slug, of->slug) == 0 &&
+        strcmp(session->session->participant, of->participant) == 0) {
       found = session;
     }
   }
@@ -230,7 +232,7 @@ static void open_session(struct room *room, struct vc_session *of)
     stt_room_count(room, OUT_OF_MEMORY, 1);
     return;
   }
-  session->before = find_before(room, of->slug);
+  session->before = find_before(room, of);
   HASH_ADD(hh, room->sessions, id, sizeof session->id, session);
   if (session->hh.tbl == NULL) {
     stt_room_count(room, OUT_OF_MEMORY, 1);
