@@ -97,7 +97,8 @@ int call_end(struct vc_livekit *livekit, struct vc_post **post_in,
   room_count(livekit, CALL_FAILURES);
   vc_livekit_parse_error(answer->body, answer->size, said);
   if (answer->trouble == VC_TROUBLE_NONE) {
-    snprintf(reason, REASON_MAX, "livekit refused: %d %.90s", answer->status, said);
+    snprintf(reason, REASON_MAX, "livekit refused: %d%s%.90s", answer->status,
+             said[0] != '\0' ? " " : "", said);
   } else if (answer->trouble == VC_TROUBLE_UNREACHABLE) {
     snprintf(reason, REASON_MAX, "livekit unreachable");
   } else {

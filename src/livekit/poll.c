@@ -17,6 +17,7 @@ static void finish(struct vc_livekit *livekit)
   free(livekit->poll.rooms.items);
   livekit->poll.rooms = (struct vc_livekit_rooms){0};
   wait_for_next(livekit);
+  room_count(livekit, POLLS);
 }
 
 static void fail(struct vc_livekit *livekit, const char *reason)
@@ -96,7 +97,6 @@ static void begin(struct vc_livekit *livekit)
     return;
   }
   livekit->poll.due_ns = 0;
-  room_count(livekit, POLLS);
   vc_livekit_print_list_rooms(&text, NULL);
   if (call_start(livekit, &livekit->poll.post, LIST_ROOMS, &text, rooms_listed, livekit) != 0) {
     fail(livekit, "no memory");
