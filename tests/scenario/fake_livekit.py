@@ -8,13 +8,15 @@ camel case and leave out what is zero, 64-bit numbers are strings, stream keys a
 import base64
 import hashlib
 import hmac
-import http.client
 import http.server
 import json
+import os
 import re
+import ssl
+import subprocess
+import sys
 import threading
 import time
-import urllib.parse
 
 import harness
 import tokens
@@ -90,8 +92,23 @@ class Egress:
         return info
 
 
+def certificate(folder):
+    """(certificate, key) for 127.0.0.1, that only who is told of it trusts."""
+    names = os.path.join(folder, "certificate.pem"), os.path.join(folder, "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-out", names[0], "-keyout", names[1]],
+                   check=True, stderr=subprocess.DEVNULL)
+    return names
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], OSError):  # a client that hangs up is none
+            super().handle_error(request, client_address)
+
+
 class FakeLiveKit:
-    def __init__(self):
+    def __init__(self, certified=None):
         self.webhook_urls = []
         self.publishes = True       # egresses send sound
         self.refuses = {}           # method -> (status, Twirp's code)
@@ -102,9 +119,13 @@ class FakeLiveKit:
         self.denied = []            # calls without a good token
         self.n_rooms = self.n_events = 0
         self.lock = threading.RLock()
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
+        self.server = Server(("127.0.0.1", 0), self.handler())
         self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if certified else 'http'}://127.0.0.1:{self.port}"
+        if certified:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certified)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
         self.thread.start()
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -222,6 +223,78 @@ def test_livekit_unreachable():
             harness.wait_until(lambda: degraded(node) == ["livekit"], "it is said")
             livekit.finish_room("r")
             harness.wait_until(lambda: degraded(node) == [], "a room that is over is no trouble")
+
+
+def test_drain_while_livekit_is_silent():
+    asked, answered = threading.Event(), threading.Event()
+
+    def hang():
+        asked.set()
+        answered.wait(harness.PATIENCE_S)
+
+    with ScriptedStt() as stt, FakeLiveKit() as livekit:
+        livekit.before_start = hang
+        with livekit_node(stt, livekit) as node:
+            livekit.serve(node)
+            livekit.start_room("r")
+            assert asked.wait(harness.PATIENCE_S)
+            began = time.monotonic()
+            node.stop()
+            took_s = time.monotonic() - began
+        answered.set()
+        assert took_s < 12, took_s  # Civetweb's doors alone take 4 s; LiveKit's answer is waited for 15 s
+        print(f"{took_s:.1f} s")
+
+
+def test_only_a_trusted_livekit_is_called():
+    with tempfile.TemporaryDirectory() as folder:
+        certified = fake_livekit.certificate(folder)
+        with ScriptedStt() as stt, FakeLiveKit(certified) as livekit:
+            livekit.publishes = False
+            with livekit_node(stt, livekit) as node:
+                livekit.serve(node)
+                livekit.start_room("r")
+                harness.wait_until(lambda: degraded(node) == ["livekit"], "it is said")
+                reason = harness.http_json(node.url("admin", "/readyz"))["degraded"][0]["reason"]
+                assert reason == "livekit unreachable: certificate not trusted", reason
+                assert livekit.calls == [] and livekit.denied == []
+            with livekit_node(stt, livekit, LIVEKIT_CA_FILE=certified[0], LIVEKIT_POLL_MS=60000,
+                              LIVEKIT_URL=f"wss://127.0.0.1:{livekit.port}/"):
+                livekit.wait_active("r")
+
+
+def test_room_that_begins_anew():
+    """What is said late of its life before does not end it."""
+    with stage() as (livekit, node), harness.viewer(node, "r") as viewer:
+        livekit.start_room("r")
+        viewer.wait_finals(1)
+        before = livekit.room("r")
+        livekit.finish_room("r", tells=False)
+        viewer.wait_type("end")
+        livekit.start_room("r")
+        viewer.wait_finals(2)
+        finals = len(viewer.finals())
+        livekit.tell("room_finished", room=before)
+        viewer.wait_finals(finals + 5)
+        assert sum(message["type"] == "end" for message in viewer.messages) == 1
+        livekit.finish_room("r")
+        harness.wait_until(lambda: sum(message["type"] == "end" for message in viewer.messages) == 2, "the second end")
+
+
+def test_many_rooms_at_once():
+    """More than are called about at once; each is begun once."""
+    with stage(LIVEKIT_POLL_MS=500) as (livekit, node):
+        livekit.publishes = False
+        names = [f"room-{n}" for n in range(300)]
+        for name in names:
+            livekit.start_room(name, tells=False)
+        began = time.monotonic()
+        harness.wait_until(lambda: len(livekit.active()) == len(names), f"all are begun: {len(livekit.active())}")
+        print(f"300 rooms in {time.monotonic() - began:.1f} s")
+        polls = counters(node)["polls_total"]
+        wait_counter(node, "polls_total", polls + 2)
+        assert sorted(egress.room["name"] for egress in livekit.active()) == sorted(names)
+        assert livekit.n_calls("StartRoomCompositeEgress") == len(names)
 
 
 def test_names_of_rooms():
