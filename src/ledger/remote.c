@@ -73,6 +73,18 @@ static void show(struct ledger *ledger, struct session *session, struct vc_messa
   }
 }
 
+static void greet(struct ledger *ledger, struct session *session, struct epoch *epoch)
+{
+  struct vc_message *hello = hello_get(ledger, session, epoch);
+  int is_behind_loss = epoch->prev != epoch && epoch->prev->is_cut;
+  if (!session->fleet.is_filled || hello == NULL || !is_behind_loss) {
+    show(ledger, session, hello);
+  } else { // who watched the epoch before is told what it misses of it
+    live_send_after_loss(ledger, session, hello);
+  }
+  vc_message_unref(hello);
+}
+
 // The epoch that the message is of: the newest, or a new one, which is greeted.
 static struct epoch *get_epoch(struct ledger *ledger, struct session *session, int64_t number)
 {
@@ -89,9 +101,7 @@ static struct epoch *get_epoch(struct ledger *ledger, struct session *session, i
   remote_forget(session);
   vc_message_unref(session->hello);
   session->hello = NULL;
-  struct vc_message *hello = hello_get(ledger, session, epoch);
-  show(ledger, session, hello);
-  vc_message_unref(hello);
+  greet(ledger, session, epoch);
   return epoch;
 }
 
@@ -128,16 +138,6 @@ static void tell_again(struct ledger *ledger, struct session *session)
   }
 }
 
-// Live viewers are told in its place; who comes later, where the epoch ends.
-static void cut_off(struct ledger *ledger, struct session *session, struct epoch *epoch)
-{
-  const struct vc_position at = {epoch->number, epoch->last_seq};
-  struct vc_message *gap = gap_create(ledger, session, epoch->number, epoch->last_seq + 1, 0, at);
-  epoch->is_cut = 1;
-  show(ledger, session, gap);
-  vc_message_unref(gap);
-}
-
 static void lose(struct ledger *ledger, struct session *session, struct epoch *epoch, uint64_t to)
 {
   epoch->last_seq = to;
@@ -162,7 +162,7 @@ static void take_gap(struct ledger *ledger, struct session *session, const struc
   vc_message_unref(session->hello);
   session->hello = NULL;
   if (remote->to == 0) {
-    cut_off(ledger, session, epoch);
+    epoch->is_cut = 1; // told where it ends, see get_epoch
   } else {
     lose(ledger, session, epoch, remote->to);
   }
