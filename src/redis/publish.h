@@ -15,6 +15,7 @@
 
 #include "room.h"
 
+#define HASH_NONFATAL_OOM 1 // an element that was not added has hh.tbl NULL
 #include <uthash.h>
 
 #define OWNED_MAX 16384 // slugs; beyond, ended ones give way, then messages of new ones are dropped

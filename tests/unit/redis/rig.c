@@ -127,6 +127,19 @@ static void start_ledger(struct rig *rig)
   assert_int_equal(vc_stage_start(rig->ledger, &error), 0);
 }
 
+struct vc_redis_settings rig_settings(struct rig *rig, const char *node)
+{
+  return (struct vc_redis_settings){.options = &rig->options,
+                                    .node = node,
+                                    .history_finals = 1000,
+                                    .session_keep_ms = RIG_KEEP_MS,
+                                    .clock = &vc_clock_system,
+                                    .metrics = rig->metrics,
+                                    .health = rig->health,
+                                    .sessions = tell_sessions,
+                                    .context = rig};
+}
+
 void rig_start(struct rig *rig, struct server *server, const char *node, const char *url)
 {
   struct vc_error error = {.text = ""};
@@ -137,15 +150,7 @@ void rig_start(struct rig *rig, struct server *server, const char *node, const c
   rig->metrics = vc_metrics_create(&vc_clock_system);
   rig->health = vc_health_create(&vc_clock_system);
   start_ledger(rig);
-  const struct vc_redis_settings settings = {.options = &rig->options,
-                                             .node = node,
-                                             .history_finals = 1000,
-                                             .session_keep_ms = RIG_KEEP_MS,
-                                             .clock = &vc_clock_system,
-                                             .metrics = rig->metrics,
-                                             .health = rig->health,
-                                             .sessions = tell_sessions,
-                                             .context = rig};
+  const struct vc_redis_settings settings = rig_settings(rig, node);
   vc_redis_create(&rig->redis, &settings, &error);
   assert_string_equal(error.text, "");
   assert_int_equal(vc_redis_set_ledger(rig->redis, rig->ledger, &error), 0);
@@ -248,6 +253,16 @@ void rig_expect_ask(struct rig *rig, const char *slug, int64_t epoch, uint64_t s
   vc_item_destroy(&remote->item);
 }
 
+struct vc_remote *rig_take_remote(struct rig *rig)
+{
+  return (struct vc_remote *)box_take(&rig->remotes);
+}
+
+struct vc_item *rig_take_owned(struct rig *rig)
+{
+  return box_take(&rig->owned);
+}
+
 void rig_expect_no_remote(struct rig *rig)
 {
   assert_null(box_take(&rig->remotes));
@@ -292,7 +307,7 @@ static struct vc_message *make(const char *slug, int64_t epoch, struct rig_said 
   return message;
 }
 
-static void put(struct rig *rig, struct vc_fleet *fleet)
+void rig_put(struct rig *rig, struct vc_fleet *fleet)
 {
   uint64_t until = patience();
   while (vc_putter_put(rig->to_publisher, 0, &fleet->item) != 0) {
@@ -308,18 +323,23 @@ static void add(struct vc_fleet *fleet, int64_t epoch, struct rig_said said)
   vc_message_unref(message);
 }
 
-void rig_say(struct rig *rig, const char *slug, int64_t epoch, struct rig_said said)
+struct vc_fleet *rig_message(const char *slug, int64_t epoch, struct rig_said said)
 {
   struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_MESSAGE, slug, 1);
   add(fleet, epoch, said);
-  put(rig, fleet);
+  return fleet;
+}
+
+void rig_say(struct rig *rig, const char *slug, int64_t epoch, struct rig_said said)
+{
+  rig_put(rig, rig_message(slug, epoch, said));
 }
 
 void rig_orphan(struct rig *rig, const char *slug, int64_t epoch, struct rig_said said)
 {
   struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_ORPHAN, slug, 1);
   add(fleet, epoch, said);
-  put(rig, fleet);
+  rig_put(rig, fleet);
 }
 
 void rig_give(struct rig *rig, const char *slug, struct vc_position after, int is_last,
@@ -331,14 +351,14 @@ void rig_give(struct rig *rig, const char *slug, struct vc_position after, int i
   for (size_t i = 0; i < n; i++) {
     add(fleet, epoch, said[i]);
   }
-  put(rig, fleet);
+  rig_put(rig, fleet);
 }
 
 void rig_release(struct rig *rig, const char *slug, int64_t epoch, uint64_t seq)
 {
   struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_RELEASE, slug, 0);
   fleet->position = (struct vc_position){epoch, seq};
-  put(rig, fleet);
+  rig_put(rig, fleet);
 }
 
 int rig_query(struct rig *rig, enum vc_query_kind kind, const char *slug, int64_t *number,

@@ -25,6 +25,7 @@ struct rig {
   char sessions[64];      // what the node says of itself, "" nothing
 };
 
+struct vc_redis_settings rig_settings(struct rig *rig, const char *node);
 // A node called `node`; it connects to `url` by itself.
 void rig_start(struct rig *rig, struct server *server, const char *node, const char *url);
 void rig_stop(struct rig *rig);
@@ -39,6 +40,9 @@ void rig_wait_health(struct rig *rig, const char *text);
 // Waits for the next thing that comes to the ledger, which must be of that kind. Gives it.
 struct vc_remote *rig_remote(struct rig *rig, enum vc_remote_kind kind);
 void rig_expect_ask(struct rig *rig, const char *slug, int64_t epoch, uint64_t seq);
+// What has come already, NULL: nothing.
+struct vc_remote *rig_take_remote(struct rig *rig);
+struct vc_item *rig_take_owned(struct rig *rig);
 void rig_expect_no_remote(struct rig *rig);
 // The epoch that a claim brings, 0 none.
 int64_t rig_claim(struct rig *rig, const char *slug, int64_t floor);
@@ -50,6 +54,8 @@ struct rig_said {
   enum vc_message_kind kind;
   uint64_t seq, prev;
 };
+struct vc_fleet *rig_message(const char *slug, int64_t epoch, struct rig_said said);
+void rig_put(struct rig *rig, struct vc_fleet *fleet);
 void rig_say(struct rig *rig, const char *slug, int64_t epoch, struct rig_said said);
 // A piece of history behind a position.
 void rig_give(struct rig *rig, const char *slug, struct vc_position after, int is_last,
