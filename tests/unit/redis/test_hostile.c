@@ -3,6 +3,7 @@
 #include "rig.h"
 
 #include <netinet/in.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ struct peer {
   int fd;
   char url[64];
   pthread_t thread;
+  sem_t may_go_on;  // with the next connection: what became of the last was seen
   const char *says; // on every connection that is made
   size_t size;
 };
@@ -73,6 +75,7 @@ static void *run(void *context)
   int fd;
   while ((fd = accept(peer->fd, NULL, NULL)) >= 0) {
     serve(peer, fd);
+    sem_wait(&peer->may_go_on);
   }
   return NULL;
 }
@@ -87,6 +90,7 @@ static void peer_start(struct peer *peer, const char *says, size_t size)
   assert_int_equal(listen(peer->fd, 8), 0);
   assert_int_equal(getsockname(peer->fd, (struct sockaddr *)&address, &length), 0);
   snprintf(peer->url, sizeof peer->url, "redis://127.0.0.1:%d", ntohs(address.sin_port));
+  sem_init(&peer->may_go_on, 0, 0);
   assert_int_equal(pthread_create(&peer->thread, NULL, run, peer), 0);
 }
 
@@ -94,6 +98,7 @@ static void peer_stop(struct peer *peer)
 {
   shutdown(peer->fd, SHUT_RDWR);
   pthread_join(peer->thread, NULL);
+  sem_destroy(&peer->may_go_on);
   close(peer->fd);
 }
 
@@ -105,8 +110,12 @@ static void check(const char *says, size_t size, const char *reason)
   peer_start(&peer, says, size);
   rig_start(&rig, NULL, "a", peer.url);
   rig_wait_health(&rig, reason);
+  sem_post(&peer.may_go_on);
   rig_wait_metric(&rig, "redis.disconnects_total", 2); // it is tried again
   rig_stop(&rig);
+  for (int i = 0; i < 100; i++) { // more than can have been made since
+    sem_post(&peer.may_go_on);
+  }
   peer_stop(&peer);
 }
 

@@ -324,7 +324,7 @@ static void test_orphan(void **state)
   rig_orphan(&rig, "demo", 5, (struct rig_said){VC_MESSAGE_STATUS, 4, 3});
   rig_orphan(&rig, "demo", 5, (struct rig_said){VC_MESSAGE_END, 5, 4});
   rig_wait_stream(&server, "demo", "5-3 5-4 5-5");
-  assert_int_equal(rig_metric(&rig, "redis.orphans_total"), 2);
+  rig_wait_metric(&rig, "redis.orphans_total", 2);
 }
 
 // A node that was frozen for so long that another spoke for it.
