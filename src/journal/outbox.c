@@ -352,6 +352,12 @@ static int is_disk_full(const struct outbox *outbox)
   return (outbox->last_code & 0xff) == SQLITE_FULL || outbox->last_code == SQLITE_IOERR_SHMSIZE;
 }
 
+int outbox_is_corrupt(const struct outbox *outbox)
+{
+  int code = outbox->last_code & 0xff;
+  return code == SQLITE_CORRUPT || code == SQLITE_NOTADB;
+}
+
 static int set_up_or_anew(struct outbox *outbox, struct vc_error *error)
 {
   int is_bad;

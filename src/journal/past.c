@@ -13,7 +13,8 @@
 // Two things are left for the file: the turns of sessions, without which the next start would end
 // what has ended (one that began and ended past the disk leaves nothing, so that there are at most
 // as many as sessions); and records that are hopeless, which become rows, and dead ones, when there
-// is room. A file that cannot be read lets nothing past: it may hold what comes before.
+// is room. A file that cannot be read lets nothing past: it may hold what comes before. One that is
+// corrupt is moved aside at the next start, and is waited for by nobody.
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>

@@ -159,6 +159,12 @@ static int let_go(struct relay *relay, int n, struct vc_error *error)
   return 0;
 }
 
+// Of a file that is corrupt nobody reads in this life what may come before: it holds nothing up.
+static int is_corrupt(const struct relay *relay)
+{
+  return relay->outbox != NULL && outbox_is_corrupt(relay->outbox);
+}
+
 // Rows of the file; where it has none, what goes past it. Returns: how many, or -1.
 static int find_rows(struct relay *relay, uint64_t seen, struct vc_error *error)
 {
@@ -167,11 +173,14 @@ static int find_rows(struct relay *relay, uint64_t seen, struct vc_error *error)
   if (n >= 0) {
     set_oldest(relay, n);
   }
-  if (n == 0) {
-    n = past_take(relay->journal, seen, relay->rows);
-    return n < 0 ? vc_error_set(error, "no memory for what goes past the disk") : n;
+  if (n > 0 || (n < 0 && !is_corrupt(relay))) {
+    return n;
   }
-  return n;
+  int n_past = past_take(relay->journal, seen, relay->rows);
+  if (n_past < 0) {
+    return vc_error_set(error, "no memory for what goes past the disk");
+  }
+  return n_past > 0 ? n_past : n;
 }
 
 static int is_idle(const struct relay *relay)
@@ -202,7 +211,7 @@ static int relay_batch(struct relay *relay, uint64_t seen)
   if (status < 0) {
     vc_metric_add(journal->relay_slots, RELAY_ERRORS, 1);
     vc_health_set(journal->settings.health, what, error.text);
-  } else if (n > 0 || is_probe || was_unreadable) {
+  } else if (!relay->is_unreadable && (n > 0 || is_probe || was_unreadable)) {
     vc_health_clear(journal->settings.health, what);
     relay->is_unproven = 0;
   }

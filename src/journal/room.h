@@ -145,6 +145,8 @@ struct outbox_row {
 // Reads rows behind `after`, at most `most`. Returns: how many, or -1.
 int outbox_read(struct outbox *outbox, int64_t after, struct outbox_row *rows, int most,
                 struct vc_error *error);
+// Returns: 1 when what failed last did so because the file is corrupt.
+int outbox_is_corrupt(const struct outbox *outbox);
 
 // --- stage.c
 size_t record_cost(const struct vc_record *record);

@@ -107,6 +107,45 @@ static void test_what_went_past_is_traced_as_such(void **state)
   assert_null(strstr(text, "event=journal_committed"));
 }
 
+// All behind its first page.
+static void spoil_file(void)
+{
+  static const char rubbish[4096] = "rubbish";
+  sqlite3 *database;
+  assert_int_equal(sqlite3_open(rig.path, &database), SQLITE_OK);
+  int status = sqlite3_exec(database, "PRAGMA wal_checkpoint(TRUNCATE)", NULL, NULL, NULL);
+  assert_int_equal(status, SQLITE_OK);
+  sqlite3_close(database);
+  FILE *file = fopen(rig.path, "r+b");
+  assert_non_null(file);
+  assert_int_equal(fseek(file, 0, SEEK_END), 0);
+  long size = ftell(file);
+  assert_int_equal(fseek(file, sizeof rubbish, SEEK_SET), 0);
+  for (long at = sizeof rubbish; at < size; at += (long)sizeof rubbish) {
+    assert_int_equal(fwrite(rubbish, sizeof rubbish, 1, file), 1);
+  }
+  fclose(file);
+}
+
+static void test_finals_go_past_a_corrupt_file(void **state)
+{
+  enum { N = 250 };
+  rig_start(&rig);
+  rig_final(&rig, "demo", E1, 1);
+  rig_wait_kept(&rig, 1);
+  rig_wait_metric(&rig, "journal.rows", 0);
+  spoil_file();
+  put_finals(2, N);
+  rig_wait_kept(&rig, N);
+  expect_first_in_order((uint64_t[N_SLUGS]){N});
+  assert_true(rig_is_degraded(&rig, "journal", NULL));
+  rig_wait_degraded(&rig, "database", 1); // it cannot be read
+  rig_stop(&rig, 0);
+  rig_start(&rig);
+  rig_final(&rig, "demo", E1, N + 1);
+  rig_wait_kept(&rig, N + 1);
+}
+
 static void test_older_rows_go_first(void **state)
 {
   enum { N = 300 };
@@ -335,6 +374,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       WITH_RIG(test_finals_go_past_a_full_disk),
       WITH_RIG(test_what_went_past_is_traced_as_such),
+      WITH_RIG(test_finals_go_past_a_corrupt_file),
       WITH_RIG(test_older_rows_go_first),
       WITH_RIG(test_a_commit_withdraws_the_offer),
       WITH_RIG(test_a_stop_sends_what_the_disk_does_not_take),
