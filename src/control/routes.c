@@ -268,7 +268,12 @@ void route(struct vc_control *control, struct vc_request *request, enum door doo
   }
   if (allowed != 0) {
     refuse_method(&call, allowed);
-  } else if (strncmp(request->path, "/live/", 6) == 0 || tracks_are_at(request->path)) {
+  } else if (door == VIEWERS_DOOR && tracks_are_at(request->path)) {
+    // A page asks here why its WebSocket was refused: it is told no other way.
+    if (tracks_open(control, request) == 0) {
+      vc_respond_error(request, 426, "this path is for WebSockets");
+    }
+  } else if (strncmp(request->path, "/live/", 6) == 0) {
     vc_respond_error(request, 426, "this path is for WebSockets");
   } else {
     vc_respond_error(request, 404, "there is nothing at this path");

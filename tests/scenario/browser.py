@@ -119,7 +119,7 @@ class Page:
 class Browser:
     """Chromium with a profile of its own; its messages are read by a thread of its own."""
 
-    def __init__(self):
+    def __init__(self, flags=()):
         if shutil.which(PROGRAM) is None:
             raise harness.Skip("chromium is not installed")
         self.folder = tempfile.mkdtemp(prefix="vc-chromium-")
@@ -131,7 +131,7 @@ class Browser:
         environment["HOME"] = self.folder
         self.log_path = os.path.join(self.folder, "log")
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([PROGRAM, *FLAGS, f"--user-data-dir={self.folder}/profile", "about:blank"],
+            self.process = subprocess.Popen([PROGRAM, *FLAGS, *flags, f"--user-data-dir={self.folder}/profile", "about:blank"],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
                                             start_new_session=True)
         self.loop = asyncio.new_event_loop()
@@ -194,8 +194,11 @@ class Browser:
         assert "error" not in answer, (method, answer)
         return answer["result"]
 
-    def page(self, url=None):
+    def page(self, url=None, permissions=None):
+        """`permissions`: {name: "granted" or "denied"}, of every origin."""
         context = self.call("Target.createBrowserContext")["browserContextId"]
+        for name, setting in (permissions or {}).items():
+            self.call("Browser.setPermission", permission={"name": name}, setting=setting, browserContextId=context)
         target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         page = Page(self, self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
         if url is not None:

@@ -92,6 +92,8 @@ def test_times_count_from_the_first_sound_of_any():
 
 
 def test_a_mute_keeps_the_time_and_a_burst_does_not_hasten_it():
+    for seconds in (2.5, 2, 1.5):
+        tone(seconds)
     with room() as (stt, node, viewer), Track(node, "room", "Ada") as ada:
         began = time.monotonic()
         ada.tone(2.5)
@@ -114,7 +116,7 @@ def test_a_mute_keeps_the_time_and_a_burst_does_not_hasten_it():
         viewer.wait_type("end")
         last = viewer.finals()[-1]
         print(f"ended at {said_s:.2f} s, told {last['end']:.2f} s")
-        assert said_s - 0.6 < last["end"] < said_s + 0.4, (said_s, last)
+        assert said_s - 0.8 < last["end"] < said_s + 0.4, (said_s, last)
         received = sum(session.received for session in stt.sessions.values()) / 32000
         assert received < 8 + 4.5, received  # the mute was not sent whole
         starts = [final["start"] for final in viewer.finals()]
@@ -263,7 +265,6 @@ def test_refusals_before_the_upgrade():
         with Track(node, "room", "Ada", token=short) as ada:
             ada.tone(0.2)
             ada.leave()
-
 
 
 def test_what_is_no_sound():

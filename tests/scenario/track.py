@@ -4,6 +4,7 @@ the clock, with mutes, breaks and bursts as a test says.
 
 import asyncio
 import contextlib
+import functools
 import http.client
 import json
 import math
@@ -20,6 +21,7 @@ import harness
 PIECE_S = 0.01  # LiveKit's
 
 
+@functools.lru_cache  # it takes its time, in which nothing is said
 def tone(seconds, rate=48000, channels=2):
     n = int(seconds * rate)
     return b"".join(struct.pack("<h", int(6000 * math.sin(2 * math.pi * 440 * i / rate))) * channels for i in range(n))

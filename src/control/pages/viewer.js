@@ -2,6 +2,7 @@
 import { listSessions } from "./choose.js";
 import { connect } from "./connection.js";
 import { createLines } from "./lines.js";
+import { createSpeak } from "./speak.js";
 import { applyMessage, createTranscript } from "./transcript.js";
 
 const SLUG = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
@@ -26,6 +27,7 @@ const EMPTY_TEXTS = {
 const byId = (id) => document.getElementById(id);
 const parameters = new URLSearchParams(location.search);
 const token = parameters.get("token");
+const publishToken = parameters.get("publish_token"); // for the microphone; watching has its own
 const slug = (parameters.get("session") ?? "").trim();
 
 function showState(state, reason) {
@@ -94,7 +96,7 @@ function watch() {
     });
   byId("title").textContent = slug;
   document.title = `${slug} – live transcript – Verbacast`;
-  for (const id of ["watch", "tools", "legend", "skip"]) {
+  for (const id of ["watch", "tools", "legend", "skip", "speak"]) {
     byId(id).hidden = false;
   }
   for (const link of byId("downloads").querySelectorAll("a")) {
@@ -102,6 +104,10 @@ function watch() {
     link.download = `${slug}.${link.dataset.format}`;
   }
   createTextSize(lines.follow);
+  createSpeak({
+    form: byId("speak-form"), name: byId("participant"), toggle: byId("speak-toggle"), mute: byId("speak-mute"),
+    state: byId("speak-state"),
+  }, { slug, token: publishToken });
   listenForEnd(lines);
   connect({
     slug,

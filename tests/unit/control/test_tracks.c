@@ -138,8 +138,19 @@ static void test_other_paths(void **state)
     expect_why(nodes.open, paths[i], 404, "streams are taken at");
   }
   expect_why(nodes.open, "/ingest/livekit?participant=Ada", 404, "WebSockets are served");
+  assert_int_equal(rig_get(nodes.open, ADMIN_DOOR, ADA), 404);
+}
+
+// A page is told there why its handshake was refused.
+static void test_the_same_without_a_handshake(void **state)
+{
   assert_int_equal(rig_get(nodes.open, HTTP_DOOR, ADA), 426);
-  assert_int_equal(rig_get(nodes.open, ADMIN_DOOR, ADA), 426);
+  assert_int_equal(rig_get(nodes.open, HTTP_DOOR, "/ingest/livekit/demo"), 400);
+  assert_int_equal(rig_get(nodes.closed, HTTP_DOOR, ADA), 401);
+  may_publish(nodes.open, 503, "Too many publishers.");
+  assert_int_equal(rig_get(nodes.open, HTTP_DOOR, ADA), 503);
+  assert_non_null(strstr(nodes.open->body, "Too many publishers."));
+  may_publish(nodes.open, 200, NULL);
 }
 
 static void test_a_token(void **state)
@@ -244,6 +255,7 @@ int main(void)
       cmocka_unit_test(test_one_is_told_from_another),
       cmocka_unit_test(test_what_is_malformed),
       cmocka_unit_test(test_other_paths),
+      cmocka_unit_test(test_the_same_without_a_handshake),
       cmocka_unit_test(test_a_token),
       cmocka_unit_test(test_a_token_that_expires_meanwhile),
       cmocka_unit_test(test_no_secret_is_this_machine_alone),

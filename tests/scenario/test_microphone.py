@@ -1,0 +1,144 @@
+"""A page's microphone, in a real browser whose microphone plays a recording: what is said in one page is read in another."""
+
+import os
+import subprocess
+import tempfile
+
+import harness
+import scoring
+from browser import Browser
+from scripted_stt import ScriptedStt
+from test_tracks import publisher_row
+from test_words import recordings
+from tokens import token
+
+STATE = "document.getElementById('speak-state').dataset.state"
+TEXT = "document.getElementById('speak-state').textContent"
+SPOKEN = """[...document.querySelectorAll('#lines .line:not(.provisional)')].filter((line) => line.querySelector('.speaker'))
+  .map((line) => [line.querySelector('.speaker').textContent, line.querySelector('.words').textContent])"""
+
+browser = None
+
+
+def speak(page, name):
+    """As a person does it: the fold opened, a name typed, the button pressed."""
+    page.wait("document.getElementById('speak') && !document.getElementById('speak').hidden", "the microphone is offered")
+    page.click("#speak summary")
+    page.wait("document.getElementById('speak').open", "the fold is open")
+    page.run("document.getElementById('participant').select()")
+    page.type(name)
+    page.click("#speak-toggle")
+
+
+def expect(page, state):
+    page.wait(f"{STATE} === '{state}'", f"the microphone is {state}")
+
+
+def page_of(node, slug="room", query="", permission="granted"):
+    return browser.page(node.url("http", f"/?session={slug}{query}"), {"microphone": permission})
+
+
+def test_what_one_page_says_another_reads():
+    with harness.stt() as stt, harness.node(stt.url("stt", "/v2/live")) as node:
+        watcher, speaker = browser.page(node.url("http", "/?session=room")), page_of(node)
+        speak(speaker, "Ada Lovelace")
+        expect(speaker, "on")
+        assert speaker.run(TEXT) == "You are heard"
+        want = recordings()[1][1]
+        heard = watcher.wait(f"({SPOKEN}).length >= 2 && {SPOKEN}", "two lines")
+        assert {name for name, _ in heard} == {"Ada Lovelace: "}, heard
+        # The recording is played again and again: one of its turns is heard whole.
+        got = sum((scoring.words_of(words) for _, words in heard), [])
+        _, same = scoring.align(want, got)
+        print(f"{len(same)} of {len(want)} words: {got}")
+        assert len(same) >= len(want) * 0.6, (want, got)
+        row = publisher_row(node)["participants"][0]
+        assert (row["participant"], row["channels"], row["connected"]) == ("Ada Lovelace", 1, True), row
+        speaker.click("#speak-toggle")
+        expect(speaker, "off")
+        watcher.wait("document.getElementById('state').dataset.state === 'ended'", "the session ends")
+        for page in (watcher, speaker):
+            assert not page.complaints(), page.complaints()
+
+
+def test_a_mute_is_told():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        page = page_of(node)
+        speak(page, "Ada")
+        expect(page, "on")
+        page.click("#speak-mute")
+        expect(page, "muted")
+        harness.wait_until(lambda: publisher_row(node)["participants"][0]["muted"], "the node knows")
+        assert page.run("document.getElementById('speak-mute').getAttribute('aria-pressed')") == "true"
+        page.click("#speak-mute")
+        expect(page, "on")
+        harness.wait_until(lambda: not publisher_row(node)["participants"][0]["muted"], "it speaks again")
+        assert not page.complaints(), page.complaints()
+
+
+def test_a_node_that_comes_back_is_found_again():
+    port = harness.free_port()
+    folder = tempfile.mkdtemp(prefix="vc-")
+    with ScriptedStt() as stt:
+        with harness.node(stt.url, folder, HTTP_LISTEN=f"127.0.0.1:{port}") as node:
+            page = page_of(node)
+            speak(page, "Ada")
+            expect(page, "on")
+        expect(page, "reconnecting")
+        with harness.node(stt.url, folder, HTTP_LISTEN=f"127.0.0.1:{port}") as node:
+            expect(page, "on")
+            harness.wait_until(lambda: publisher_row(node), "the node has it again")
+            # Who takes the name over is left alone.
+            other = page_of(node)
+            speak(other, "Ada")
+            expect(other, "on")
+            expect(page, "refused")
+            assert "under this name" in page.run(TEXT)
+            other.click("#speak-toggle")
+            expect(other, "off")
+
+
+def test_who_may_not():
+    secret = "publish-me"
+    with ScriptedStt() as stt, harness.node(stt.url, PUBLISH_SECRET=secret) as node:
+        denied = page_of(node, permission="denied")
+        speak(denied, "Ada")
+        expect(denied, "refused")
+        assert denied.run(TEXT) == "The microphone was not allowed."
+        without = page_of(node)
+        speak(without, "Ada")
+        expect(without, "refused")
+        assert "token is needed" in without.run(TEXT)
+        other = page_of(node, query=f"&publish_token={token(secret, 'other')}")
+        speak(other, "Ada")
+        expect(other, "refused")
+        assert "another session" in other.run(TEXT)
+        page = page_of(node, query=f"&publish_token={token(secret, 'room')}")
+        speak(page, "Ada")
+        expect(page, "on")
+        page.click("#speak-toggle")
+        expect(page, "off")
+
+
+def make_recording(folder):
+    """What the microphone plays, over and over: a sentence with silence on both sides."""
+    path = os.path.join(folder, "microphone.wav")
+    subprocess.run(["ffmpeg", "-nostdin", "-loglevel", "error", "-i", recordings()[1][0], "-af",
+                    "adelay=1000,apad=pad_dur=1.5", "-ar", "48000", "-ac", "1", path], check=True)
+    return path
+
+
+def run_all():
+    """One browser for all; without it every test is skipped with the same reason."""
+    global browser
+    try:
+        with tempfile.TemporaryDirectory(prefix="vc-") as folder:
+            flags = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={make_recording(folder)}"]
+            with Browser(flags) as browser:
+                harness.main(globals())
+    except harness.Skip as skip:
+        print(f"skip - a page's microphone # {skip}", flush=True)
+
+
+if __name__ == "__main__":
+    run_all()
