@@ -91,6 +91,7 @@ int call_end(struct vc_livekit *livekit, struct vc_post **post_in,
   char said[VC_LIVEKIT_ERROR_MAX + 1];
   *post_in = NULL;
   livekit->n_calls--;
+  vc_worker_wake_at(livekit->worker, room_now(livekit)); // there is place for the next
   if (answer->trouble == VC_TROUBLE_NONE && answer->status / 100 == 2) {
     return 0;
   }

@@ -65,7 +65,8 @@ const struct vc_option vc_livekit_option_rows[] = {
     {"LIVEKIT_API_SECRET", VC_OPTION_SECRET, FIELD(livekit_api_secret), .help = "Its secret."},
     {"LIVEKIT_AUTO_EGRESS", VC_OPTION_TEXT, FIELD(livekit_auto_egress), "", "rtmp://HOST:PORT/live",
      .check = check_address,
-     .help = "RTMP_LISTEN as LiveKit's egress reaches it: each room that starts is sent here."},
+     .help = "Each room that starts is sent there: RTMP_LISTEN as LiveKit's egress reaches it, the "
+             "same on all nodes."},
     {"LIVEKIT_POLL_MS", VC_OPTION_INTEGER, FIELD(livekit_poll_ms), "30000", "ms", 0, 3600000,
      .help = "How often one node lists LiveKit's rooms for webhooks that were lost; 0: never."},
     {"LIVEKIT_CA_FILE", VC_OPTION_TEXT, FIELD(livekit_ca_file), "", "a PEM file",
