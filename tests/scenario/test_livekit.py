@@ -14,6 +14,13 @@ from fake_livekit import FakeLiveKit
 from scripted_stt import ScriptedStt
 
 
+PUBLIC_KEY = """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEVs/o5+uQbTjL3chynL4wXgUg2R9
+q9UU8I5mEovUf86QZ7kOBIjJwqnzD1omageEHWwHdBO6B+dFabmdT9POxg==
+-----END PUBLIC KEY-----
+"""
+
+
 def livekit_node(stt, livekit, **options):
     """Its RTMP address is told to LiveKit before it is known: the port is chosen here."""
     address = f"127.0.0.1:{harness.free_port()}"
@@ -313,6 +320,16 @@ def test_names_of_rooms():
         assert node.log().count("event=livekit.named") == 4, node.log()
 
 
+def test_through_a_proxy():
+    """With LiveKit's keys the viewers' door is protected; the operators' is when it has its token."""
+    with stage() as (livekit, node), ScriptedStt() as stt, livekit_node(stt, livekit, ADMIN_TOKEN="hush") as other:
+        body = livekit.event("participant_joined")
+        headers = {"Authorization": fake_livekit.signed(body), "X-Forwarded-For": "203.0.113.7"}
+        for one, door, want in ((node, "http", 200), (node, "admin", 403), (other, "admin", 200)):
+            status, _, answer = harness.http(one.url(door, "/livekit/webhook"), method="POST", headers=headers, body=body)
+            assert status == want, (door, status, answer)
+
+
 def test_not_configured():
     with ScriptedStt() as stt, harness.node(stt.url) as node:
         status, answer = fake_livekit.post_webhook(node.url("http", "/livekit/webhook"), b"{}", fake_livekit.signed(b"{}"))
@@ -335,6 +352,9 @@ def test_what_goes_together():
         ({"LIVEKIT_POLL_MS": "-1"}, 2, "LIVEKIT_POLL_MS"),
         ({"LIVEKIT_CA_FILE": "/nothing"}, 2, "LIVEKIT_CA_FILE"),
         ({"PUBLISH_SECRET": "s"}, 0, ""),
+        ({"PUBLISH_SECRET": PUBLIC_KEY}, 1, "PUBLISH_SECRET is a public key"),
+        ({"PUBLISH_SECRET": PUBLIC_KEY, "LIVEKIT_AUTO_EGRESS": None}, 0, ""),
+        ({"PUBLISH_SECRET": "s," + PUBLIC_KEY}, 0, ""),
     ]
     for change, status, words in rows:
         options = {name: value for name, value in {**whole, **change}.items() if value is not None}
