@@ -304,6 +304,7 @@ static void renew_at_once(struct publisher *publisher, struct owned *owned)
   owned->renew_ns = now_of(publisher);
   DL_DELETE(publisher->order, owned);
   DL_PREPEND(publisher->order, owned);
+  vc_worker_wake_at(publisher->worker, owned->renew_ns);
 }
 
 static void renewed(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
@@ -571,9 +572,11 @@ static struct owned *owned_of_message(struct publisher *publisher, const struct 
   struct owned *owned = owned_find(publisher, message->slug);
   owned = owned != NULL ? owned : owned_add(publisher, message->slug);
   if (owned != NULL && message->epoch > owned->epoch) { // one that was not claimed
+    if (owned->is_fenced) {
+      stand(publisher, owned, STANDING_UNKNOWN);
+    }
     begin_epoch(publisher, owned, message->epoch);
-    stand(publisher, owned, STANDING_UNKNOWN);
-    renew_at_once(publisher, owned);
+    renew_at_once(publisher, owned); // the key is to tell it
   }
   return owned;
 }

@@ -84,6 +84,8 @@ class RedisServer:
         return f"redis://{secret}127.0.0.1:{port or self.port}" + (f"/{database}" if database is not None else "")
 
     def start(self):
+        if shutil.which("redis-server") is None:
+            raise harness.Skip("redis-server is not installed")
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder,
                    "--logfile", os.path.join(self.folder, "log")]
         for name, value in self.settings.items():

@@ -405,3 +405,18 @@ void rig_wait_stream(struct server *server, const char *slug, const char *ids)
     }
   }
 }
+
+void rig_wait_owner(struct server *server, const char *slug, const char *node, int64_t epoch)
+{
+  char wanted[128];
+  uint64_t until = patience();
+  snprintf(wanted, sizeof wanted, "{\"node\":\"%s\",\"epoch\":%lld}", node, (long long)epoch);
+  for (int is_it = 0; !is_it;) {
+    redisReply *reply = server_ask(server, "GET vc:owner:%s", slug);
+    is_it = reply->type == REDIS_REPLY_STRING && strcmp(reply->str, wanted) == 0;
+    if (!is_it && !wait_more(until)) {
+      fail_msg("%s is of %s, not %s", slug, reply->str, wanted);
+    }
+    freeReplyObject(reply);
+  }
+}

@@ -68,4 +68,6 @@ int rig_query(struct rig *rig, enum vc_query_kind kind, const char *slug, int64_
 
 // The ids of a stream, "5-0 5-2 5-3"; a static text.
 const char *rig_stream(struct server *server, const char *slug);
+// Waits until the slug is that node's, from that epoch on.
+void rig_wait_owner(struct server *server, const char *slug, const char *node, int64_t epoch);
 void rig_wait_stream(struct server *server, const char *slug, const char *ids);

@@ -130,9 +130,7 @@ static void test_flushed_and_silent(void **state)
   rig_expect_ask(&rig, "demo", 0, 0);
   rig_give(&rig, "demo", (struct vc_position){0, 0}, 1, 5, all, 3);
   rig_wait_stream(&server, "demo", "5-0 5-2 5-3");
-  redisReply *reply = server_ask(&server, "GET vc:owner:demo");
-  assert_string_equal(reply->str, "{\"node\":\"a\",\"epoch\":5}");
-  freeReplyObject(reply);
+  rig_wait_owner(&server, "demo", "a", 5);
 }
 
 static void test_lost_in_the_lane(void **state)
@@ -267,9 +265,7 @@ static void test_never_claimed(void **state)
   rig_give(&rig, "demo", (struct vc_position){0, 0}, 1, 5, all, 2);
   say(5, FINAL, 2, 1);
   rig_wait_stream(&server, "demo", "5-0 5-1 5-2");
-  redisReply *reply = server_ask(&server, "GET vc:owner:demo");
-  assert_string_equal(reply->str, "{\"node\":\"a\",\"epoch\":5}");
-  freeReplyObject(reply);
+  rig_wait_owner(&server, "demo", "a", 5);
 }
 
 static void test_claimed_again(void **state)
@@ -284,6 +280,18 @@ static void test_claimed_again(void **state)
   say(6, FINAL, 1, 0);
   rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4 6-0 6-1");
   rig_expect_no_remote(&rig);
+}
+
+// The node numbers from a later epoch than the one that it was given: its key follows.
+static void test_later_epoch(void **state)
+{
+  begin();
+  say(9, HELLO, 0, 0);
+  say(9, FINAL, 1, 0);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 9-0 9-1");
+  rig_expect_no_remote(&rig);
+  assert_int_equal(rig_metric(&rig, "redis.dropped_total"), 0);
+  rig_wait_owner(&server, "demo", "a", 9);
 }
 
 static void test_release(void **state)
@@ -371,6 +379,7 @@ int main(void)
       WITH(test_fenced),
       WITH(test_never_claimed),
       WITH(test_claimed_again),
+      WITH(test_later_epoch),
       WITH(test_release),
       WITH(test_release_without_its_last),
       WITH(test_orphan),

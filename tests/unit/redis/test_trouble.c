@@ -222,10 +222,11 @@ static void test_user(void **state)
   char url[96];
   server_do(&server,
             "ACL SETUSER anna on >p%%40ss resetkeys ~vc:* resetchannels &vc:* -@all +@read "
-            "+@write +@pubsub +@scripting +@connection"); // neither role nor config
+            "+@write +@pubsub +@scripting +@connection +time"); // neither role nor config
   snprintf(url, sizeof url, "redis://anna:p%%2540ss@127.0.0.1:%d", server.port);
   connect_to(url);
   rig_wait_gauge(&rig, "redis.connections", 3); // what she may not ask stays unknown
+  rig_wait_health(&rig, "");
   assert_int_equal(rig_claim(&rig, "demo", 5), 5);
   server_do(&server, "ACL SETUSER anna -@write");
   say(HELLO, 0, 0);
