@@ -184,7 +184,7 @@ def http_json(url, **more):
 class Viewer:
     """A WebSocket client in a thread of its own, that keeps all it was sent."""
 
-    def __init__(self, url, headers=None):
+    def __init__(self, url, headers=None, ssl=None):
         self.messages = []
         self.close_code = None
         self.refusal = None
@@ -193,6 +193,7 @@ class Viewer:
         self.loop = asyncio.new_event_loop()
         self.url = url
         self.headers = headers or {}
+        self.ssl = {"ssl": ssl} if ssl else {}
         self.socket = None
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
@@ -204,7 +205,7 @@ class Viewer:
     async def watch(self):
         try:
             async with websockets.connect(self.url, extra_headers=self.headers, compression=None, open_timeout=PATIENCE_S,
-                                          ping_interval=None, max_size=None, close_timeout=5) as connection:
+                                          ping_interval=None, max_size=None, close_timeout=5, **self.ssl) as connection:
                 self.socket = connection
                 async for text in connection:
                     self.take(text)

@@ -31,8 +31,10 @@ def chunk_header(kind, length, timestamp_ms=0, chunk_stream=4, stream_id=1):
 class RtmpPeer:
     """A connection to the node's ingest; every wait on it is bounded."""
 
-    def __init__(self, node):
-        self.socket = socket.create_connection(("127.0.0.1", node.port("rtmp")), timeout=harness.PATIENCE_S)
+    def __init__(self, node, source=None):
+        """From that address of loopback, or from whichever."""
+        self.socket = socket.create_connection(("127.0.0.1", node.port("rtmp")), timeout=harness.PATIENCE_S,
+                                               source_address=(source, 0) if source else None)
         self.url = f"rtmp://{node.addresses['rtmp']}/live"
         self.chunk_size = 128
         self.received = b""

@@ -1,0 +1,233 @@
+"""The real HAProxy on deploy/haproxy/haproxy.cfg before three nodes: who goes where, and what it writes. (release only)"""
+
+import contextlib
+import json
+import re
+import signal
+import ssl
+import time
+
+import harness
+from fleet import SECRETS, Door, Fleet, Haproxy, certificate, next_node, node_of, opened
+from rtmp_peer import RtmpPeer
+
+FROZEN_S = 12    # two checks without an answer and what lies between them are 5.5 s; the machine is busy
+DRAINING_S = 2   # one check, of one a second
+
+
+def test_publishers_are_spread_and_keep_their_addresses():
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
+        for k in range(9):
+            stack.enter_context(fleet.peer(balancer, f"room-{k}", source=f"127.0.0.{21 + k}"))
+        homes = [fleet.home(f"room-{k}") for k in range(9)]
+        assert sorted(homes) == [0] * 3 + [1] * 3 + [2] * 3, homes
+        for k in range(9):
+            publisher = fleet.sessions(homes[k])[f"room-{k}"]["publisher"]
+            assert publisher["address"] == f"127.0.0.{21 + k}", publisher
+        refused = RtmpPeer(fleet.nodes[0])  # past the balancer: a header is mandatory
+        refused.send(b"\x03" + bytes(1536))
+        refused.wait_close()
+        refused.close()
+        fleet.nodes[0].wait_log("no PROXY header")
+
+
+def test_viewers_of_one_session_are_spread():
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 40)
+        counts = fleet.viewers()
+        assert sum(counts) == 40 and max(counts) <= 0.45 * 40, counts
+        assert [sum(node_of(viewer) == i for viewer in viewers) for i in range(3)] == counts
+        stack.enter_context(fleet.publisher(balancer, "room"))
+        home = fleet.home("room")
+        for viewer in viewers:
+            if node_of(viewer) == home:
+                viewer.wait_finals(1)
+
+
+def test_a_draining_node_gets_nothing_new_and_keeps_what_it_has():
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 9)
+        leaving = next(viewer for viewer in viewers if node_of(viewer) == 1)
+        fleet.nodes[1].signal(signal.SIGTERM)
+        assert balancer.wait_state(1, "NOLB") < DRAINING_S
+        assert balancer.states("rtmp")["node-2"] == "NOLB"
+        for viewer in opened(stack, fleet, balancer, "room", 6):
+            assert node_of(viewer) != 1
+        for k in range(4):
+            stack.enter_context(fleet.peer(balancer, f"room-{k}"))
+            assert fleet.home(f"room-{k}") != 1
+        assert not leaving.is_over(), "it was closed before DRAIN_DELAY_MS was over"
+        assert leaving.wait_close() == 1001
+        assert fleet.nodes[1].wait() == 0
+        assert node_of(opened(stack, fleet, balancer, "room", 1)[0]) != 1
+        balancer.wait_state(1, "DOWN")
+        fleet.start(1)
+        balancer.wait_state(1, "UP")
+        harness.wait_until(lambda: next_node(fleet, balancer) == 1, "it gets viewers again")
+
+
+def test_a_killed_node_costs_only_its_own():
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 9)
+        fleet.kill(2)
+        began = time.monotonic()
+        for viewer in opened(stack, fleet, balancer, "room", 6):
+            assert node_of(viewer) != 2
+        for k in range(4):
+            stack.enter_context(fleet.peer(balancer, f"room-{k}"))
+        for _ in range(6):
+            assert balancer.get(f"/?token={fleet.token('room')}")[0] == 200
+        assert time.monotonic() - began < 5, "nobody waits for a check"
+        for viewer in viewers:
+            if node_of(viewer) == 2:
+                viewer.wait_close()
+            else:
+                assert not viewer.is_over()
+        balancer.wait_state(2, "DOWN")
+
+
+def test_a_frozen_node_is_left():
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 6)
+        peers = {}
+        for k in range(3):
+            peer = stack.enter_context(fleet.peer(balancer, f"room-{k}"))
+            peers[fleet.home(f"room-{k}")] = peer
+        began = time.monotonic()
+        fleet.nodes[0].signal(signal.SIGSTOP)
+        for viewer in opened(stack, fleet, balancer, "room", 3):
+            assert node_of(viewer) != 0, "who was sent there in between is sent on"
+        balancer.wait_state(0, "DOWN")
+        assert time.monotonic() - began < FROZEN_S
+        for viewer in viewers:
+            if node_of(viewer) == 0:
+                viewer.wait_close()
+            else:
+                assert not viewer.is_over()
+        peers[0].wait_close()
+        for viewer in opened(stack, fleet, balancer, "room", 4):
+            assert node_of(viewer) != 0
+        stack.enter_context(fleet.peer(balancer, "room-0"))
+        fleet.nodes[0].signal(signal.SIGCONT)
+        balancer.wait_state(0, "UP")
+
+
+def test_an_operator_takes_a_node_out():
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 3)
+        balancer.ask("set server nodes/node-1 state drain")
+        assert balancer.states()["node-1"] == balancer.states("rtmp")["node-1"] == "DRAIN"
+        for viewer in opened(stack, fleet, balancer, "room", 4):
+            assert node_of(viewer) != 0
+        for k in range(2):
+            stack.enter_context(fleet.peer(balancer, f"room-{k}"))
+            assert fleet.home(f"room-{k}") != 0
+        assert not any(viewer.is_over() for viewer in viewers)
+        balancer.ask("set server nodes/node-1 state ready")
+        balancer.wait_state(0, "UP")
+        assert next_node(fleet, balancer) == 0
+
+
+def test_when_all_are_down():
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        assert balancer.get("/balancer")[0] == 200
+        for i in range(3):
+            fleet.kill(i)
+        for i in range(3):
+            balancer.wait_state(i, "DOWN")
+        status, headers, body = balancer.get(f"/sessions/room/transcript.json?token={fleet.token('room')}")
+        assert status == 503 and headers["Retry-After"] == "2" and "error" in json.loads(body), (status, body)
+        assert balancer.get("/balancer")[0] == 503
+        with fleet.viewer(balancer, "room") as viewer:
+            harness.wait_until(viewer.is_over, "the viewer is refused")
+            assert viewer.refusal == 503
+        with RtmpPeer(balancer) as peer:
+            peer.wait_close()
+        for i in range(3):
+            fleet.start(i)
+        balancer.wait_state(0, "UP")
+        with fleet.viewer(balancer, "room") as viewer:
+            viewer.wait_type("hello")
+
+
+def test_a_full_node_passes_viewers_on():
+    """It has the fewest viewers, so it is asked first each time."""
+    with Fleet() as fleet, contextlib.ExitStack() as stack:
+        fleet.start(0, MAX_VIEWERS=1)
+        balancer = stack.enter_context(Haproxy(fleet))
+        opened(stack, fleet, balancer, "room", 9)
+        assert fleet.viewers() == [1, 4, 4]
+        assert set(balancer.states().values()) == {"UP"}, "full is not ill"
+        for i in (1, 2):
+            fleet.kill(i)
+            balancer.wait_state(i, "DOWN")
+        with fleet.viewer(balancer, "room") as refused:
+            harness.wait_until(refused.is_over, "there is no room for it anywhere")
+            assert refused.refusal == 503
+
+
+def test_operators_pages_stay_inside():
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        admin = {"Authorization": "Bearer " + SECRETS["ADMIN_TOKEN"]}
+        for path in ("/metrics", "/metrics?format=prometheus", "/dashboard", "/healthz", "/readyz", "/admin/kick"):
+            status, _, body = balancer.get(path, headers=admin)
+            assert status == 404 and "ADMIN_LISTEN" in body, (path, status, body)
+        assert balancer.get("/sessions")[0] == 401
+        assert balancer.get("/sessions", headers=admin)[0] == 200
+        assert balancer.get("/pages/viewer.js")[0] == 200
+        text = open(balancer.configuration, encoding="utf-8").read()
+        for node in fleet.nodes:
+            assert node.addresses["admin"] not in text, "only checks go to the admin port"
+        status, _, body = harness.http(f"http://{balancer.addresses['stats']}/metrics")
+        assert status == 200 and 'haproxy_server_status{proxy="nodes",server="node-1",state="UP"} 1' in body
+
+
+def test_addresses_over_two_hops():
+    """127.0.0.1 is a proxy of ours, and 127.0.0.7 is not: what stands before it, it has written itself."""
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        for k, (source, said, client) in enumerate((("127.0.0.7", "203.0.113.9", "127.0.0.7"),
+                                                    ("127.0.0.1", "198.51.100.4", "198.51.100.4"),
+                                                    ("127.0.0.1", "203.0.113.9, 198.51.100.5", "198.51.100.5"),
+                                                    ("127.0.0.8", None, "127.0.0.8"))):
+            status, _, _ = balancer.get(f"/hops-{k}", source=source, headers={"X-Forwarded-For": said} if said else {})
+            assert status == 404
+            fleet.wait_any_log(rf"http\.request address={re.escape(client)} \S+ path=/hops-{k} ")
+
+
+def test_logs_have_paths_only():
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        token = fleet.token("room")
+        balancer.get(f"/sessions/room/transcript.json?since=1&token={token}")
+        balancer.wait_log(r'method=GET path="/sessions/room/transcript\.json" status=404')
+        for line in (f"GET /a?token={token} HTTP/9.9", f"GET /a?token={token}", f"@ /a?token={token} HTTP/1.1",
+                     f"GET http://host/absolute?token={token} HTTP/1.1\r\nHost: host",
+                     f"GET /big?token={token} HTTP/1.1\r\nHost: host\r\nX: {'x' * 20000}",
+                     f"GET /b\x01d?token={token} HTTP/1.1\r\nHost: host"):
+            with RtmpPeer(Door(balancer, "http")) as raw:
+                raw.send(line.encode() + b"\r\nConnection: close\r\n\r\n")
+                raw.wait_close()
+        balancer.wait_log(r'path="/absolute"')
+        with fleet.peer(balancer, "room"), fleet.viewer(balancer, "room") as viewer:
+            viewer.wait_type("hello")
+        balancer.wait_log(r'path="/live/room" status=101')
+        balancer.wait_log(r"client=127\.0\.0\.1:\d+ node=rtmp/node-\d received=\d+")
+
+
+def test_tls_ends_here():
+    def edit(text):
+        folder = re.search(r"crt (\S+)/verbacast\.pem", text).group(1)
+        certificate(folder)
+        return re.sub(r"^    #(bind|http-request)", r"    \1", text, flags=re.M)
+
+    with Fleet() as fleet, Haproxy(fleet, edit) as balancer:
+        context = ssl.create_default_context(cafile=f"{balancer.folder}/verbacast.crt")
+        with fleet.ssl_viewer(balancer, "room", context) as viewer:
+            viewer.wait_type("hello")
+        status, headers, _ = balancer.get("/?session=room")
+        assert status == 308 and headers["Location"].startswith("https://"), (status, headers)
+        with harness.Publisher(f"rtmps://{balancer.addresses['rtmps']}/live/room?token={fleet.token('room', 'PUBLISH_SECRET')}"):
+            fleet.home("room")
+
+
+if __name__ == "__main__":
+    harness.main(globals())

@@ -1,0 +1,180 @@
+"""The real nginx on deploy/nginx/nginx.conf before three nodes: what it does as HAProxy, and what it cannot. (release only)"""
+
+import contextlib
+import json
+import re
+import signal
+import ssl
+
+import harness
+from fleet import SECRETS, Door, Fleet, Nginx, certificate, next_node, node_of, opened
+from rtmp_peer import RtmpPeer
+
+
+def test_publishers_are_spread_and_keep_their_addresses():
+    """By a PROXY header of version 1."""
+    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
+        for k in range(9):
+            stack.enter_context(fleet.peer(balancer, f"room-{k}", source=f"127.0.0.{21 + k}"))
+        homes = [fleet.home(f"room-{k}") for k in range(9)]
+        assert sorted(homes) == [0] * 3 + [1] * 3 + [2] * 3, homes
+        for k in range(9):
+            assert fleet.sessions(homes[k])[f"room-{k}"]["publisher"]["address"] == f"127.0.0.{21 + k}"
+
+
+def test_viewers_of_one_session_are_spread():
+    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 40)
+        counts = fleet.viewers()
+        assert sum(counts) == 40 and max(counts) <= 0.45 * 40, counts
+        stack.enter_context(fleet.publisher(balancer, "room"))
+        home = fleet.home("room")
+        for viewer in viewers:
+            if node_of(viewer) == home:
+                viewer.wait_finals(1)
+
+
+def test_a_draining_node_passes_viewers_on():
+    """It is not known to drain: what it refuses is tried elsewhere, and its viewers come back elsewhere."""
+    with Fleet(DRAIN_DELAY_MS=0) as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 6)
+        fleet.nodes[1].signal(signal.SIGTERM)
+        fleet.nodes[1].wait_log("program.stop")
+        for viewer in opened(stack, fleet, balancer, "room", 4):
+            assert node_of(viewer) != 1
+        for viewer in viewers:
+            if node_of(viewer) == 1:
+                assert viewer.wait_close() == 1001
+                assert node_of(opened(stack, fleet, balancer, "room", 1)[0]) != 1
+        assert fleet.nodes[1].wait() == 0
+        fleet.start(1)
+        harness.wait_until(lambda: next_node(fleet, balancer) == 1, "it gets viewers again")
+
+
+def test_a_killed_node_costs_only_its_own():
+    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 9)
+        fleet.kill(2)
+        for viewer in opened(stack, fleet, balancer, "room", 6):
+            assert node_of(viewer) != 2
+        for k in range(4):
+            stack.enter_context(fleet.peer(balancer, f"room-{k}"))
+            assert fleet.home(f"room-{k}") != 2
+        for _ in range(6):
+            assert balancer.get(f"/?token={fleet.token('room')}")[0] == 200
+        for viewer in viewers:
+            if node_of(viewer) == 2:
+                viewer.wait_close()
+            else:
+                assert not viewer.is_over()
+
+
+def test_a_frozen_node_is_left_by_its_viewers():
+    """By its silence alone: proxy_read_timeout, which no ping breaks; who comes meanwhile may wait as long."""
+    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 6)
+        fleet.nodes[0].signal(signal.SIGSTOP)
+        for viewer in viewers:
+            if node_of(viewer) == 0:
+                viewer.wait_close(60)
+        for viewer in opened(stack, fleet, balancer, "room", 4):
+            assert node_of(viewer) != 0
+        for viewer in viewers:
+            assert viewer.is_over() == (node_of(viewer) == 0)
+
+
+def test_when_all_are_down():
+    with Fleet() as fleet, Nginx(fleet) as balancer:
+        for i in range(3):
+            fleet.kill(i)
+        for _ in range(3):  # tried one after the other, then known to be down
+            status, headers, body = balancer.get(f"/sessions/room/transcript.json?token={fleet.token('room')}")
+            assert status == 503 and headers["Retry-After"] == "2" and "error" in json.loads(body), (status, body)
+        with fleet.viewer(balancer, "room") as viewer:
+            harness.wait_until(viewer.is_over, "the viewer is refused")
+            assert viewer.refusal == 503
+        with RtmpPeer(balancer) as peer:
+            peer.wait_close()
+
+
+def test_operators_pages_stay_inside():
+    with Fleet() as fleet, Nginx(fleet) as balancer:
+        admin = {"Authorization": "Bearer " + SECRETS["ADMIN_TOKEN"]}
+        for path in ("/metrics", "/metrics?format=prometheus", "/%6detrics", "/dashboard", "/healthz", "/readyz",
+                     "/admin/kick"):
+            status, _, body = balancer.get(path, headers=admin)
+            assert status == 404 and "ADMIN_LISTEN" in body, (path, status, body)
+        assert balancer.get("/sessions")[0] == 401
+        assert balancer.get("/sessions", headers=admin)[0] == 200
+        assert balancer.get("/pages/viewer.js")[0] == 200
+
+
+def test_addresses_over_two_hops():
+    """127.0.0.1 is a proxy of ours, and 127.0.0.7 is not: what stands before it, it has written itself."""
+    with Fleet() as fleet, Nginx(fleet) as balancer:
+        for k, (source, said, client) in enumerate((("127.0.0.7", "203.0.113.9", "127.0.0.7"),
+                                                    ("127.0.0.1", "198.51.100.4", "198.51.100.4"),
+                                                    ("127.0.0.1", "203.0.113.9, 198.51.100.5", "198.51.100.5"),
+                                                    ("127.0.0.8", None, "127.0.0.8"))):
+            status, _, _ = balancer.get(f"/hops-{k}", source=source, headers={"X-Forwarded-For": said} if said else {})
+            assert status == 404
+            fleet.wait_any_log(rf"http\.request address={re.escape(client)} \S+ path=/hops-{k} ")
+
+
+def test_one_address_has_its_bound_here():
+    """Were it the nodes' to refuse, their 503 would count against them."""
+    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
+        opened(stack, fleet, balancer, "room", 64)
+        with fleet.viewer(balancer, "room") as viewer:
+            harness.wait_until(viewer.is_over, "it is one too many")
+            assert viewer.refusal == 503
+        balancer.wait_log('node=- method=GET path="/live/room" status=503')
+
+
+def test_a_full_node_passes_viewers_on():
+    with Fleet() as fleet, contextlib.ExitStack() as stack:
+        fleet.start(0, MAX_VIEWERS=1)
+        balancer = stack.enter_context(Nginx(fleet))
+        opened(stack, fleet, balancer, "room", 9)
+        assert fleet.viewers()[0] == 1, fleet.viewers()
+
+
+def test_logs_have_paths_only():
+    with Fleet() as fleet, Nginx(fleet) as balancer:
+        token = fleet.token("room")
+        balancer.get(f"/sessions/room/transcript.json?since=1&token={token}")
+        balancer.wait_log(r'method=GET path="/sessions/room/transcript\.json" status=404')
+        for line in (f"GET /a?token={token} HTTP/9.9", f"GET /a?token={token}", f"@ /a?token={token} HTTP/1.1",
+                     f"GET http://host/absolute?token={token} HTTP/1.1\r\nHost: host",
+                     f"GET /big?token={token} HTTP/1.1\r\nHost: host\r\nX: {'x' * 40000}",
+                     f"GET /b\x01d?token={token} HTTP/1.1\r\nHost: host"):
+            with RtmpPeer(Door(balancer, "http")) as raw:
+                raw.send(line.encode() + b"\r\nConnection: close\r\n\r\n")
+                raw.wait_close()
+        balancer.wait_log(r"/absolute")
+        with fleet.peer(balancer, "room"), fleet.viewer(balancer, "room") as viewer:
+            viewer.wait_type("hello")
+        balancer.wait_log(r'path="/live/room" status=101')
+        balancer.wait_log(r"client=127\.0\.0\.1 node=127\.0\.0\.1:\d+ received=\d+")
+        fleet.kill(0)
+        for _ in range(3):
+            with fleet.viewer(balancer, "room") as viewer:
+                viewer.wait_type("hello")
+
+
+def test_tls_ends_here():
+    def edit(text):
+        certificate(re.search(r"ssl_certificate (\S+)/verbacast\.crt", text).group(1))
+        return re.sub(r"^( +)#(listen|ssl_)", r"\1\2", text, flags=re.M)
+
+    with Fleet() as fleet, Nginx(fleet, edit) as balancer:
+        context = ssl.create_default_context(cafile=f"{balancer.folder}/verbacast.crt")
+        with fleet.ssl_viewer(balancer, "room", context) as viewer:
+            viewer.wait_type("hello")
+        url = f"rtmps://{balancer.addresses['rtmps']}/live/room?token={fleet.token('room', 'PUBLISH_SECRET')}"
+        with harness.Publisher(url):
+            fleet.home("room")
+
+
+if __name__ == "__main__":
+    harness.main(globals())
