@@ -45,7 +45,8 @@ const struct vc_option vc_control_option_rows[] = {
          "Viewers need a JWT: session (a name or *) and exp, HS256 with this secret, or RS256 or "
          "ES256 where it is a public key in PEM."},
     {"PUBLISH_SECRET", VC_OPTION_SECRET, FIELD(publish_secret), .check = vc_jwt_check_secret,
-     .help = "Publishers need such a JWT, ?token= behind the stream's name, by this secret."},
+     .help = "Publishers need such a JWT, ?token= behind the stream's name or in the URL of a "
+             "participant's stream, by this secret."},
     {"TOKEN_LEEWAY_MS", VC_OPTION_INTEGER, FIELD(token_leeway_ms), "5000", "ms", 0, 300000,
      .help = "How far the clock of who makes tokens may differ from ours: exp counts by so much "
              "later, nbf earlier."},

@@ -34,9 +34,12 @@ const struct vc_option vc_ingest_option_rows[] = {
     {"SESSION_RESUME_MS", VC_OPTION_INTEGER, FIELD(session_resume_ms), "30000", "ms", 0, 3600000,
      .help = "How long a session waits for a publisher that vanished."},
     {"INGEST_IDLE_TIMEOUT_MS", VC_OPTION_INTEGER, FIELD(ingest_idle_timeout_ms), "15000", "ms", 100,
-     3600000, .help = "Silence on a publisher's connection until it is closed."},
+     3600000,
+     .help = "Silence on a publisher's connection until it is closed; a participant's "
+             "is pinged meanwhile."},
     {"MAX_PUBLISHERS", VC_OPTION_INTEGER, FIELD(max_publishers), "1000", "sessions", 1, 100000,
-     .help = "Sessions with a publisher, or waiting for one; more are refused."},
+     .help = "Publishers, or sessions waiting for one; each participant's stream is one. More are "
+             "refused."},
     {"MAX_CONNECTIONS_PER_ADDRESS", VC_OPTION_INTEGER, FIELD(max_connections_per_address), "64",
      "connections", 1, 1000000,
      .help = "From one address, not counting loopback and TRUSTED_PROXIES; for publishers and for "

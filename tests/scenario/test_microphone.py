@@ -93,7 +93,7 @@ def test_a_node_that_comes_back_is_found_again():
             speak(other, "Ada")
             expect(other, "on")
             expect(page, "refused")
-            assert "under this name" in page.run(TEXT)
+            assert "Another stream" in page.run(TEXT)
             other.click("#speak-toggle")
             expect(other, "off")
 

@@ -12,7 +12,7 @@ const FINAL_CLOSES = {
   1000: "The session was closed.",
   1003: "The server does not take this sound.",
   1009: "The server does not take this sound.",
-  4002: "Somebody else speaks under this name now.",
+  4002: "Another stream has taken this one's place.",
   4003: "The operator closed this stream.",
 };
 
