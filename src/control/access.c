@@ -133,8 +133,7 @@ static int64_t ask_session_began(const struct call *call)
   return began_ms;
 }
 
-// By VIEWER_SECRET, else by LiveKit's; who has neither is told what the first said, unless it was
-// the second that signed.
+// By VIEWER_SECRET, else by LiveKit's; who has neither is told what the nearer of them said.
 static struct token_answer check_viewers_token(const struct call *call, const char *token)
 {
   const struct vc_control_settings *settings = &call->control->settings;
@@ -146,7 +145,8 @@ static struct token_answer check_viewers_token(const struct call *call, const ch
     return own;
   }
   struct token_answer join = token_check_join(&settings->livekit, token, &ask);
-  return join.is_signed || !vc_secret_is_set(options->viewer_secret) ? join : own;
+  int is_nearer = join.is_signed || own.verdict == VC_JWT_ALGORITHM;
+  return is_nearer || !vc_secret_is_set(options->viewer_secret) ? join : own;
 }
 
 // Returns: 1 it was found, 0 there is none, -1 it does not fit or is malformed.

@@ -7,6 +7,7 @@
 #include <verbacast/control.h>
 #include <verbacast/flow/query.h>
 #include <verbacast/net/front.h>
+#include <verbacast/wire/jwt.h>
 #include <verbacast/wire/text.h>
 
 #define QUERY_TIMEOUT_MS 2000
@@ -68,8 +69,9 @@ struct token_ask {
   int64_t leeway_ms;
 };
 struct token_answer {
-  int status;         // 0: it does; else HTTP's, and `why`
-  const char *why;    // a constant, without a part of the token
+  int status;      // 0: it does; else HTTP's, and `why`
+  const char *why; // a constant, without a part of the token
+  enum vc_jwt_verdict verdict;
   int is_signed;      // by one of the keys
   int is_ours;        // and it is of the kind that was asked for
   int is_expired;     // it is that, and all else is good

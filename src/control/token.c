@@ -65,7 +65,8 @@ static struct token_answer check(const struct rule *rule, const char *token,
   struct vc_jwt jwt;
   struct vc_jwt_keys *keys = vc_jwt_keys_of_secret(rule->secret, NULL);
   enum vc_jwt_verdict verdict = vc_jwt_verify(keys, token, &clock, &jwt);
-  struct token_answer answer = {.expires_ms = jwt.expires_ms,
+  struct token_answer answer = {.verdict = verdict,
+                                .expires_ms = jwt.expires_ms,
                                 .is_signed = verdict == VC_JWT_GOOD || verdict == VC_JWT_EXPIRED ||
                                              verdict == VC_JWT_NOT_YET ||
                                              verdict == VC_JWT_NO_EXPIRY};

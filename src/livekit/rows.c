@@ -61,7 +61,8 @@ const struct vc_option vc_livekit_option_rows[] = {
      .help = "LiveKit's server, to start egresses: https://HOST (wss:// is taken for it)."},
     {"LIVEKIT_API_KEY", VC_OPTION_TEXT, FIELD(livekit_api_key), "", "a key, or new,old",
      .check = check_key,
-     .help = "One of LiveKit's API keys: webhooks must be signed with it, calls are."},
+     .help = "One of LiveKit's API keys: webhooks must be signed with it, calls are; its tokens to "
+             "join a room let viewers to the room's session."},
     {"LIVEKIT_API_SECRET", VC_OPTION_SECRET, FIELD(livekit_api_secret), .help = "Its secret."},
     {"LIVEKIT_AUTO_EGRESS", VC_OPTION_TEXT, FIELD(livekit_auto_egress), "", "rtmp://HOST:PORT/live",
      .check = check_address,

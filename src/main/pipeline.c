@@ -600,6 +600,8 @@ int pipeline_check(const struct node_options *options, struct vc_error *error)
              : vc_control_check(&options->control,
                                 &(const struct vc_control_beside){
                                     .rtmp_listen = options->ingest.rtmp_listen,
-                                    .trusted_proxies = options->ingest.trusted_proxies},
+                                    .trusted_proxies = options->ingest.trusted_proxies,
+                                    .livekit = {options->livekit.livekit_api_key,
+                                                options->livekit.livekit_api_secret}},
                                 error);
 }

@@ -4,7 +4,9 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import signal
+import subprocess
 import tempfile
 import time
 
@@ -77,18 +79,24 @@ def check(node, token, status, why=""):
     got, body = watched(node, token)
     assert got == status and why in body, (got, status, body, why)
     assert status == 200 or node.wait_log(f"ingest.refused.*{why}")
-    with harness.viewer(node, "demo", f"?token={token}") as viewer:
+    track = harness.Viewer(f"ws://{node.addresses['http']}/ingest/livekit/demo?participant=anna&token={token}")
+    with track, harness.viewer(node, "demo", f"?token={token}") as viewer:
         if status == 200:
             viewer.wait_type("hello")
+            harness.wait_until(lambda: track.socket, "a track is taken")
         else:
             viewer.wait_close()
-            assert viewer.refusal == status, (viewer.refusal, status)
+            track.wait_close()
+            assert viewer.refusal == track.refusal == status, (viewer.refusal, track.refusal, status)
 
 
 def check_unlogged(node):
-    harness.http(node.url("http", "/healthz"))
-    node.wait_log("level=debug event=http.request")
+    last = f"/last-{time.monotonic_ns()}"
+    for path in ("/healthz", last):  # lines are written in their order, a moment later
+        harness.http(node.url("http", path))
+    node.wait_log(last)
     log = node.log()
+    assert "level=debug event=http.request" in log
     for token in made:
         for part in token.split("."):
             assert part == "" or part not in log, f"{part} of a token is in the log"
@@ -231,6 +239,100 @@ def test_what_is_no_key_is_refused_at_the_start():
             assert "VIEWER_SECRET: the secret" in log and why in log and secret[30:60] not in log, log
 
 
+def run(folder, program, text):
+    return subprocess.run([program, "-c", text], cwd=folder, check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_the_manuals_examples():
+    with open(os.path.join(harness.ROOT, "docs", "tokens.md"), encoding="utf-8") as file:
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", file.read(), re.M | re.S)
+    make_keys = next(text for _, text in blocks if "ecparam" in text).splitlines()
+    with tempfile.TemporaryDirectory(prefix="vc-tokens-") as folder:
+        run(folder, "sh", "\n".join(line for line in make_keys if "ecparam" in line or "-pubout" in line))
+        made_there = run(folder, "sh", dict(blocks)["sh"]) + run(folder, "/usr/bin/python3", dict(blocks)["python"])
+        assert len(made_there) == 3, made_there
+        made.extend(made_there)
+        with protected(NOWHERE, f"the secret,@{folder}/public.pem") as node:
+            for token in made_there:
+                assert watched(node, token)[0] == 200, token
+            check_unlogged(node)
+
+
+API_KEY, API_SECRET = "APIkey", "a secret of LiveKit's that is long enough"
+FAR = {"X-Forwarded-For": "192.0.2.7"}
+
+
+def join(room="demo", key=API_KEY, secret=API_SECRET, expires_s=600, grants=None, **more):
+    """As LiveKit's SDKs make them for who joins a room."""
+    now = int(time.time())
+    video = {"room": room, "roomJoin": True, "canPublish": True, "canSubscribe": True, **(grants or {})}
+    claims = {"iss": key, "sub": "anna", "nbf": now, "exp": now + expires_s, "name": "Anna", "video": video, **more}
+    made.append(jwt.encode({name: value for name, value in claims.items() if value is not None}, secret, algorithm="HS256"))
+    return made[-1]
+
+
+def joined(node, token, session="demo", **headers):
+    path = f"/sessions/{session}/transcript.txt" + (f"?token={token}" if token else "")
+    status, _, body = harness.http(node.url("http", path), headers=headers)
+    return (200 if status == 404 else status), body
+
+
+JOINS = ((join(), 200, ""), (join(grants={"canSubscribe": False}), 403, "hear the room"), (join("other"), 403, "another session"),
+         (join(grants={"roomJoin": False, "roomAdmin": True}), 403, "join a room"), (join(secret="guess"), 401, "not signed"),
+         (join(key="APIother"), 401, "LIVEKIT_API_KEY"), (join(expires_s=-60), 401, "has expired"),
+         (join(exp=None), 401, "exp is missing"), (join(nbf=2000000000, exp=2000000060), 401, "not valid yet"),
+         (join(video=None), 403, "join a room"))
+
+
+def test_livekits_tokens_to_join_a_room():
+    viewers = SIGNERS["ES256"]
+    with tempfile.TemporaryDirectory(prefix="vc-tokens-") as folder:
+        path = write(folder, "livekit", API_SECRET)
+        options = dict(LIVEKIT_API_KEY=API_KEY, LIVEKIT_API_SECRET="@" + path, LOG_LEVEL="debug", PUBLISH_SECRET=API_SECRET)
+        with harness.node(NOWHERE, VIEWER_SECRET=viewers.secret, **options) as node:
+            for token, status, why in (*JOINS, (viewers.sign(), 200, ""), (viewers.sign("other"), 403, "another session")):
+                got, body = joined(node, token)
+                assert got == status and why in body, (got, status, body, why)
+            assert joined(node, None)[0] == 401
+            assert published(node, f"demo?token={join()}") == "Denied"
+            with harness.viewer(node, "demo", f"?token={join()}") as viewer:
+                viewer.wait_type("hello")
+            slug = "Raum-1-" + hashlib.sha256(b"Raum 1").hexdigest()[:8]
+            assert joined(node, join("Raum 1"), slug)[0] == 200 and joined(node, join("Raum 2"), slug)[0] == 403
+            write(folder, "livekit", f"another {API_SECRET},{API_SECRET}")
+            reload(node, 1)
+            assert joined(node, join())[0] == 200 and joined(node, join(secret=f"another {API_SECRET}"))[0] == 200
+            write(folder, "livekit", f"another {API_SECRET}")
+            reload(node, 2)
+            assert joined(node, join())[0] == 401 and joined(node, join(secret=f"another {API_SECRET}"))[0] == 200
+            check_unlogged(node)
+
+
+def test_livekits_keys_without_a_viewers_secret():
+    """This machine is asked for nothing, as without them; others are."""
+    options = dict(LIVEKIT_API_KEY=API_KEY, LIVEKIT_API_SECRET=API_SECRET, LOG_LEVEL="debug")
+    with harness.node(NOWHERE, **options) as node:
+        assert joined(node, None)[0] == 200 and harness.http(node.url("http", "/metrics"))[0] == 200
+        assert joined(node, None, **FAR)[0] == 401 and harness.http(node.url("http", "/metrics"), headers=FAR)[0] == 401
+        assert harness.http(node.url("admin", "/metrics"), headers=FAR)[0] == 403
+        for token, status, why in JOINS:
+            got, body = joined(node, token, **FAR)
+            assert got == status and why in body, (got, status, body, why)
+            with harness.viewer(node, "demo", f"?token={token}", headers=FAR) as viewer:
+                if status == 200:
+                    viewer.wait_type("hello")
+                else:
+                    viewer.wait_close()
+                    assert viewer.refusal == status, (viewer.refusal, status)
+        check_unlogged(node)
+    options["HTTP_LISTEN"] = "0.0.0.0:0"
+    for missing in (None, "LIVEKIT_API_KEY", "LIVEKIT_API_SECRET"):
+        settings = {key: value for key, value in options.items() if key != missing}
+        node = harness.Process("verbacast", settings, ready=False, arguments=("--check-config",))
+        with node.process.stdout:
+            assert node.wait() == (1 if missing else 0), node.log()
+
+
 PATHS = ("/live/demo%3Ftoken={}", "/live/demo&token={}", "/live/{}", "/{}", "/sessions/demo/transcript.txt%3ftoken={}",
          "/sessions/{}/transcript.txt", "/live/demo?token={}x", "/live/demo?jwt={}&token={}x", "//demo;token={}")
 NAMES = (("demo&token={}", "live"), ("demo%3Ftoken={}", "live"), ("{}", "live"), ("demo/{}", "live"), ("{}/demo", "live"),
@@ -255,8 +357,8 @@ def test_a_token_at_a_wrong_place_is_not_logged():
                 answer = published(node, name.replace("{}", token), app.replace("{}", token))
                 assert answer in ("Denied", "BadName", "Rejected"), (name, app)
                 n_refused += 1
-        assert node.log().count("ingest.refused") == n_refused
         check_unlogged(node)
+        assert node.log().count("ingest.refused") == n_refused
 
 
 if __name__ == "__main__":
