@@ -302,8 +302,27 @@ void rig_await_ended(struct rig *rig, const char *expected)
   while (strcmp(rig->ended, expected) != 0 && status == 0) {
     status = pthread_cond_timedwait(&rig->changed, &rig->mutex, &limit);
   }
+  char ended[sizeof rig->ended];
+  memcpy(ended, rig->ended, sizeof ended);
   pthread_mutex_unlock(&rig->mutex);
-  assert_string_equal(rig->ended, expected);
+  assert_string_equal(ended, expected);
+}
+
+void rig_expect_last(struct rig *rig, const char *part)
+{
+  pthread_mutex_lock(&rig->mutex);
+  int is_there = strstr(rig->last, part) != NULL;
+  pthread_mutex_unlock(&rig->mutex);
+  assert_true(is_there);
+}
+
+void rig_expect_claimed(struct rig *rig, const char *keys)
+{
+  char claimed[sizeof rig->claimed];
+  pthread_mutex_lock(&rig->mutex);
+  memcpy(claimed, rig->claimed, sizeof claimed);
+  pthread_mutex_unlock(&rig->mutex);
+  assert_string_equal(claimed, keys);
 }
 
 void rig_await_degraded(struct rig *rig, const char *reason)

@@ -67,5 +67,8 @@ uint64_t rig_counter(struct rig *rig, const char *name);
 void rig_await_counter(struct rig *rig, const char *name, uint64_t value);
 void rig_await_calls(struct rig *rig, int method, int n);
 void rig_await_ended(struct rig *rig, const char *expected);
+// Of the last call, and of all claims.
+void rig_expect_last(struct rig *rig, const char *part);
+void rig_expect_claimed(struct rig *rig, const char *keys);
 // The reason of the condition `livekit`, "" for none.
 void rig_await_degraded(struct rig *rig, const char *reason);

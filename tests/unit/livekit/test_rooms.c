@@ -77,11 +77,11 @@ static void test_begun(void **state)
   rig_answer(&rig, RIG_START, 200, EGRESS("EG_1", "STARTING"));
   begin_room();
   rig_await_counter(&rig, "livekit.egress_starts_total", 1);
-  assert_non_null(strstr(rig.last, "\"urls\":[\"" RIG_ADDRESS "/r\"]"));
+  rig_expect_last(&rig, "\"urls\":[\"" RIG_ADDRESS "/r\"]");
   rig_answer(&rig, RIG_LIST_EGRESS, 200, ONE(EGRESS("EG_1", "ACTIVE")));
   rig_pass(&rig, 2000);
   rig_await_calls(&rig, RIG_LIST_EGRESS, 2);
-  assert_string_equal(rig.last, "{\"room_name\":\"r\"}");
+  rig_expect_last(&rig, "{\"room_name\":\"r\"}");
   rig_pass(&rig, 600000);
   settle();
   expect_calls(0, 2, 1, 0);
@@ -104,7 +104,7 @@ static void test_webhook_that_comes_late(void **state)
   rig_answer(&rig, RIG_LIST_ROOMS, 200, "{\"rooms\":[]}");
   bring("room_started", "EV_1", RIG_NOW_S - 10);
   rig_await_calls(&rig, RIG_LIST_ROOMS, 1);
-  assert_string_equal(rig.last, "{\"names\":[\"r\"]}");
+  rig_expect_last(&rig, "{\"names\":[\"r\"]}");
   rig_pass(&rig, 600000);
   settle();
   expect_calls(1, 0, 0, 0);
@@ -125,7 +125,7 @@ static void test_another_node_begins_it(void **state)
   rig_pass(&rig, 19999);
   settle();
   expect_calls(0, 1, 0, 0);
-  assert_string_equal(rig.claimed, "lk:event:EV_1 lk:room:RM_1: ");
+  rig_expect_claimed(&rig, "lk:event:EV_1 lk:room:RM_1: ");
   // It has died over it.
   rig_set_others(&rig, "");
   rig_answer(&rig, RIG_LIST_ROOMS, 200, ROOM);
@@ -144,7 +144,7 @@ static void test_claim_names_the_one_before(void **state)
   rig_answer(&rig, RIG_START, 200, EGRESS("EG_8", "STARTING"));
   begin_room();
   rig_await_counter(&rig, "livekit.egress_starts_total", 1);
-  assert_string_equal(rig.claimed, "lk:event:EV_1 lk:room:RM_1:EG_7 ");
+  rig_expect_claimed(&rig, "lk:event:EV_1 lk:room:RM_1:EG_7 ");
 }
 
 static void test_starts_that_fail(void **state)
@@ -198,7 +198,7 @@ static void test_one_too_many(void **state)
              ONE(EGRESS("EG_1", "ACTIVE") "," EGRESS("EG_2", "ACTIVE")));
   rig_pass(&rig, 2000);
   rig_await_calls(&rig, RIG_STOP, 1);
-  assert_string_equal(rig.last, "{\"egress_id\":\"EG_2\"}");
+  rig_expect_last(&rig, "{\"egress_id\":\"EG_2\"}");
   rig_pass(&rig, 600000);
   settle();
   expect_calls(0, 2, 1, 1);
@@ -287,7 +287,7 @@ static void test_poll_finds(void **state)
 {
   (void)state;
   rig_await_counter(&rig, "livekit.polls_total", 1); // at the start
-  assert_string_equal(rig.last, "{\"active\":true}");
+  rig_expect_last(&rig, "{\"active\":true}");
   rig_answer(&rig, RIG_LIST_ROOMS, 200, ROOM);
   rig_answer(&rig, RIG_START, 200, EGRESS("EG_1", "STARTING"));
   rig_pass(&rig, 29000);
