@@ -1,4 +1,4 @@
-"""Apache Kafka and PostgreSQL on loopback until Ctrl-C: see deploy/services."""
+"""Apache Kafka, PostgreSQL and Redis on loopback until Ctrl-C: see deploy/services."""
 
 import os
 import signal
@@ -7,10 +7,12 @@ import sys
 from kafka_cluster import Cluster, KafkaError, fetch_jars
 from loopback import is_free
 from postgres_cluster import Postgres, PostgresError
+from redis_here import Redis, RedisError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 KAFKA_PORT = 9092
 POSTGRES_PORT = 5432
+REDIS_PORT = 6379
 
 
 def say(text):
@@ -39,27 +41,38 @@ def start_postgres(postgres):
         postgres.start()
 
 
-def show(kafka, postgres):
+def start_redis(redis):
+    say("Redis: starting")
+    if not redis.is_made():
+        redis.init(port=usual(REDIS_PORT))
+    redis.start()
+
+
+def show(kafka, postgres, redis):
     print(f"KAFKA_BROKERS={kafka.brokers()}")
-    print(f"DATABASE_URL={postgres.url()}", flush=True)
-    say("These two lines are for the environment of verbacast and of verbacast-sink alike.")
+    print(f"DATABASE_URL={postgres.url()}")
+    print(f"REDIS_URL={redis.url()}", flush=True)
+    say("These lines are for the environment of verbacast; the first two for that of verbacast-sink too.")
+    say("Several nodes with one REDIS_URL, each with its own ports and JOURNAL_PATH, share their sessions.")
     say("Look into the topics:   kcat -C -b $KAFKA_BROKERS -t transcripts")
     say("Look into the database: psql $DATABASE_URL")
-    say("Ctrl-C stops both.")
+    say("Ctrl-C stops all.")
 
 
-def watch(kafka, postgres):
+def watch(kafka, postgres, redis):
     while True:
         if not kafka.is_up():
             raise KafkaError(f"Kafka ended:\n{kafka.log(1)[-2000:]}")
         if not postgres.is_up():
             raise PostgresError(f"PostgreSQL ended:\n{postgres.log()[-2000:]}")
+        if not redis.is_up():
+            raise RedisError(f"Redis ended:\n{redis.log()[-2000:]}")
         signal.sigtimedwait([], 2)
 
 
 def main():
     if len(sys.argv) > 2 or sys.argv[1:2] in (["--help"], ["-h"]):
-        say("deploy/services [FOLDER]: starts Apache Kafka and PostgreSQL on loopback; see its head")
+        say("deploy/services [FOLDER]: starts Apache Kafka, PostgreSQL and Redis on loopback; see its head")
         sys.exit(2)
     folder = os.path.abspath(sys.argv[1] if len(sys.argv) == 2 else os.path.join(ROOT, "build-services"))
     os.makedirs(folder, exist_ok=True)
@@ -74,14 +87,16 @@ def main():
     try:
         kafka = Cluster(os.path.join(folder, "kafka"))
         postgres = Postgres(os.path.join(folder, "postgres"))
-        started += [kafka, postgres]
+        redis = Redis(os.path.join(folder, "redis"))
+        started += [kafka, postgres, redis]
         start_kafka(kafka, os.path.join(folder, "kafka-jars"))
         start_postgres(postgres)
-        show(kafka, postgres)
-        watch(kafka, postgres)
+        start_redis(redis)
+        show(kafka, postgres, redis)
+        watch(kafka, postgres, redis)
     except KeyboardInterrupt:
         say("stopping")
-    except (KafkaError, PostgresError) as error:
+    except (KafkaError, PostgresError, RedisError) as error:
         say(f"error: {error}")
         status = 1
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

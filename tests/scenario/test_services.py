@@ -80,6 +80,10 @@ def test_services_in_one_command():
             for suffix in kafka_cluster.TOPICS:
                 assert f'topic "transcripts{suffix}" with 4 partitions' in topics, topics
             subprocess.run(["psql", "-c", "SELECT 1", url], stdout=subprocess.DEVNULL, check=True)
+            redis = harness.wait_until(lambda: said(r"^REDIS_URL=redis://127.0.0.1:(.+)$"), "redis").group(1)
+            with harness.socket.create_connection(("127.0.0.1", int(redis)), timeout=5) as connection:
+                connection.sendall(b"CONFIG GET maxmemory-policy\r\n")
+                assert b"noeviction" in connection.recv(1000)
         finally:
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 0
