@@ -227,6 +227,16 @@ static void ask_when_due(struct publisher *publisher, struct owned *owned)
   }
 }
 
+static int let_go_when_due(struct publisher *publisher, struct owned *owned);
+
+// What an answer leads to. The last that is done with it: it may be gone.
+static void settle(struct publisher *publisher, struct owned *owned)
+{
+  tell(publisher, owned);
+  ask_when_due(publisher, owned);
+  let_go_when_due(publisher, owned);
+}
+
 // --- letting go
 
 static void released(struct redis_link *link, const struct redis_call *call,
@@ -238,6 +248,7 @@ static void released(struct redis_link *link, const struct redis_call *call,
   if (reply != NULL && reply->type == REDIS_REPLY_ERROR && publisher_take_error(publisher, reply)) {
     owned->is_let_go = 0; // once more, with the script
   }
+  settle(publisher, owned);
 }
 
 static void let_go(struct publisher *publisher, struct owned *owned)
@@ -272,12 +283,12 @@ static int let_go_when_due(struct publisher *publisher, struct owned *owned)
     return 0;
   }
   if (!owned->is_let_go && is_time_to_let_go(publisher, owned)) {
-    owned->must_tell_released = 1;
     if (link_is_up(&publisher->link)) {
       let_go(publisher, owned);
     } else {
       owned->is_let_go = 1; // the key expires
     }
+    owned->must_tell_released = owned->is_let_go;
     tell(publisher, owned);
   }
   uint64_t keep_ns = (uint64_t)keep_ms_of(publisher) * VC_NS_PER_MS;
@@ -337,7 +348,7 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
       take_away(publisher, owned);
     }
   }
-  tell(publisher, owned);
+  settle(publisher, owned);
 }
 
 static void looked(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
@@ -358,6 +369,7 @@ static void looked(struct redis_link *link, const struct redis_call *call, const
   } else {
     learn(publisher, owned, last);
   }
+  settle(publisher, owned);
 }
 
 // One that was let go is looked at only.
@@ -459,8 +471,7 @@ static void written(struct redis_link *link, const struct redis_call *call, cons
     }
     break;
   }
-  tell(publisher, owned);
-  ask_when_due(publisher, owned);
+  settle(publisher, owned);
 }
 
 // `after`: what it must follow; NULL: anything of an older epoch, and something where it is known
