@@ -303,7 +303,8 @@ static void watch_for(struct redis_link *link)
 static void write_out(struct redis_link *link)
 {
   while (link_is_up(link) && link->out_end > link->out_begin) {
-    ssize_t n = write(link->watch.fd, link->out + link->out_begin, link->out_end - link->out_begin);
+    size_t size = link->out_end - link->out_begin;
+    ssize_t n = send(link->watch.fd, link->out + link->out_begin, size, MSG_NOSIGNAL);
     if (n > 0) {
       link->out_begin += (size_t)n;
     } else if (n < 0 && errno == EINTR) {
