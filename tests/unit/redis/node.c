@@ -269,14 +269,32 @@ void node_release(struct node *node, const char *slug, int64_t epoch, uint64_t s
   put_turn(node->to_publisher, VC_FLEET_RELEASE, slug, (struct vc_position){epoch, seq}, 0);
 }
 
+void node_put_message(struct node *node, struct vc_message *message)
+{
+  struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_MESSAGE, message->slug, 1);
+  fleet->started_unix_ms = STARTED_MS;
+  vc_fleet_add(fleet, message);
+  put(node->to_publisher, &fleet->item);
+}
+
 void node_say(struct node *node, const char *slug, char letter, int64_t epoch, uint64_t seq,
               uint64_t prev)
 {
-  struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_MESSAGE, slug, 1);
   struct vc_message *message = node_message(node->name, slug, letter, epoch, seq, prev);
-  fleet->started_unix_ms = STARTED_MS;
-  vc_fleet_add(fleet, message);
+  node_put_message(node, message);
   vc_message_unref(message);
+}
+
+void node_give(struct node *node, const char *slug, struct vc_position after, int is_last,
+               struct vc_message *const *messages, size_t n)
+{
+  struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_HISTORY, slug, n);
+  fleet->position = after;
+  fleet->is_last = is_last;
+  fleet->started_unix_ms = STARTED_MS;
+  for (size_t i = 0; i < n; i++) {
+    vc_fleet_add(fleet, messages[i]);
+  }
   put(node->to_publisher, &fleet->item);
 }
 

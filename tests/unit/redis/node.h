@@ -51,6 +51,10 @@ void node_claim(struct node *node, const char *slug, struct vc_position position
 // To the publishing worker.
 void node_say(struct node *node, const char *slug, char letter, int64_t epoch, uint64_t seq,
               uint64_t prev);
+// The answer to what was asked: a piece of an epoch behind a position. Borrows the messages.
+void node_give(struct node *node, const char *slug, struct vc_position after, int is_last,
+               struct vc_message *const *messages, size_t n);
+void node_put_message(struct node *node, struct vc_message *message); // borrows it
 void node_release(struct node *node, const char *slug, int64_t epoch, uint64_t seq);
 struct vc_query *node_ask(struct node *node, const char *slug); // for its transcript
 

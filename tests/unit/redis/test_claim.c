@@ -198,6 +198,19 @@ static void test_an_older_claim_takes_nothing(void **state)
   node_expect(&a, "demo taken 8 c");
 }
 
+// A third claims while the second waits for the first.
+static void test_who_is_taken_from_while_it_claims(void **state)
+{
+  begin();
+  node_claim(&b, "demo", (struct vc_position){5, 2}, 1);
+  node_expect(&a, "demo taken 6 b");
+  server_do(&server, "PUBLISH vc:ctl:demo %s", "{\"type\":\"take\",\"node\":\"c\",\"epoch\":7}");
+  node_expect(&a, "demo taken 7 c");
+  node_release(&a, "demo", 5, 2);
+  node_expect(&b, "demo owned 6");
+  node_expect(&b, "demo taken 7 c");
+}
+
 static void test_what_was_let_go_is_not_taken(void **state)
 {
   begin();
@@ -281,6 +294,7 @@ int main(void)
       TEST(test_its_own_again),
       TEST(test_two_claims_at_once),
       TEST(test_an_older_claim_takes_nothing),
+      TEST(test_who_is_taken_from_while_it_claims),
       TEST(test_what_was_let_go_is_not_taken),
       TEST(test_a_frozen_redis_is_not_waited_for),
       TEST(test_a_redis_that_is_gone),
