@@ -358,6 +358,49 @@ static void test_a_drain_ends_it(void **state)
   assert_int_equal(rig->taken[3].reason, VC_CLOSE_SHUTDOWN);
 }
 
+// --- a decode stage that is behind
+
+static void test_the_oldest_sound_gives_way(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  struct peer *ada = start(rig, 0, "demo", "Ada");
+  rig_taken(rig, 0, VC_TURN_OPEN);
+  hand_set_capacity(rig->decode, 0, 0);
+  send_text(ada, "{\"muted\":true}");
+  for (int i = 0; i < VC_INGEST_WAIT_MAX + 9; i++) {
+    send_sound(ada, 4);
+    rig_turn(rig);
+  }
+  AWAIT_COUNTER(rig, "ingest.packets_total", VC_INGEST_WAIT_MAX + 9);
+  send_close(ada, 0);
+  AWAIT_COUNTER(rig, "ingest.packets_dropped_total", 11);
+  hand_set_capacity(rig->decode, 0, HAND_UNBOUNDED);
+  rig_pass(rig, 1);
+  rig_taken(rig, 1, VC_TURN_MUTED); // there is sound to drop
+  assert_int_equal(rig_taken(rig, 2, VC_TURN_DATA)->is_discontinuity, 1);
+  assert_int_equal(rig_taken(rig, 3, VC_TURN_DATA)->is_discontinuity, 0);
+  rig_taken(rig, VC_INGEST_WAIT_MAX, VC_TURN_CLOSE);
+}
+
+// Mutes without sound between them wait too, and give way.
+static void test_mutes_are_bounded(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  struct peer *ada = start(rig, 0, "demo", "Ada");
+  rig_taken(rig, 0, VC_TURN_OPEN);
+  hand_set_capacity(rig->decode, 0, 0);
+  for (int i = 0; i < VC_INGEST_WAIT_MAX + 5; i++) {
+    send_text(ada, "{\"muted\":true}");
+    send_text(ada, "{\"muted\":false}");
+  }
+  AWAIT_COUNTER(rig, "ingest.packets_dropped_total", 5);
+  hand_set_capacity(rig->decode, 0, HAND_UNBOUNDED);
+  rig_pass(rig, 1);
+  rig_taken(rig, VC_INGEST_WAIT_MAX, VC_TURN_MUTED);
+}
+
 // --- whose place it takes
 
 static void test_the_same_participant_takes_over(void **state)
@@ -627,6 +670,8 @@ int main(void)
       TEST(test_a_lost_one_is_waited_for),
       TEST(test_silence_is_not_absence),
       TEST(test_a_drain_ends_it),
+      TEST(test_the_oldest_sound_gives_way),
+      TEST(test_mutes_are_bounded),
       TEST(test_the_same_participant_takes_over),
       TEST(test_two_do_not_take_over_for_ever),
       TEST(test_goes_beside_rtmp),

@@ -40,11 +40,26 @@ static void talk(struct rig *rig, struct vc_session *session)
   rig_state(rig, session, VC_STATE_STT_DOWN, "401");
 }
 
+// Two more who speak at once, one of them with a name that must be made plain.
+static void talk_beside(struct rig *rig)
+{
+  struct vc_session *ada = rig_open_of(rig, "demo", "Ada");
+  struct vc_session *bob = rig_open_of(rig, "demo", "Bob B.");
+  atomic_store(&ada->first_audio_ns, rig->now_ns);
+  atomic_store(&bob->first_audio_ns, rig->now_ns + 1000000);
+  rig_partial(rig, bob, "0", "one");
+  rig_partial(rig, ada, "0", "one");
+  rig_final(rig, bob, "0", "One.");
+  rig_close(rig, &ada, VC_CLOSE_PUBLISHER_LEFT);
+  rig_close(rig, &bob, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 static void live_a_life(struct rig *rig)
 {
   uint64_t viewer = rig_join(rig, "demo");
   struct vc_session *session = rig_open(rig, "demo");
   talk(rig, session);
+  talk_beside(rig);
   rig_join_since(rig, "demo", 1, E0, 1);
   hand_set_capacity(rig->broadcast, 0, 0);
   hand_set_capacity(rig->journal, 0, 0);

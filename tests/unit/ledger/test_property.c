@@ -28,13 +28,16 @@ struct open {
 };
 
 struct opens {
-  struct open at[OPEN_MAX * 2];
+  struct open at[OPEN_MAX * 4];
   size_t n;
 };
 
 // What stt and the journal know of a slug.
 struct truth {
   struct vc_session *session; // NULL: nobody publishes
+  struct vc_session *guest;   // who speaks beside it, and never longer
+  struct opens guest_opens;
+  unsigned last_ordinal, guest_ordinal;
   struct vc_position finals[TRUTH_MAX];
   size_t n_finals;
   struct opens opens;
@@ -421,6 +424,7 @@ static void step_viewer(struct world *world)
 
 static void hear_partial(struct world *world, struct truth *truth)
 {
+  truth->last_ordinal = truth->last_ordinal > 0 ? truth->last_ordinal : 1;
   char id[92], shown[96], text[32];
   if (truth->opens.n > 0 && (truth->opens.n == OPEN_MAX || pick(world, 2) == 0)) {
     const struct open *open = &truth->opens.at[pick(world, (uint32_t)truth->opens.n)];
@@ -436,6 +440,7 @@ static void hear_partial(struct world *world, struct truth *truth)
 
 static void hear_final(struct world *world, struct truth *truth)
 {
+  truth->last_ordinal = truth->last_ordinal > 0 ? truth->last_ordinal : 1;
   char id[92];
   if (truth->opens.n > 0 && pick(world, 3) > 0) {
     const struct open *open = &truth->opens.at[pick(world, (uint32_t)truth->opens.n)];
@@ -468,8 +473,57 @@ static void change_state(struct world *world, struct truth *truth)
   rig_state(world->rig, truth->session, state, "");
 }
 
+// --- a participant beside it, whose STT is down: the session's state is never theirs for long
+
+static void guest_comes(struct world *world, struct truth *truth)
+{
+  truth->guest = rig_open_of(world->rig, truth->session->slug, "Guest");
+  truth->guest_ordinal = truth->last_ordinal + 1;
+  rig_state(world->rig, truth->guest, VC_STATE_STT_DOWN, "");
+}
+
+static void guest_speaks(struct world *world, struct truth *truth)
+{
+  char id[16], shown[96], text[32];
+  uint32_t n = pick(world, OPEN_MAX);
+  int is_final = pick(world, 2) == 0;
+  // A final makes its id a used one: the next of that place has another.
+  snprintf(id, sizeof id, "%u.%u", n, truth->next_id);
+  snprintf(text, sizeof text, "g%u", pick(world, 1000000));
+  snprintf(shown, sizeof shown, "%u-Guest-%s", truth->guest_ordinal, id);
+  truth->last_ordinal = truth->guest_ordinal;
+  if (is_final) {
+    truth->next_id++;
+    remove_open(&truth->guest_opens, shown);
+    rig_final(world->rig, truth->guest, id, "final");
+  } else if (truth->guest_opens.n < OPEN_MAX || find_open(&truth->guest_opens, shown) != NULL) {
+    set_open(&truth->guest_opens, shown, text);
+    rig_partial(world->rig, truth->guest, id, text);
+  }
+}
+
+static void guest_goes(struct world *world, struct truth *truth)
+{
+  truth->guest_opens.n = 0;
+  rig_close(world->rig, &truth->guest, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+static void step_guest(struct world *world, struct truth *truth)
+{
+  if (truth->guest == NULL) {
+    guest_comes(world, truth);
+  } else if (pick(world, 15) == 0) {
+    guest_goes(world, truth);
+  } else {
+    guest_speaks(world, truth);
+  }
+}
+
 static void close_it(struct world *world, struct truth *truth)
 {
+  if (truth->guest != NULL) {
+    guest_goes(world, truth);
+  }
   truth->opens.n = 0;
   snprintf(truth->state, sizeof truth->state, "ended");
   rig_close(world->rig, &truth->session, VC_CLOSE_PUBLISHER_LEFT);
@@ -483,12 +537,15 @@ static void step_stt(struct world *world)
     if (pick(world, 4) == 0) {
       truth->session = rig_open(world->rig, slugs[slug]);
       truth->next_id = 1;
+      truth->last_ordinal = 0;
       snprintf(truth->state, sizeof truth->state, "live");
     }
     return;
   }
   uint32_t what = pick(world, 100);
-  if (what < 45) {
+  if (what < 20) {
+    step_guest(world, truth);
+  } else if (what < 50) {
     hear_partial(world, truth);
   } else if (what < 85) {
     hear_final(world, truth);
@@ -542,6 +599,15 @@ static void settle(struct world *world)
   }
 }
 
+static void check_opens(struct page *page, const struct opens *opens)
+{
+  for (size_t i = 0; i < opens->n; i++) {
+    const struct open *open = find_open(&page->opens, opens->at[i].id);
+    assert_non_null(open);
+    assert_string_equal(open->text, opens->at[i].text);
+  }
+}
+
 static void check_page(struct world *world, struct page *page)
 {
   struct truth *truth = &world->truths[page->slug];
@@ -554,13 +620,10 @@ static void check_page(struct world *world, struct page *page)
   if (strcmp(page->shown, "idle") != 0) { // its session may be forgotten by now
     assert_string_equal(page->shown, truth->state);
   }
-  for (size_t i = 0; i < truth->opens.n; i++) {
-    const struct open *open = find_open(&page->opens, truth->opens.at[i].id);
-    assert_non_null(open);
-    assert_string_equal(open->text, truth->opens.at[i].text);
-  }
+  check_opens(page, &truth->opens);
+  check_opens(page, &truth->guest_opens);
   if (page->gap_epoch == 0) {
-    assert_int_equal(page->opens.n, truth->opens.n);
+    assert_int_equal(page->opens.n, truth->opens.n + truth->guest_opens.n);
   }
 }
 
@@ -576,6 +639,7 @@ static void end_world(struct world *world)
 {
   for (size_t slug = 0; slug < N_SLUGS; slug++) {
     vc_session_unref(world->truths[slug].session);
+    vc_session_unref(world->truths[slug].guest);
     for (size_t worker = 0; worker < N_WORKERS; worker++) {
       struct ring *ring = &world->rings[worker][slug];
       while (ring->n > 0) {
