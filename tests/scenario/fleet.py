@@ -6,6 +6,7 @@ Every node has its secrets and keeps its ports, so that it comes back where the 
 ends looks through all logs for the tokens that were given out.
 """
 
+import contextlib
 import glob
 import http.client
 import os
@@ -21,6 +22,7 @@ import harness
 from rtmp_peer import RtmpPeer
 from scripted_stt import ScriptedStt
 from tokens import token
+from track import Track
 
 SECRETS = {"VIEWER_SECRET": "viewers-" + "v" * 32, "PUBLISH_SECRET": "publishers-" + "p" * 32,
            "ADMIN_TOKEN": "operators-" + "o" * 32}
@@ -78,20 +80,29 @@ class Fleet:
 
     # --- who is where
 
-    def metrics(self, i):
-        return harness.http_json(self.nodes[i].url("admin", "/metrics"))
+    def ask(self, i, path):
+        """Of a node's ADMIN_LISTEN; None of one that is not up, or no more."""
+        if not self.is_up(i):
+            return None
+        try:
+            return harness.http_json(self.nodes[i].url("admin", path))
+        except OSError:
+            if "event=program.stop" in self.nodes[i].log():
+                return None
+            raise
 
     def viewers(self):
         """How many each node has; None of one that is not up."""
-        return [self.metrics(i)["gauges"]["ws.viewers"] if self.is_up(i) else None for i in range(len(self.nodes))]
+        figures = [self.ask(i, "/metrics") for i in range(len(self.nodes))]
+        return [found and found["gauges"]["ws.viewers"] for found in figures]
 
     def sessions(self, i):
-        return {row["slug"]: row for row in harness.http_json(self.nodes[i].url("admin", "/sessions"))}
+        """{slug: its row of /sessions}"""
+        return {row["slug"]: row for row in self.ask(i, "/sessions") or []}
 
     def homes(self, slug):
         """The nodes that have this session's publisher."""
-        return [i for i in range(len(self.nodes))
-                if self.is_up(i) and (self.sessions(i).get(slug) or {}).get("publisher")]
+        return [i for i in range(len(self.nodes)) if (self.sessions(i).get(slug) or {}).get("publisher")]
 
     def home(self, slug):
         """The node of a publisher that was just told to begin, as soon as it tells of it."""
@@ -123,6 +134,16 @@ class Fleet:
             peer.close()
             raise
         return peer
+
+    def track(self, door, slug, participant):
+        """A participant by WebSocket, who has said something."""
+        track = Track(door, slug, participant, rate=16000, channels=1, token=self.token(slug, "PUBLISH_SECRET"))
+        try:
+            track.tone(0.3)
+        except BaseException:
+            track.break_off()
+            raise
+        return track
 
     # --- the end
 
@@ -283,7 +304,7 @@ class Haproxy(Balancer):
         for i, node in enumerate(self.fleet.addresses):
             admin = node["admin"].rsplit(":", 1)[1]
             text = replace(text, (rf"10\.0\.0\.1{i + 1}:3000 check port 3002\b", f"{node['http']} check port {admin}"),
-                           (rf"10\.0\.0\.1{i + 1}:1937\b", node["rtmp"]))
+                           (rf"10\.0\.0\.1{i + 1}:3000 track\b", f"{node['http']} track"), (rf"10\.0\.0\.1{i + 1}:1937\b", node["rtmp"]))
         if os.getuid() != 0:
             text = replace(text, (r"^    (user|group|chroot) .*\n", ""))
         return replace(text, (r"bind :80$", f"bind {self.addresses['http']}"), (r"bind :1935$", f"bind {self.addresses['rtmp']}"),
@@ -361,6 +382,32 @@ def next_node(fleet, balancer):
     """Where a viewer comes to who goes again."""
     with fleet.viewer(balancer, "passing") as viewer:
         return node_of(viewer)
+
+
+def check_participants(fleet, balancer):
+    """Those of one session come to one node, and sessions are spread; when it dies they meet at another."""
+    with contextlib.ExitStack() as stack:
+        slugs = [f"room-{k}" for k in range(8)]
+        for slug in slugs:
+            for name in ("Ada", "Bob", "Eve"):
+                stack.enter_context(fleet.track(balancer, slug, name))
+        homes = [check_are_together(fleet, slug) for slug in slugs]
+        assert len(set(homes)) > 1, homes
+        fleet.kill(homes[0])
+        for name in ("Ada", "Bob", "Eve"):
+            stack.enter_context(fleet.track(balancer, slugs[0], name))
+        assert check_are_together(fleet, slugs[0]) != homes[0]
+
+
+def check_are_together(fleet, slug):
+    def names():
+        row = fleet.sessions(home)[slug]["publisher"]
+        return sorted(one["participant"] for one in row["participants"]) == ["Ada", "Bob", "Eve"]
+
+    home = fleet.home(slug)
+    harness.wait_until(names, f"all participants of {slug} are at node-{home + 1}")
+    assert fleet.homes(slug) == [home]
+    return home
 
 
 class Door:

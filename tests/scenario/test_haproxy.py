@@ -8,7 +8,8 @@ import ssl
 import time
 
 import harness
-from fleet import SECRETS, Door, Fleet, Haproxy, certificate, next_node, node_of, opened
+from fleet import SECRETS, Door, Fleet, Haproxy, certificate, check_participants, next_node, node_of, opened
+from redis_server import RedisServer
 from rtmp_peer import RtmpPeer
 
 FROZEN_S = 12    # two checks without an answer and what lies between them are 5.5 s; the machine is busy
@@ -31,6 +32,11 @@ def test_publishers_are_spread_and_keep_their_addresses():
         fleet.nodes[0].wait_log("no PROXY header")
 
 
+def test_participants_of_one_session_speak_at_one_node():
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        check_participants(fleet, balancer)
+
+
 def test_viewers_of_one_session_are_spread():
     with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
         viewers = opened(stack, fleet, balancer, "room", 40)
@@ -42,6 +48,27 @@ def test_viewers_of_one_session_are_spread():
         for viewer in viewers:
             if node_of(viewer) == home:
                 viewer.wait_finals(1)
+
+
+def test_viewers_at_all_nodes_see_the_words():
+    """Through Redis; the last ones too, when the node of the publisher ends."""
+    with RedisServer() as redis, Fleet(redis_url=redis.url) as fleet, Haproxy(fleet) as balancer:
+        with contextlib.ExitStack() as stack:
+            viewers = opened(stack, fleet, balancer, "room", 9)
+            assert fleet.viewers() == [3, 3, 3]
+            publisher = stack.enter_context(fleet.publisher(balancer, "room"))
+            for viewer in viewers:
+                viewer.wait_finals(2)
+            leaving = fleet.home("room")
+            fleet.nodes[leaving].signal(signal.SIGTERM)
+            publisher.wait()
+            with fleet.publisher(balancer, "room"):
+                assert fleet.nodes[leaving].wait() == 0
+                assert fleet.home("room") != leaving
+                said = max(len(viewer.finals()) for viewer in viewers)
+                for viewer in viewers:
+                    if node_of(viewer) != leaving:
+                        viewer.wait_finals(said + 1)
 
 
 def test_a_draining_node_gets_nothing_new_and_keeps_what_it_has():

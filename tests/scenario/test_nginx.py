@@ -7,7 +7,7 @@ import signal
 import ssl
 
 import harness
-from fleet import SECRETS, Door, Fleet, Nginx, certificate, next_node, node_of, opened
+from fleet import SECRETS, Door, Fleet, Nginx, certificate, check_participants, next_node, node_of, opened
 from rtmp_peer import RtmpPeer
 
 
@@ -20,6 +20,11 @@ def test_publishers_are_spread_and_keep_their_addresses():
         assert sorted(homes) == [0] * 3 + [1] * 3 + [2] * 3, homes
         for k in range(9):
             assert fleet.sessions(homes[k])[f"room-{k}"]["publisher"]["address"] == f"127.0.0.{21 + k}"
+
+
+def test_participants_of_one_session_speak_at_one_node():
+    with Fleet() as fleet, Nginx(fleet) as balancer:
+        check_participants(fleet, balancer)
 
 
 def test_viewers_of_one_session_are_spread():
