@@ -20,7 +20,9 @@
 struct vc_redis;
 
 struct vc_redis_options {
-  const char *redis_url; // redis://[[user]:password@]host[:port][/db], unix:/path, @file; "" none
+  // redis://[[user]:password@]host[:port][/db], unix:/path, @file (read anew for each connection);
+  // "" none
+  const char *redis_url;
   const char *redis_prefix; // at most 64 bytes; of all keys and channels
 };
 extern const struct vc_option vc_redis_option_rows[];

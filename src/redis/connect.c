@@ -26,7 +26,8 @@ static const char *const role_names[N_ROLES] = {"publish", "watch", "subscribe"}
 
 struct connector {
   struct vc_redis *redis;
-  uint64_t retry_ms; // 0: the last try went well
+  struct redis_address address; // read anew for each try: a file may have changed
+  uint64_t retry_ms;            // 0: the last try went well
   uint64_t retry_ns[N_ROLES];
   uint64_t show_ns;
   int has_told_policy; // that it cannot be known
@@ -62,7 +63,7 @@ static int remember(struct vc_redis *redis, int fd)
 
 // A step that has no answer within its time ends; so does one that the stop cuts short.
 // Gives: the reply, or NULL and the error; an error reply is one only where `must_work`.
-static redisReply *ask(struct vc_redis *redis, redisContext *context, const char *step,
+static redisReply *ask(struct connector *connector, redisContext *context, const char *step,
                        int must_work, struct vc_error *error, const char *format, ...)
 {
   va_list arguments;
@@ -70,11 +71,11 @@ static redisReply *ask(struct vc_redis *redis, redisContext *context, const char
   redisReply *reply = redisvCommand(context, format, arguments);
   va_end(arguments);
   if (reply == NULL) {
-    refuse(error, &redis->address, context, step);
+    refuse(error, &connector->address, context, step);
   } else if (reply->type == REDIS_REPLY_ERROR && must_work) {
     int is_final;
-    vc_metric_add(redis->connect_slots, redis_error_metric(reply->str, &is_final), 1);
-    vc_error_set(error, "%s: %s: %.100s", redis->address.shown, step, reply->str);
+    vc_metric_add(connector->redis->connect_slots, redis_error_metric(reply->str, &is_final), 1);
+    vc_error_set(error, "%s: %s: %.100s", connector->address.shown, step, reply->str);
     freeReplyObject(reply);
     return NULL;
   }
@@ -90,28 +91,30 @@ static int expect(redisReply *reply)
   return status;
 }
 
-static int log_in(struct vc_redis *redis, redisContext *context, struct vc_error *error)
+static int log_in(struct connector *connector, redisContext *context, struct vc_error *error)
 {
-  const struct redis_address *address = &redis->address;
+  const struct redis_address *address = &connector->address;
   if (address->password[0] == '\0') {
     return 0;
   }
-  return expect(
-      address->user[0] != '\0'
-          ? ask(redis, context, "AUTH", 1, error, "AUTH %s %s", address->user, address->password)
-          : ask(redis, context, "AUTH", 1, error, "AUTH %s", address->password));
+  return expect(address->user[0] != '\0'
+                    ? ask(connector, context, "AUTH", 1, error, "AUTH %s %s", address->user,
+                          address->password)
+                    : ask(connector, context, "AUTH", 1, error, "AUTH %s", address->password));
 }
 
-static int select_database(struct vc_redis *redis, redisContext *context, struct vc_error *error)
+static int select_database(struct connector *connector, redisContext *context,
+                           struct vc_error *error)
 {
   // Also the first command where there is no password: NOAUTH and LOADING are told here.
-  return expect(ask(redis, context, "SELECT", 1, error, "SELECT %d", redis->address.database));
+  return expect(
+      ask(connector, context, "SELECT", 1, error, "SELECT %d", connector->address.database));
 }
 
 // A replica answers reads, and would refuse what is said on it. Who may not ask finds out then.
-static int check_role(struct vc_redis *redis, redisContext *context, struct vc_error *error)
+static int check_role(struct connector *connector, redisContext *context, struct vc_error *error)
 {
-  redisReply *reply = ask(redis, context, "ROLE", 0, error, "ROLE");
+  redisReply *reply = ask(connector, context, "ROLE", 0, error, "ROLE");
   if (reply == NULL) {
     return -1;
   }
@@ -120,15 +123,17 @@ static int check_role(struct vc_redis *redis, redisContext *context, struct vc_e
   if (!is_replica) {
     return 0;
   }
-  vc_metric_add(redis->connect_slots, ERRORS_READONLY, 1);
-  return vc_error_set(error, "%s: it is a replica, which takes no writes", redis->address.shown);
+  vc_metric_add(connector->redis->connect_slots, ERRORS_READONLY, 1);
+  return vc_error_set(error, "%s: it is a replica, which takes no writes",
+                      connector->address.shown);
 }
 
 // All keys of ours expire, so that a Redis that evicts takes them first.
 static int check_policy(struct connector *connector, redisContext *context, struct vc_error *error)
 {
   struct vc_redis *redis = connector->redis;
-  redisReply *reply = ask(redis, context, "CONFIG GET", 0, error, "CONFIG GET maxmemory-policy");
+  redisReply *reply =
+      ask(connector, context, "CONFIG GET", 0, error, "CONFIG GET maxmemory-policy");
   if (reply == NULL) {
     return -1;
   }
@@ -152,12 +157,12 @@ static int check_policy(struct connector *connector, redisContext *context, stru
   return 0;
 }
 
-static int load_scripts(struct vc_redis *redis, struct redis_connection *connection,
+static int load_scripts(struct connector *connector, struct redis_connection *connection,
                         struct vc_error *error)
 {
   for (size_t i = 0; i < N_SCRIPTS; i++) {
-    redisReply *reply = ask(redis, connection->context, "SCRIPT LOAD", 1, error, "SCRIPT LOAD %s",
-                            redis_scripts[i]);
+    redisReply *reply = ask(connector, connection->context, "SCRIPT LOAD", 1, error,
+                            "SCRIPT LOAD %s", redis_scripts[i]);
     if (reply == NULL) {
       return -1;
     }
@@ -168,7 +173,7 @@ static int load_scripts(struct vc_redis *redis, struct redis_connection *connect
     freeReplyObject(reply);
     if (!is_sha) {
       return vc_error_set(error, "%s: SCRIPT LOAD: an answer that is no SHA1",
-                          redis->address.shown);
+                          connector->address.shown);
     }
   }
   return 0;
@@ -199,19 +204,23 @@ static int dial(struct connector *connector, struct redis_connection *connection
                 struct vc_error *error)
 {
   struct vc_redis *redis = connector->redis;
-  connection->context = open_context(&redis->address);
+  struct vc_error why;
+  if (redis_address_parse(redis->settings.options->redis_url, &connector->address, &why) != 0) {
+    return vc_error_set(error, "REDIS_URL %s", why.text);
+  }
+  connection->context = open_context(&connector->address);
   if (connection->context == NULL || connection->context->err != 0) {
-    return refuse(error, &redis->address, connection->context, "connect");
+    return refuse(error, &connector->address, connection->context, "connect");
   }
   if (remember(redis, connection->context->fd)) {
     remember(redis, -1);
     return vc_error_set(error, "the node stops");
   }
-  int status = log_in(redis, connection->context, error) != 0 ||
-                       select_database(redis, connection->context, error) != 0 ||
-                       check_role(redis, connection->context, error) != 0 ||
+  int status = log_in(connector, connection->context, error) != 0 ||
+                       select_database(connector, connection->context, error) != 0 ||
+                       check_role(connector, connection->context, error) != 0 ||
                        check_policy(connector, connection->context, error) != 0 ||
-                       load_scripts(redis, connection, error) != 0
+                       load_scripts(connector, connection, error) != 0
                    ? -1
                    : 0;
   remember(redis, -1);

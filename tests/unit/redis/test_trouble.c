@@ -217,6 +217,35 @@ static void test_password(void **state)
   assert_int_equal(server_number(&server, "EXISTS vc:owner:demo"), 1);
 }
 
+static void write_url(const char *path, const char *password)
+{
+  FILE *file = fopen(path, "w");
+  assert_non_null(file);
+  fprintf(file, "redis://:%s@127.0.0.1:%d\n", password, server.port);
+  fclose(file);
+}
+
+// The password is changed: connections that are there stay, new ones take the new one.
+static void test_password_in_a_file(void **state)
+{
+  char path[96], url[98];
+  server_do(&server, "CONFIG SET requirepass old");
+  snprintf(path, sizeof path, "%s/url", server.folder);
+  snprintf(url, sizeof url, "@%s", path);
+  write_url(path, "old");
+  connect_to(url);
+  rig_wait_gauge(&rig, "redis.connections", 3);
+  write_url(path, "new");
+  server_do(&server, "CONFIG SET requirepass new");
+  assert_int_equal(rig_claim(&rig, "demo", 5), 5);
+  server_do(&server, "CLIENT KILL TYPE normal SKIPME yes");
+  rig_wait_metric(&rig, "redis.connects_total", 2);
+  rig_wait_gauge(&rig, "redis.connections", 3);
+  unlink(path);
+  server_do(&server, "CLIENT KILL TYPE normal SKIPME yes");
+  rig_wait_health(&rig, "REDIS_URL names a file that cannot be read");
+}
+
 static void test_user(void **state)
 {
   char url[96];
@@ -320,6 +349,7 @@ int main(void)
       WITH(test_full),
       WITH(test_no_password),
       WITH(test_password),
+      WITH(test_password_in_a_file),
       WITH(test_user),
       WITH(test_no_such_database),
       WITH(test_replica),
