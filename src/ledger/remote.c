@@ -242,7 +242,8 @@ static void filled(struct ledger *ledger, struct session *session, const struct 
 static void taken(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
   const struct vc_ledger_settings *settings = ledger->settings;
-  if (session->live == NULL || session->fleet.taken_ns != 0) {
+  if (session->live == NULL || session->fleet.taken_ns != 0 ||
+      remote->epoch < session_newest(session)->number) { // the other is the one that gives way
     return;
   }
   ledger_count(ledger, EPOCHS_TAKEN);

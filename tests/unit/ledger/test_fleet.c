@@ -176,6 +176,18 @@ static void test_another_node_takes_it(void **state)
   rig_expect(rig, 0, "answer 1 last e7#2", "- hello e7#1 live", "- final e7#1 1-0-a Here.", NULL);
 }
 
+// Both went on while Redis was away: the smaller epoch gives way, whichever is heard first.
+static void test_an_older_epoch_takes_nothing(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 - 1, 0);
+  assert_string_equal(rig->taken_over, "");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0, 0); // of two that are equal Redis has chosen one
+  assert_string_equal(rig->taken_over, "demo");
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+}
+
 static void test_what_is_taken_is_let_go_of_in_time(void **state)
 {
   struct rig *rig = *state;
@@ -521,6 +533,7 @@ int main(void)
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_a_drained_node_says_no_end, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_another_node_takes_it, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_an_older_epoch_takes_nothing, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_what_is_taken_is_let_go_of_in_time, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_fenced_epoch_goes_on_as_a_new_one, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_what_redis_missed_is_given_again, set_up, tear_down),
