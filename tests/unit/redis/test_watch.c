@@ -525,6 +525,23 @@ static void test_a_redis_that_was_never_there(void **state)
   node_stop(&lonely);
 }
 
+// A user that may not hear what owners say: Redis is as good as away, and why is told.
+static void test_a_user_without_channels(void **state)
+{
+  struct node poor;
+  struct server as = server;
+  server_do(&server, "ACL SETUSER poor on >word ~* resetchannels &vc:* +@all");
+  snprintf(as.url, sizeof as.url, "redis://poor:word@127.0.0.1:%d", server.port);
+  node_start(&poor, &as, "poor", NULL);
+  node_expect(&poor, "away");
+  node_await_counter(&poor, "redis.errors_auth_total", 1);
+  struct vc_condition conditions[VC_HEALTH_MAX];
+  assert_int_equal(vc_health_list(poor.health, conditions), 1);
+  assert_non_null(strstr(conditions[0].reason, "NOPERM"));
+  node_stop(&poor);
+  server_do(&server, "ACL DELUSER poor");
+}
+
 static void test_a_prefix_that_looks_like_a_pattern(void **state)
 {
   struct node odd;
@@ -616,6 +633,7 @@ int main(void)
       TEST(test_a_connection_that_is_cut),
       TEST(test_a_frozen_redis),
       TEST(test_a_redis_that_was_never_there),
+      TEST(test_a_user_without_channels),
       TEST(test_a_prefix_that_looks_like_a_pattern),
       TEST(test_a_transcript),
       TEST(test_a_transcript_with_holes),
