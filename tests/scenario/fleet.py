@@ -204,12 +204,11 @@ class Balancer:
         self.folder = tempfile.mkdtemp(prefix=f"vc-{self.name}-")
         os.chmod(self.folder, 0o755)
         self.addresses = {kind: f"127.0.0.1:{harness.free_port()}" for kind in ("http", "rtmp", "https", "rtmps", "stats")}
-        text = self.localize(self.read_own())
-        left = re.findall(r"10\.0\.0\.\d+\S*", text)
+        self.text = self.localize(self.read_own())
+        left = re.findall(r"10\.0\.0\.\d+\S*", self.text)
         assert not left, f"{self.name}: the file has nodes that the test does not: {left}"
         self.configuration = os.path.join(self.folder, f"{self.name}.conf")
-        with open(self.configuration, "w", encoding="utf-8") as file:
-            file.write(edit(text) if edit else text)
+        self.write(edit(self.text) if edit else self.text)
         self.log_path = os.path.join(self.folder, "log")
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, cwd=self.folder)
@@ -219,6 +218,10 @@ class Balancer:
             self.process.kill()
             print(self.log())
             raise
+
+    def write(self, text):
+        with open(self.configuration, "w", encoding="utf-8") as file:
+            file.write(text)
 
     def read_own(self):
         raise NotImplementedError

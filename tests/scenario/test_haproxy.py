@@ -155,6 +155,26 @@ def test_an_operator_takes_a_node_out():
         assert next_node(fleet, balancer) == 0
 
 
+def test_a_node_is_added_and_nobody_is_cut_off():
+    def without_third(text):
+        return re.sub(r"^    server node-3 .*\n", "", text, flags=re.M)
+
+    with Fleet() as fleet, Haproxy(fleet, without_third) as balancer, contextlib.ExitStack() as stack:
+        assert sorted(balancer.states()) == ["node-1", "node-2"]
+        viewers = opened(stack, fleet, balancer, "room", 4)
+        stack.enter_context(fleet.publisher(balancer, "room"))
+        home = fleet.home("room")
+        balancer.write(balancer.text)
+        balancer.process.send_signal(signal.SIGUSR2)
+        harness.wait_until(lambda: "node-3" in balancer.states(), "the new process serves")
+        assert {node_of(viewer) for viewer in opened(stack, fleet, balancer, "room", 6)} == {0, 1, 2}
+        for viewer in viewers:
+            if node_of(viewer) == home:
+                viewer.wait_finals(len(viewer.finals()) + 1)
+            else:
+                assert not viewer.is_over()
+
+
 def test_when_all_are_down():
     with Fleet() as fleet, Haproxy(fleet) as balancer:
         assert balancer.get("/balancer")[0] == 200
