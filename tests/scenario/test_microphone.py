@@ -7,6 +7,7 @@ import tempfile
 import harness
 import scoring
 from browser import Browser
+from redis_server import RedisServer
 from scripted_stt import ScriptedStt
 from test_tracks import publisher_row
 from test_words import recordings
@@ -38,27 +39,39 @@ def page_of(node, slug="room", query="", permission="granted"):
     return browser.page(node.url("http", f"/?session={slug}{query}"), {"microphone": permission})
 
 
+def what_one_page_says_another_reads(node, other):
+    """The one that speaks is of `node`, the one that reads of `other`."""
+    watcher, speaker = browser.page(other.url("http", "/?session=room")), page_of(node)
+    speak(speaker, "Ada Lovelace")
+    expect(speaker, "on")
+    assert speaker.run(TEXT) == "You are heard"
+    want = recordings()[1][1]
+    heard = watcher.wait(f"({SPOKEN}).length >= 2 && {SPOKEN}", "two lines")
+    assert {name for name, _ in heard} == {"Ada Lovelace: "}, heard
+    # The recording is played again and again: one of its turns is heard whole.
+    got = sum((scoring.words_of(words) for _, words in heard), [])
+    _, same = scoring.align(want, got)
+    print(f"{len(same)} of {len(want)} words: {got}")
+    assert len(same) >= len(want) * 0.6, (want, got)
+    row = publisher_row(node)["participants"][0]
+    assert (row["participant"], row["channels"], row["connected"]) == ("Ada Lovelace", 1, True), row
+    speaker.click("#speak-toggle")
+    expect(speaker, "off")
+    watcher.wait("document.getElementById('state').dataset.state === 'ended'", "the session ends")
+    for page in (watcher, speaker):
+        assert not page.complaints(), page.complaints()
+
+
 def test_what_one_page_says_another_reads():
     with harness.stt() as stt, harness.node(stt.url("stt", "/v2/live")) as node:
-        watcher, speaker = browser.page(node.url("http", "/?session=room")), page_of(node)
-        speak(speaker, "Ada Lovelace")
-        expect(speaker, "on")
-        assert speaker.run(TEXT) == "You are heard"
-        want = recordings()[1][1]
-        heard = watcher.wait(f"({SPOKEN}).length >= 2 && {SPOKEN}", "two lines")
-        assert {name for name, _ in heard} == {"Ada Lovelace: "}, heard
-        # The recording is played again and again: one of its turns is heard whole.
-        got = sum((scoring.words_of(words) for _, words in heard), [])
-        _, same = scoring.align(want, got)
-        print(f"{len(same)} of {len(want)} words: {got}")
-        assert len(same) >= len(want) * 0.6, (want, got)
-        row = publisher_row(node)["participants"][0]
-        assert (row["participant"], row["channels"], row["connected"]) == ("Ada Lovelace", 1, True), row
-        speaker.click("#speak-toggle")
-        expect(speaker, "off")
-        watcher.wait("document.getElementById('state').dataset.state === 'ended'", "the session ends")
-        for page in (watcher, speaker):
-            assert not page.complaints(), page.complaints()
+        what_one_page_says_another_reads(node, node)
+
+
+def test_what_a_page_of_one_node_says_a_page_of_another_reads():
+    with RedisServer() as redis, harness.stt() as stt:
+        url = stt.url("stt", "/v2/live")
+        with harness.node(url, REDIS_URL=redis.url) as node, harness.node(url, REDIS_URL=redis.url) as other:
+            what_one_page_says_another_reads(node, other)
 
 
 def test_a_mute_is_told():
