@@ -141,6 +141,10 @@ void pg_roll_back(struct pg_store *store);
 // --- the tables
 
 int pg_migrate(struct pg_store *store, struct vc_error *error);
+// Before the transaction of an erasure: where there are very many finals, they go a part at a time,
+// since one statement would not be done in the time of a call. Returns: how many, or -1, too when
+// there are more: whoever asks again goes on where it ended.
+long pg_thin_out(struct pg_store *store, const char *slug, int64_t epoch, struct vc_error *error);
 // In a transaction. Returns: finals deleted, or -1.
 long pg_erase(struct pg_store *store, const char *slug, int64_t epoch, int64_t now_ms,
               struct vc_error *error);

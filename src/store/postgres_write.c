@@ -166,12 +166,27 @@ static int write_once(struct pg_writer *writer)
   return status;
 }
 
+static int thin_out(struct pg_writer *writer)
+{
+  for (size_t i = 0; i < writer->batch->n_rows; i++) {
+    const struct vc_record_fields *fields = &writer->items[i].record.fields;
+    if (is_erasure(&writer->items[i]) &&
+        pg_thin_out(writer->store, fields->session, fields->epoch, writer->error) < 0) {
+      return -1;
+    }
+  }
+  return 0;
+}
+
 static int write_all(struct pg_writer *writer)
 {
   for (size_t i = 0; i < writer->batch->n_rows; i++) {
     if (parse(writer, i) != 0) {
       return vc_error_set(writer->error, "store: no memory");
     }
+  }
+  if (writer->has_erasures && thin_out(writer) != 0) {
+    return -1;
   }
   int status = -1;
   for (int i = 0; i < N_ATTEMPTS; i++) {

@@ -266,6 +266,52 @@ static void test_a_frozen_server(void **state)
   assert_int_equal(move(0), 0);
 }
 
+// --- what takes long
+
+#define N_MANY 12000
+
+// Takes the value. Returns: what became of it.
+static enum vc_store_outcome write_one(char *value)
+{
+  struct vc_error error;
+  struct vc_store_row row = {.value = value, .size = strlen(value)};
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  free(value);
+  return row.outcome;
+}
+
+// Of "radio"; no statement may delete more than half of them.
+static void put_many(void)
+{
+  write_one(record_final("radio", E1, 1, "u1", "Said."));
+  place_run(&place, "INSERT INTO transcripts (session_id, utterance_id, seq, text, start_s, end_s)"
+                    " SELECT session_id, 'u' || g, g * 100, 'Said.', 1, 2 FROM transcripts,"
+                    " generate_series(2, 12000) g");
+  place_run(&place, "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF"
+                    " (SELECT count(*) FROM gone) > 6000 THEN RAISE ''too long''; END IF;"
+                    " RETURN NULL; END'");
+  place_run(&place, "CREATE TRIGGER refuse AFTER DELETE ON transcripts REFERENCING OLD TABLE AS"
+                    " gone FOR EACH STATEMENT EXECUTE FUNCTION refuse()");
+}
+
+static void test_many_are_erased_in_parts(void **state)
+{
+  struct vc_error error;
+  put_many();
+  assert_int_equal(vc_store_erase(store, "radio", E1, E1, &error), N_MANY);
+  assert_string_equal(ask("SELECT count(*) FROM transcripts"), "0");
+  assert_string_equal(ask("SELECT count(*) FROM sessions"), "0");
+  assert_string_equal(ask("SELECT slug FROM erasures"), "radio");
+}
+
+static void test_many_are_erased_by_a_record(void **state)
+{
+  put_many();
+  assert_int_equal(write_one(record_erased("radio", E1)), VC_STORE_STORED);
+  assert_string_equal(ask("SELECT count(*) FROM transcripts"), "0");
+  assert_string_equal(ask("SELECT count(*) FROM sessions"), "0");
+}
+
 // --- what it refuses
 
 static void test_a_refused_row_is_told_alone(void **state)
@@ -380,6 +426,8 @@ int main(void)
       WITH_STORE(test_a_crash_between_calls),
       WITH_STORE(test_crashes_within_calls),
       WITH_STORE(test_a_frozen_server),
+      WITH_STORE(test_many_are_erased_in_parts),
+      WITH_STORE(test_many_are_erased_by_a_record),
       WITH_STORE(test_a_refused_row_is_told_alone),
       WITH_STORE(test_long_keys_are_told_in_advance),
       WITH_STORE(test_long_keys_are_of_their_epoch),
