@@ -40,20 +40,22 @@ void samples_sort(struct samples *samples);
 double samples_part(const struct samples *samples, double part);
 double samples_mean(const struct samples *samples);
 
-// --- aac.c: what publishers play, over and over: an ADTS file
-struct aac {
+// --- sound.c: what publishers play, over and over
+struct sound {
   uint8_t *bytes;
-  struct aac_frame {
+  struct sound_frame {
     const uint8_t *at;
     size_t size;
-  } * frames; // without their ADTS headers
+  } * frames; // of AAC: without their ADTS headers
   size_t n_frames;
-  uint8_t config[2]; // AudioSpecificConfig
+  uint8_t config[2]; // of AAC: the AudioSpecificConfig
   uint32_t sample_rate_hz;
+  uint32_t frame_samples, delay_samples; // of a frame; that the encoder put before the sound
 };
-#define AAC_FRAME_SAMPLES 1024
-void aac_read(struct aac *aac, const char *path);
-void aac_fini(struct aac *aac);
+// PCM16 of 48 kHz stereo without a header, in pieces of 10 ms, as LiveKit's Track Egress sends it.
+void sound_read_pcm(struct sound *sound, const char *path);
+void sound_read_adts(struct sound *sound, const char *path);
+void sound_fini(struct sound *sound);
 
 // --- system.c: a server that is measured, as a process with children
 struct system {
@@ -103,21 +105,34 @@ struct pile {
 void pile_add(struct pile *pile, const void *bytes, size_t size);
 void pile_drop(struct pile *pile, size_t n); // from the beginning
 
-// --- publisher.c: RTMP publishers in real time
+// --- publisher.c: publishers in real time, by RTMP
+// --- track.c: and participants' streams by WebSocket
 struct publisher {
   struct link link; // first
   char slug[SLUG_MAX];
   int step;
   struct pile in;
   struct rtmp_reader reader;
+  struct vc_ws_parser parser;
   uint64_t connect_ns, publish_ns; // when connecting began, when the publish command was sent
   uint64_t first_ns;               // when the first audio message was due
   uint64_t *sent_ns;               // of each audio message: when it was handed to the kernel
   size_t n_sent, sent_capacity;
 };
+enum publisher_step { HANDSHAKE, CONNECTING, CREATING, PUBLISHING, LIVE, LOST };
+// How it is done: RTMP's and a track's.
+struct publishing_way {
+  void (*connected)(struct vc_worker *worker, struct publisher *publisher);
+  void (*take)(struct vc_worker *worker, struct publisher *publisher, const uint8_t *bytes,
+               size_t size);
+  void (*send_frame)(struct vc_worker *worker, struct publisher *publisher,
+                     const struct sound_frame *frame, uint32_t timestamp_ms);
+};
+extern const struct publishing_way rtmp_way, track_way;
 struct publishing {
   /* set before start, then read-only */
-  const struct aac *aac;
+  const struct publishing_way *way;
+  const struct sound *sound;
   struct vc_address to;
   size_t n;
   struct publisher *publishers;
@@ -129,6 +144,8 @@ struct publishing {
 };
 void publishing_init(struct publishing *publishing, size_t n);
 void publishing_fini(struct publishing *publishing);
+// It is let in: its sound begins now.
+void publisher_go_live(struct vc_worker *worker, struct publisher *publisher);
 extern const struct vc_stage_ops publishing_ops; // config: struct publishing *
 
 // --- peer.c: a speech-to-text service that hears nothing and says what it is told to
@@ -222,6 +239,7 @@ struct plan {
   size_t counts[COUNTS_MAX]; // streams or viewers
   size_t n_counts;
   const char *audio;
+  int is_pcm; // ingest: participants' streams, no RTMP
   struct system systems[SYSTEMS_MAX];
   size_t n_systems;
   struct report *report;

@@ -14,5 +14,6 @@ struct bench_options {
   const char *counts, *audio, *node, *peers, *json;
   int64_t seconds, warm_up_s, rounds, n_sessions, burst, messages_per_final;
   double rate_hz;
+  int publish; // 0 rtmp, 1 pcm
 };
 extern const struct vc_option bench_option_rows[];

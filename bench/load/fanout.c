@@ -15,7 +15,7 @@
 struct run {
   struct plan *plan;
   struct system *system;
-  struct aac aac;
+  struct sound sound;
   struct speech speech;
   struct publishing publishing;
   struct viewing viewing;
@@ -101,8 +101,9 @@ static int run_one(struct plan *plan, struct system *system, size_t n_viewers)
   run.speech.rate_hz = run.viewing.rate_hz = plan->rate_hz;
   run.speech.messages_per_final = (uint32_t)plan->messages_per_final;
   run.speech.burst = run.viewing.burst = (uint32_t)plan->burst;
-  aac_read(&run.aac, plan->audio);
-  run.publishing.aac = &run.aac;
+  sound_read_adts(&run.sound, plan->audio);
+  run.publishing.sound = &run.sound;
+  run.publishing.way = &rtmp_way;
   start(&run, n_viewers);
   load_sleep((double)plan->warm_up_s);
   system_usage(system, &before);
@@ -130,7 +131,7 @@ static int run_one(struct plan *plan, struct system *system, size_t n_viewers)
   viewing_fini(&run.viewing);
   publishing_fini(&run.publishing);
   speech_fini(&run.speech);
-  aac_fini(&run.aac);
+  sound_fini(&run.sound);
   return late_ms > LATE_MAX_MS;
 }
 

@@ -23,18 +23,18 @@
 #define LATE_MAX_MS 5.0   // of the publishers' own sends, 99 of 100: else they are the bottleneck
 #define START_TIMEOUT_S 60
 
-static double first_mark_s(const struct aac *aac)
+static double first_mark_s(const struct sound *sound)
 {
-  // 1.5 s into the file, behind the encoder's own delay of one frame.
-  return 1.5 + (double)AAC_FRAME_SAMPLES / aac->sample_rate_hz;
+  // 1.5 s into the file, behind the encoder's own delay.
+  return 1.5 + (double)sound->delay_samples / sound->sample_rate_hz;
 }
 
 // Returns: seconds of the beginning that were not heard, by the median of the marks.
-static double lost_s(const struct heard *heard, const struct aac *aac)
+static double lost_s(const struct heard *heard, const struct sound *sound)
 {
   struct samples offsets = {0};
   for (size_t i = 0; i < heard->n_marks; i++) {
-    double offset = fmod(first_mark_s(aac) - (double)heard->marks[i] / RATE_HZ, MARK_PERIOD_S);
+    double offset = fmod(first_mark_s(sound) - (double)heard->marks[i] / RATE_HZ, MARK_PERIOD_S);
     // Not lost is near 0 or near the period; the marks themselves are found to a few ms.
     samples_add(&offsets, offset < -0.1 ? offset + MARK_PERIOD_S : offset);
   }
@@ -63,10 +63,10 @@ static double short_part(const struct speech *speech)
 // Adds the latencies of all chunks that came in [from, to), as if `delay_s` of sound beyond a
 // piece's end were needed for it. Returns: the least of them.
 static double measure(const struct heard *heard, const struct publisher *publisher,
-                      const struct aac *aac, double delay_s, uint64_t from_ns, uint64_t to_ns,
+                      const struct sound *sound, double delay_s, uint64_t from_ns, uint64_t to_ns,
                       struct samples *samples)
 {
-  double least = INFINITY, frame_s = (double)AAC_FRAME_SAMPLES / aac->sample_rate_hz;
+  double least = INFINITY, frame_s = (double)sound->frame_samples / sound->sample_rate_hz;
   for (size_t i = 1; i < heard->n_pieces; i++) {
     const struct hearing_piece *piece = &heard->pieces[i];
     double needed_s = (double)piece->n_samples / RATE_HZ + delay_s;
@@ -86,17 +86,17 @@ static double measure(const struct heard *heard, const struct publisher *publish
 }
 
 static void measure_stream(const struct heard *heard, const struct publisher *publisher,
-                           const struct aac *aac, uint64_t from_ns, uint64_t to_ns,
+                           const struct sound *sound, uint64_t from_ns, uint64_t to_ns,
                            struct samples *samples)
 {
-  double base_s = lost_s(heard, aac), delay_s = base_s;
+  double base_s = lost_s(heard, sound), delay_s = base_s;
   for (int step = MARGIN_STEPS; step >= 0; step--) {
     delay_s = base_s + MARGIN_MS * step / MARGIN_STEPS / 1e3;
-    if (measure(heard, publisher, aac, delay_s, from_ns, to_ns, NULL) >= 0) {
+    if (measure(heard, publisher, sound, delay_s, from_ns, to_ns, NULL) >= 0) {
       break;
     }
   }
-  measure(heard, publisher, aac, delay_s, from_ns, to_ns, samples);
+  measure(heard, publisher, sound, delay_s, from_ns, to_ns, samples);
 }
 
 static const struct publisher *publisher_of(const struct publishing *publishing, const char *slug)
@@ -121,7 +121,7 @@ static void add_figures(struct plan *plan, const char *row, const struct publish
   for (size_t i = 0; i < speech->n_heard; i++) {
     const struct heard *heard = &speech->heard[i];
     const struct publisher *publisher = publisher_of(publishing, heard->slug);
-    measure_stream(heard, publisher, publishing->aac, window->from_ns, window->to_ns, &latency);
+    measure_stream(heard, publisher, publishing->sound, window->from_ns, window->to_ns, &latency);
     if (heard->n_pieces > 0) {
       samples_add(&first,
                   (double)(heard->pieces[0].at_ns - publisher->publish_ns) / (double)VC_NS_PER_MS);
@@ -146,11 +146,11 @@ static void add_figures(struct plan *plan, const char *row, const struct publish
   samples_fini(&first);
 }
 
-static int run_one(struct plan *plan, struct system *system, const struct aac *aac, size_t n)
+static int run_one(struct plan *plan, struct system *system, const struct sound *sound, size_t n)
 {
   char row[64];
   struct speech speech = {.burst = 1};
-  struct publishing publishing = {.aac = aac};
+  struct publishing publishing = {.sound = sound, .way = plan->is_pcm ? &track_way : &rtmp_way};
   struct window window;
   speech_init(&speech, n * 2);
   publishing_init(&publishing, n);
@@ -158,7 +158,7 @@ static int run_one(struct plan *plan, struct system *system, const struct aac *a
   system_start(system, &speech.address);
   load_sleep(1); // what a start costs is over
   system_usage(system, &window.idle);
-  publishing.to = system->rtmp;
+  publishing.to = plan->is_pcm ? system->http : system->rtmp;
   struct vc_stage *publishers = load_start(&publishing_ops, &publishing);
   load_wait(&publishing.n_live, n, START_TIMEOUT_S, "publishers are live");
   load_wait(&speech.n_live, n, START_TIMEOUT_S, "sessions came to the speech peer");
@@ -187,16 +187,16 @@ static int run_one(struct plan *plan, struct system *system, const struct aac *a
 
 int ingest_run(struct plan *plan)
 {
-  struct aac aac = {0};
+  struct sound sound = {0};
   int is_late = 0;
-  aac_read(&aac, plan->audio);
+  plan->is_pcm ? sound_read_pcm(&sound, plan->audio) : sound_read_adts(&sound, plan->audio);
   for (int64_t round = 0; round < plan->rounds; round++) {
     for (size_t c = 0; c < plan->n_counts; c++) {
       for (size_t s = 0; s < plan->n_systems; s++) {
-        is_late |= run_one(plan, &plan->systems[s], &aac, plan->counts[c]);
+        is_late |= run_one(plan, &plan->systems[s], &sound, plan->counts[c]);
       }
     }
   }
-  aac_fini(&aac);
+  sound_fini(&sound);
   return is_late;
 }

@@ -22,7 +22,13 @@ const struct vc_option bench_option_rows[] = {
      offsetof(struct bench_options, messages_per_final), .initial = "10", .min = 1, .max = 1000,
      .help = "fanout: each so manieth message of the node's is a final, the others are partials."},
     {"BENCH_AUDIO", VC_OPTION_TEXT, offsetof(struct bench_options, audio), .initial = "",
-     .help = "ADTS file that publishers play; bench/load/make-audio makes one (needed)."},
+     .help = "ADTS file that publishers play, or raw PCM; bench/load/make-audio makes one "
+             "(needed)."},
+    {"BENCH_PUBLISH", VC_OPTION_CHOICE, offsetof(struct bench_options, publish), .initial = "rtmp",
+     .choices = "rtmp,pcm",
+     .help =
+         "ingest: how publishers come; pcm: as single participants by WebSocket, which only the "
+         "node takes. BENCH_AUDIO is then 48 kHz stereo s16le without a header."},
     {"BENCH_NODE", VC_OPTION_TEXT, offsetof(struct bench_options, node), .initial = "",
      .help = "The node's program; empty: the verbacast that was built with this; none: no node."},
     {"BENCH_PEERS", VC_OPTION_TEXT, offsetof(struct bench_options, peers), .initial = "",

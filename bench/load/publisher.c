@@ -1,5 +1,5 @@
-// RTMP publishers that speak as encoders do, each with a phase of its own. The only figure taken
-// here is when each audio message was handed to the kernel.
+// Publishers in real time, each with a phase of its own; by RTMP they speak as encoders do. The
+// only figure taken here is when each audio message was handed to the kernel.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +12,6 @@
 #define AUDIO_STREAM 4
 #define CONNECTING_MAX 16 // at once
 #define TAG_AAC 0xaf
-
-enum step { HANDSHAKE, CONNECTING, CREATING, PUBLISHING, LIVE, LOST };
 
 struct worker_state {
   struct publishing *publishing;
@@ -124,10 +122,14 @@ static void send_audio(struct vc_worker *worker, struct publisher *publisher, ui
   send_message(worker, publisher, AUDIO_STREAM, &message);
 }
 
-static void go_live(struct vc_worker *worker, struct publisher *publisher)
+static struct publishing *publishing_of(const struct vc_worker *worker)
 {
-  struct publishing *publishing = ((struct worker_state *)vc_worker_state(worker))->publishing;
-  send_audio(worker, publisher, 0, publishing->aac->config, sizeof publishing->aac->config, 0);
+  return ((struct worker_state *)vc_worker_state(worker))->publishing;
+}
+
+void publisher_go_live(struct vc_worker *worker, struct publisher *publisher)
+{
+  struct publishing *publishing = publishing_of(worker);
   publisher->step = LIVE;
   publisher->first_ns = vc_clock_now_ns(&vc_clock_system);
   vc_worker_wake_at(worker, publisher->first_ns);
@@ -153,7 +155,9 @@ static void take_status(struct vc_worker *worker, struct publisher *publisher, s
       die("%s is refused: %.*s", publisher->slug, (int)code.size, code.string);
     }
     if (publisher->step == PUBLISHING) {
-      go_live(worker, publisher);
+      const struct sound *sound = publishing_of(worker)->sound;
+      send_audio(worker, publisher, 0, sound->config, sizeof sound->config, 0);
+      publisher_go_live(worker, publisher);
     }
   }
 }
@@ -196,12 +200,12 @@ static void take_messages(struct vc_worker *worker, struct publisher *publisher)
   }
 }
 
-static void take(struct vc_worker *worker, struct link *link, uint8_t *bytes, size_t size)
+static void take_rtmp(struct vc_worker *worker, struct publisher *publisher, const uint8_t *bytes,
+                      size_t size)
 {
-  struct publisher *publisher = (struct publisher *)link;
   pile_add(&publisher->in, bytes, size);
   if (publisher->step == HANDSHAKE && publisher->in.n >= RTMP_S0S1S2_SIZE) {
-    link_send(worker, link, publisher->in.at + 1, RTMP_HANDSHAKE_SIZE);
+    link_send(worker, &publisher->link, publisher->in.at + 1, RTMP_HANDSHAKE_SIZE);
     pile_drop(&publisher->in, RTMP_S0S1S2_SIZE);
     say_connect(worker, publisher);
   }
@@ -210,17 +214,37 @@ static void take(struct vc_worker *worker, struct link *link, uint8_t *bytes, si
   }
 }
 
-static void connected(struct vc_worker *worker, struct link *link)
+static void connected_rtmp(struct vc_worker *worker, struct publisher *publisher)
 {
   uint8_t hello[RTMP_C0C1_SIZE];
   static const uint8_t filling[RTMP_HANDSHAKE_SIZE] = {0};
   rtmp_handshake_begin(filling, hello);
-  link_send(worker, link, hello, sizeof hello);
+  link_send(worker, &publisher->link, hello, sizeof hello);
+}
+
+static void send_rtmp_frame(struct vc_worker *worker, struct publisher *publisher,
+                            const struct sound_frame *frame, uint32_t timestamp_ms)
+{
+  send_audio(worker, publisher, 1, frame->at, frame->size, timestamp_ms);
+}
+
+const struct publishing_way rtmp_way = {connected_rtmp, take_rtmp, send_rtmp_frame};
+
+// --- either way
+
+static void connected(struct vc_worker *worker, struct link *link)
+{
+  publishing_of(worker)->way->connected(worker, (struct publisher *)link);
+}
+
+static void take(struct vc_worker *worker, struct link *link, uint8_t *bytes, size_t size)
+{
+  publishing_of(worker)->way->take(worker, (struct publisher *)link, bytes, size);
 }
 
 static void closed(struct vc_worker *worker, struct link *link)
 {
-  struct publishing *publishing = ((struct worker_state *)vc_worker_state(worker))->publishing;
+  struct publishing *publishing = publishing_of(worker);
   ((struct publisher *)link)->step = LOST;
   atomic_fetch_add_explicit(&publishing->n_lost, 1, memory_order_relaxed);
 }
@@ -229,20 +253,20 @@ static void closed(struct vc_worker *worker, struct link *link)
 
 static uint64_t due_ns(const struct publishing *publishing, const struct publisher *publisher)
 {
-  return publisher->first_ns +
-         publisher->n_sent * AAC_FRAME_SAMPLES * VC_NS_PER_S / publishing->aac->sample_rate_hz;
+  return publisher->first_ns + publisher->n_sent * publishing->sound->frame_samples * VC_NS_PER_S /
+                                   publishing->sound->sample_rate_hz;
 }
 
 static void send_frame(struct vc_worker *worker, struct publishing *publishing,
                        struct publisher *publisher)
 {
-  const struct aac *aac = publishing->aac;
-  const struct aac_frame *frame = &aac->frames[publisher->n_sent % aac->n_frames];
+  const struct sound *sound = publishing->sound;
+  const struct sound_frame *frame = &sound->frames[publisher->n_sent % sound->n_frames];
   uint64_t timestamp_ms =
-      publisher->n_sent * AAC_FRAME_SAMPLES * UINT64_C(1000) / aac->sample_rate_hz;
+      publisher->n_sent * sound->frame_samples * UINT64_C(1000) / sound->sample_rate_hz;
   // Before it: after it the threads that it wakes may have run already.
   uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
-  send_audio(worker, publisher, 1, frame->at, frame->size, (uint32_t)timestamp_ms);
+  publishing->way->send_frame(worker, publisher, frame, (uint32_t)timestamp_ms);
   samples_add(&publishing->lateness_ms,
               (double)(now_ns - due_ns(publishing, publisher)) / (double)VC_NS_PER_MS);
   if (publisher->n_sent == publisher->sent_capacity) {
@@ -254,7 +278,7 @@ static void send_frame(struct vc_worker *worker, struct publishing *publishing,
 
 static void tick(struct vc_worker *worker)
 {
-  struct publishing *publishing = ((struct worker_state *)vc_worker_state(worker))->publishing;
+  struct publishing *publishing = publishing_of(worker);
   size_t n_connecting = 0;
   for (size_t i = 0; i < publishing->n_begun; i++) {
     struct publisher *publisher = &publishing->publishers[i];
@@ -294,6 +318,7 @@ static void leave(struct vc_worker *worker)
   for (size_t i = 0; i < state->publishing->n_begun; i++) {
     link_close(worker, &state->publishing->publishers[i].link);
     rtmp_reader_fini(&state->publishing->publishers[i].reader);
+    vc_ws_parser_fini(&state->publishing->publishers[i].parser);
   }
   free(state);
 }

@@ -105,8 +105,11 @@ static int measure(const char *mode, const struct bench_options *options)
                       .messages_per_final = options->messages_per_final,
                       .rate_hz = options->rate_hz,
                       .audio = options->audio,
-                      .report = report_create(is_ingest ? "ingest: RTMP message to PCM at the STT"
-                                                        : "fanout: said to received")};
+                      .is_pcm = is_ingest && options->publish,
+                      .report = report_create(!is_ingest ? "fanout: said to received"
+                                              : options->publish
+                                                  ? "ingest: PCM message to PCM at the STT"
+                                                  : "ingest: RTMP message to PCM at the STT")};
   char *peers = strdup(options->peers);
   if (plan.audio[0] == '\0') {
     die("BENCH_AUDIO is not set: bench/load/make-audio makes an audio file");
@@ -116,6 +119,9 @@ static int measure(const char *mode, const struct bench_options *options)
     add_system(&plan, "verbacast", find_node(options->node, path), 1);
   }
   add_peers(&plan, peers);
+  if (plan.is_pcm && options->peers[0] != '\0') {
+    die("BENCH_PUBLISH is pcm, which BENCH_PEERS do not take");
+  }
   double stolen_s = machine_stolen_s(), load = machine_load();
   int is_late = is_ingest ? ingest_run(&plan) : fanout_run(&plan);
   snprintf(note, sizeof note, "%ld cores, load %.2f before and %.2f after, %.1f s stolen meanwhile",
@@ -139,7 +145,7 @@ static int check(struct vc_option_set *set, const char *mode, const struct bench
   vc_options_print_effective(set, stdout);
   printf("would measure %s\n", mode);
   if (options->audio[0] == '\0' || access(options->audio, R_OK) != 0) {
-    fprintf(stderr, "verbacast-bench: BENCH_AUDIO is '%s': a readable ADTS file is needed\n",
+    fprintf(stderr, "verbacast-bench: BENCH_AUDIO is '%s': a readable file of sound is needed\n",
             options->audio);
     return VC_EXIT_FAILED;
   }

@@ -10,8 +10,8 @@ import harness
 SECONDS = ["--bench-seconds", "2", "--bench-warm-up-s", "1"]
 
 
-def make_audio(folder):
-    path = os.path.join(folder, "speech.aac")
+def make_audio(folder, kind="aac"):
+    path = os.path.join(folder, f"speech.{kind}")
     subprocess.run([os.path.join(harness.ROOT, "bench", "load", "make-audio"), path], check=True, timeout=120)
     return path
 
@@ -23,11 +23,11 @@ def bench(*arguments, status=(0, 1)):
     return run
 
 
-def measured(mode, *arguments):
+def measured(mode, *arguments, audio="aac"):
     """The rows of a run by name. On a busy machine the load may be late: then the exit is 1 and it says so."""
     with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
         path = os.path.join(folder, "out.json")
-        run = bench(mode, "--bench-audio", make_audio(folder), "--bench-json", path, *arguments)
+        run = bench(mode, "--bench-audio", make_audio(folder, audio), "--bench-json", path, *arguments)
         assert (run.returncode == 1) == ("NOT TO BE BELIEVED" in run.stdout), run.stdout + run.stderr
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
@@ -47,6 +47,14 @@ def test_ingest_is_measured_from_message_to_pcm():
         assert 10 * n <= row["chunks/s"]["median"] <= 25 * n, row  # 50 ms chunks in real time
         assert row["publish to first PCM p50"]["least"] > 0, row
         assert row["CPU a stream"]["median"] >= 0, row
+
+
+def test_participants_streams_are_measured_the_same_way():
+    rows = measured("ingest", "--bench-publish", "pcm", "--bench-counts", "3", "--bench-rounds", "1", *SECONDS, audio="pcm")
+    row = rows["verbacast, 3 streams"]
+    assert 0 <= row["latency p50"]["least"] < 1000, row
+    assert 30 <= row["chunks/s"]["median"] <= 75, row
+    assert row["publish to first PCM p50"]["least"] > 0, row
 
 
 def test_fanout_is_measured_beside_the_bound():
@@ -72,6 +80,8 @@ def test_a_peer_that_is_none_is_named():
 def test_wrong_arguments_are_named():
     assert "'walk' is no mode" in bench("walk", status=(2,)).stderr
     assert "BENCH_SECONDS" in bench("ingest", "--bench-seconds", "0", status=(2,)).stderr
+    assert "BENCH_PEERS do not take" in bench("ingest", "--bench-audio", "x", "--bench-publish", "pcm", "--bench-peers", "a=b",
+                                              status=(1,)).stderr
     assert "BENCH_AUDIO is not set" in bench("ingest", status=(1,)).stderr
     assert "BENCH_COUNTS is '1,x'" in bench("ingest", "--bench-audio", "x", "--bench-counts", "1,x", status=(1,)).stderr
 
