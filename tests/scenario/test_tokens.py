@@ -46,10 +46,14 @@ class Signer:
         return made[-1]
 
 
-def by_hand(header, key, session="demo"):
+def compact(value):
+    return (value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))).encode()
+
+
+def by_hand(header, key, claims=None):
     """A token that no library makes: HMAC of anything, with anything."""
-    head = tokens.encode((header if isinstance(header, str) else json.dumps(header, separators=(",", ":"))).encode())
-    body = tokens.encode(json.dumps({"session": session, "exp": int(time.time()) + 3600}, separators=(",", ":")).encode())
+    head = tokens.encode(compact(header))
+    body = tokens.encode(compact(claims or {"session": "demo", "exp": int(time.time()) + 3600}))
     digest = hmac.new(key.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest() if key is not None else b""
     made.append(f"{head}.{body}.{tokens.encode(digest)}")
     return made[-1]
@@ -134,6 +138,9 @@ def check_signer(node, signer):
     check(node, signer.sign(exp="tomorrow"), 401, "exp is missing")
     for token in confusions(signer):
         check(node, token, 401, "is not valid")
+    deep = '{"a":' + "[" * 2000 + "]" * 2000 + "}"
+    for header, claims in (({"alg": "HS256"}, deep), (deep, {})):
+        check(node, by_hand(header, signer.secret, claims), 401, "no JSON Web Token")
     check(node, "", 401, "is not valid")
     check(node, "x" * 7000, 401, "is not valid")
     assert published(node, "demo") == "Denied"
