@@ -461,6 +461,9 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch)
   fleet->gone_ns = 0;
   fleet->results = NULL;
   fleet->n_results = 0;
+  if (epoch == 0 && session->live == NULL) {
+    remote_lose_rest(ledger, session);
+  }
   remote_show_rest(ledger, session);
   remote_forget(session);
   if (session->live != NULL) {

@@ -293,6 +293,9 @@ void publishing_name(const struct session *session, const struct publishing *pub
 
 // A new epoch: its hello goes to all viewers. Returns: 0, or -1 no memory.
 int say_begin(struct ledger *ledger, struct session *session, int64_t started_unix_ms);
+// Live, to who watches: those who watched the epoch before are told what they miss of it.
+void say_hello(struct ledger *ledger, struct session *session, const struct epoch *epoch,
+               struct vc_message *hello);
 void say_partial(struct ledger *ledger, struct session *session, struct open *open,
                  const struct vc_result *heard);
 // `shown` has the id; its `utterance` is not used. Returns: 0, or -1 no memory.
@@ -415,5 +418,7 @@ void fleet_fini(struct session *session);
 #define FLEET_OPEN_MAX OPEN_MAX
 void handle_remote(struct ledger *ledger, const struct vc_remote *remote);
 void remote_forget(struct session *session); // what is open of another node's publishing
+// Redis did not say in time how the newest epoch went on at the node before.
+void remote_lose_rest(struct ledger *ledger, struct session *session);
 // A claim is answered: viewers catch up with what came meanwhile of older epochs.
 void remote_show_rest(struct ledger *ledger, struct session *session);

@@ -289,6 +289,16 @@ int64_t next_epoch(const struct ledger *ledger, const struct session *session)
   return number < session->fleet.claimed_epoch ? session->fleet.claimed_epoch : number;
 }
 
+void say_hello(struct ledger *ledger, struct session *session, const struct epoch *epoch,
+               struct vc_message *hello)
+{
+  if (epoch->prev != epoch && epoch->prev->is_cut) {
+    live_send_after_loss(ledger, session, hello);
+  } else {
+    live_send(ledger, session, hello);
+  }
+}
+
 int say_begin(struct ledger *ledger, struct session *session, int64_t started_unix_ms)
 {
   struct epoch *epoch = session_add_epoch(ledger, session, next_epoch(ledger, session));
@@ -305,7 +315,7 @@ int say_begin(struct ledger *ledger, struct session *session, int64_t started_un
   session->hello = NULL;
   struct vc_message *hello = hello_get(ledger, session, epoch);
   if (hello != NULL) {
-    live_send(ledger, session, hello);
+    say_hello(ledger, session, epoch, hello);
     fleet_send(ledger, session, hello);
     vc_message_unref(hello);
   }

@@ -76,11 +76,10 @@ static void show(struct ledger *ledger, struct session *session, struct vc_messa
 static void greet(struct ledger *ledger, struct session *session, struct epoch *epoch)
 {
   struct vc_message *hello = hello_get(ledger, session, epoch);
-  int is_behind_loss = epoch->prev != epoch && epoch->prev->is_cut;
-  if (!session->fleet.is_filled || hello == NULL || !is_behind_loss) {
+  if (!session->fleet.is_filled || hello == NULL) {
     show(ledger, session, hello);
-  } else { // who watched the epoch before is told what it misses of it
-    live_send_after_loss(ledger, session, hello);
+  } else {
+    say_hello(ledger, session, epoch, hello);
   }
   vc_message_unref(hello);
 }
@@ -153,7 +152,8 @@ static void lose(struct ledger *ledger, struct session *session, struct epoch *e
 static void take_gap(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
   struct epoch *epoch = get_epoch(ledger, session, remote->epoch);
-  if (epoch == NULL || (remote->to <= epoch->last_seq && remote->to != 0)) {
+  int is_over = epoch != NULL && epoch->state == VC_STATE_ENDED;
+  if (epoch == NULL || (remote->to == 0 ? is_over : remote->to <= epoch->last_seq)) {
     ledger_count(ledger, REMOTE_STRAYS);
     return;
   }
@@ -162,9 +162,18 @@ static void take_gap(struct ledger *ledger, struct session *session, const struc
   vc_message_unref(session->hello);
   session->hello = NULL;
   if (remote->to == 0) {
-    epoch->is_cut = 1; // told where it ends, see get_epoch
+    epoch->is_cut = 1; // told where it ends, see say_hello
   } else {
     lose(ledger, session, epoch, remote->to);
+  }
+}
+
+void remote_lose_rest(struct ledger *ledger, struct session *session)
+{
+  struct epoch *epoch = session_newest(session);
+  if (epoch != NULL && epoch->state != VC_STATE_ENDED && !epoch->is_cut) {
+    ledger_count(ledger, REMOTE_GAPS);
+    epoch->is_cut = 1;
   }
 }
 

@@ -74,9 +74,27 @@ static void answer(struct claim *claim)
   }
 }
 
+// What the stream holds beyond what was read stays unknown here.
+static void tell_rest_lost(const struct claim *claim)
+{
+  const struct slug *slug = claim->slug;
+  struct vc_position given = slug->order.given;
+  if (claim->phase != CLAIM_READING || slug->order.has_ended || given.epoch == 0) {
+    return; // an answer without an epoch says so by itself
+  }
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_GAP, slug->name);
+  if (remote != NULL) {
+    remote->epoch = given.epoch;
+    remote->seq = given.seq;
+  }
+  watcher_count(slug->watcher, GAPS, 1);
+  watcher_tell(slug->watcher, slug->ledger, remote);
+}
+
 static void answer_late(struct claim *claim)
 {
   watcher_count(claim->slug->watcher, CLAIMS_LATE, 1);
+  tell_rest_lost(claim);
   answer(claim);
 }
 

@@ -143,6 +143,28 @@ static void test_last_words_of_the_node_before_are_shown(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// Redis did not answer: how the node before went on is not known.
+static void test_a_claim_without_an_answer_is_a_gap(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", 0, 0);
+  rig_final(rig, session, "a", "Here.");
+  rig_expect(rig, 0, "live! hello e1#0 live", "live final e1#1 1-0-a Here.", NULL);
+  rig_catch_up(rig, "demo", 1, E0, 3);
+  rig_expect(rig, 0, "answer 1 last e1#2", "- gap e0 4-0", "- hello e1#1 live",
+             "- final e1#1 1-0-a Here.", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_skip(rig, 0);
+  session = rig_open(rig, "demo"); // its own went on to its end
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", 0, 0);
+  rig_expect(rig, 0, "live hello e2#0 live", NULL);
+  assert_int_equal(rig_count(rig, "ledger.remote_gaps_total"), 1);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 static void test_a_drained_node_says_no_end(void **state)
 {
   struct rig *rig = *state;
@@ -531,6 +553,7 @@ int main(void)
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_last_words_of_the_node_before_are_shown, set_up,
                                       tear_down),
+      cmocka_unit_test_setup_teardown(test_a_claim_without_an_answer_is_a_gap, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_a_drained_node_says_no_end, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_another_node_takes_it, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_an_older_epoch_takes_nothing, set_up, tear_down),

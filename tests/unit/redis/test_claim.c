@@ -266,16 +266,19 @@ static void test_a_redis_that_is_gone(void **state)
 static void test_a_redis_that_goes_within_a_claim(void **state)
 {
   begin();
-  node_claim(&b, "demo", nowhere, 1);
+  node_claim(&b, "demo", (struct vc_position){5, 1}, 1);
   node_expect(&a, "demo taken 6 b");
   server_freeze(&server);
   char said[NODE_MAX_SAID] = "";
   uint64_t began = now_ms();
+  int n_gaps = 0;
   while (strcmp(said, "demo owned 6") != 0) { // with the epoch that is known
     struct vc_remote *remote = node_take(&b);
     node_print(remote, said);
+    n_gaps += strcmp(said, "demo [5.1-0]") == 0; // and the rest of the other's is not
     vc_item_destroy(&remote->item);
   }
+  assert_int_equal(n_gaps, 1);
   assert_true(now_ms() - began < 4000);
   server_thaw(&server);
 }
