@@ -15,8 +15,9 @@
 // INGEST_IDLE_TIMEOUT_MS of silence; 1 MiB a message (video is counted off and never kept), 2 MiB
 // unfinished and 64 KiB unsent bytes a connection. What breaks a bound is refused or closed, logged
 // once and counted; an audio frame of more than 64 KiB is dropped and counted. Of tracks
-// VC_PARTICIPANTS_MAX of a slug, 256 KiB a message, 4 KiB where it is text, 512 unsent bytes. Who
-// is refused is told so before the close, which waits for it to hang up: at most 2 s and 4 MiB.
+// VC_PARTICIPANTS_MAX of a slug, 256 KiB a message, 4 KiB where it is text, 512 unsent bytes; sound
+// that comes for long faster than four times as it is spoken is read no faster than that. Who is
+// refused is told so before the close, which waits for it to hang up: at most 2 s and 4 MiB.
 //
 // Full: while the decode lane is full packets wait in a list of the session; beyond
 // VC_INGEST_WAIT_MAX the oldest sound is dropped and counted, and the next packet says so; of

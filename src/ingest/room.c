@@ -98,6 +98,9 @@ const struct vc_metric vc_ingest_metrics[] = {
                 "Times a worker took no connections for 100 ms: there was no descriptor for one."),
     [TRACKS] = {"ingest.tracks", VC_METRIC_GAUGE, "connections",
                 "Connections of single participants' streams that are open."},
+    [HELD_BACK] = COUNTER("ingest.held_back_total", "times",
+                          "Times that a participant's stream was not read for a while: more than "
+                          "10 s of it had come too early."),
     VC_METRIC_ROWS_END,
 };
 

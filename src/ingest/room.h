@@ -29,6 +29,8 @@
 #define TRACK_MESSAGE_MAX (256 * 1024)
 #define TRACK_TEXT_MAX 4096
 #define TRACK_CONTROL_MAX 512
+#define TRACK_AHEAD_MAX_S 10  // of sound that came too early; then it is not read for a while
+#define TRACK_PACE 4          // times faster than it is spoken, that sound may come for long
 #define TRACK_TAKEN_OVER 4002 // close codes, besides those of RFC 6455
 #define TRACK_KICKED 4003
 #define TRACK_SILENT 4009
@@ -56,6 +58,7 @@ enum metric {
   LOST,
   ACCEPT_RESTS,
   TRACKS,
+  HELD_BACK,
 };
 
 struct room {
@@ -128,6 +131,9 @@ struct track {
   struct vc_track_newcomer is; // as it came; the descriptor is the watch's
   struct session *session;     // NULL: it is closing
   int is_muted;
+  int is_held_back;  // too much of it came: it is not read
+  uint64_t ahead_ns; // by how much, as of paced_ns
+  uint64_t paced_ns;
   int has_closed;    // both sides said so, or cannot: the peer's end is waited for
   uint64_t heard_ns; // last bytes
   uint64_t ping_ns;  // when it is pinged next

@@ -117,7 +117,7 @@ static struct track *track_create(struct vc_worker *worker,
   }
   track->is = *newcomer;
   track->watch = (struct vc_watch){.fd = newcomer->fd, .ready = ready};
-  track->heard_ns = vc_worker_now_ns(worker);
+  track->heard_ns = track->paced_ns = vc_worker_now_ns(worker);
   vc_ws_parser_init(&track->parser, VC_WS_SERVER, TRACK_MESSAGE_MAX);
   if (vc_worker_watch(worker, &track->watch, EPOLLIN | EPOLLRDHUP) != 0) {
     free(track);
@@ -173,6 +173,12 @@ static void lose(struct vc_worker *worker, struct track *track)
 
 // --- writing
 
+// One that is held back says only that it is gone.
+static uint32_t events_of(const struct track *track)
+{
+  return (track->is_held_back ? 0 : EPOLLIN | EPOLLRDHUP) | (track->n_control > 0 ? EPOLLOUT : 0);
+}
+
 // Sends what there is; what the socket does not take waits for room. Returns: 0, or -1 it is gone.
 static int flush(struct vc_worker *worker, struct track *track)
 {
@@ -183,9 +189,7 @@ static int flush(struct vc_worker *worker, struct track *track)
       continue;
     }
     if (n < 0) {
-      return errno == EAGAIN
-                 ? vc_worker_rewatch(worker, &track->watch, EPOLLIN | EPOLLOUT | EPOLLRDHUP)
-                 : -1;
+      return errno == EAGAIN ? vc_worker_rewatch(worker, &track->watch, events_of(track)) : -1;
     }
     track->n_control -= (size_t)n;
     memmove(track->control, track->control + n, track->n_control);
@@ -193,7 +197,7 @@ static int flush(struct vc_worker *worker, struct track *track)
   if (track->has_closed) {
     shutdown(track->watch.fd, SHUT_WR); // a browser waits for our end
   }
-  return vc_worker_rewatch(worker, &track->watch, EPOLLIN | EPOLLRDHUP);
+  return vc_worker_rewatch(worker, &track->watch, events_of(track));
 }
 
 // Returns: 0, or -1: it does not take what it asks for, or is gone.
@@ -219,6 +223,7 @@ void track_finish(struct vc_worker *worker, struct track *track, int code, const
     ingest_session_lose(worker, track->session);
   }
   track->has_closed = 1;
+  track->is_held_back = 0; // what it still says is read away
   track->closing_ns = vc_worker_now_ns(worker);
   if (say(worker, track, VC_WS_CLOSE, payload, vc_ws_print_close(payload, code, reason)) != 0) {
     track_close(worker, track);
@@ -252,6 +257,15 @@ static uint64_t length_ns(const struct track *track, size_t size)
   return (uint64_t)size / (2 * track->is.n_channels) * VC_NS_PER_S / track->is.rate_hz;
 }
 
+// Moves on by the time that has passed, and by sound that came.
+static void pace(struct track *track, uint64_t now_ns, uint64_t sound_ns)
+{
+  uint64_t made_good_ns = (now_ns - track->paced_ns) * TRACK_PACE;
+  track->ahead_ns = track->ahead_ns > made_good_ns ? track->ahead_ns - made_good_ns : 0;
+  track->ahead_ns += sound_ns;
+  track->paced_ns = now_ns;
+}
+
 static void take_sound(struct vc_worker *worker, struct track *track, const uint8_t *bytes,
                        size_t size, size_t *n)
 {
@@ -261,6 +275,7 @@ static void take_sound(struct vc_worker *worker, struct track *track, const uint
   ingest_session_begin_sound(track->session,
                              track->read_ns > sound_ns ? track->read_ns - sound_ns : 1);
   track->is_muted = 0;
+  pace(track, track->read_ns, length_ns(track, size));
   while (size > 0) {
     size_t room = FRAME_MAX - *n, part = size < room ? size : room;
     memcpy(state->pcm + *n, bytes, part);
@@ -356,6 +371,32 @@ static int parse(struct vc_worker *worker, struct track *track, const uint8_t *b
   return 0;
 }
 
+// TCP tells a sender that is too fast.
+static void hold_back(struct vc_worker *worker, struct track *track)
+{
+  if (track->ahead_ns <= TRACK_AHEAD_MAX_S * VC_NS_PER_S) {
+    return;
+  }
+  track->is_held_back = 1;
+  vc_metric_add(vc_worker_slots(worker), HELD_BACK, 1);
+  if (vc_worker_rewatch(worker, &track->watch, events_of(track)) != 0) {
+    lose(worker, track);
+  }
+}
+
+static void read_on(struct vc_worker *worker, struct track *track)
+{
+  pace(track, vc_worker_now_ns(worker), 0);
+  if (track->ahead_ns > TRACK_AHEAD_MAX_S * VC_NS_PER_S / 2) {
+    return;
+  }
+  track->is_held_back = 0;
+  track->heard_ns = vc_worker_now_ns(worker);
+  if (vc_worker_rewatch(worker, &track->watch, events_of(track)) != 0) {
+    lose(worker, track);
+  }
+}
+
 static void take_bytes(struct vc_worker *worker, struct track *track, const uint8_t *bytes,
                        size_t size)
 {
@@ -368,6 +409,7 @@ static void take_bytes(struct vc_worker *worker, struct track *track, const uint
     give_gathered(worker, track, &n);
     memcpy(track->odd, state->pcm, n);
     track->n_odd = n;
+    hold_back(worker, track);
   }
 }
 
@@ -411,6 +453,8 @@ void track_tick(struct vc_worker *worker, struct track *track)
     if (now >= track->closing_ns + CLOSE_MS * VC_NS_PER_MS) {
       track_close(worker, track);
     }
+  } else if (track->is_held_back) {
+    read_on(worker, track);
   } else if (now >= track->heard_ns + idle_ms * VC_NS_PER_MS) {
     vc_metric_add(vc_worker_slots(worker), TIMEOUTS, 1);
     refuse_log(&track->is.address, "nothing was heard from it", track->is.slug);

@@ -401,6 +401,30 @@ static void test_mutes_are_bounded(void **state)
   rig_taken(rig, VC_INGEST_WAIT_MAX, VC_TURN_MUTED);
 }
 
+// Ten seconds too early at once, and then no faster than four times as it is spoken.
+static void test_a_flood_is_read_slowly(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  struct peer *ada = start(rig, 0, "demo", "Ada");
+  uint64_t second = 48000 * 4, n_sent = 0;
+  while (rig_counter(rig, "ingest.held_back_total") == 0 && n_sent < 20 * second) {
+    send_sound(ada, 48000);
+    n_sent += 48000;
+  }
+  AWAIT_COUNTER(rig, "ingest.held_back_total", 1);
+  uint64_t before = rig_counter(rig, "ingest.bytes_total");
+  assert_in_range(before, 10 * second, 11 * second);
+  send_sound(ada, 4800); // there is room for it in the socket
+  rig_pass(rig, 1000);   // four of ten seconds are made good
+  rig_pass(rig, 0);
+  assert_int_equal(rig_counter(rig, "ingest.bytes_total"), before);
+  rig_pass(rig, 500);
+  AWAIT(rig, rig_counter(rig, "ingest.bytes_total") > n_sent + 4800);
+  send_close(ada, 0);
+  AWAIT_PEER(ada, close_code, 1000);
+}
+
 // --- whose place it takes
 
 static void test_the_same_participant_takes_over(void **state)
@@ -672,6 +696,7 @@ int main(void)
       TEST(test_a_drain_ends_it),
       TEST(test_the_oldest_sound_gives_way),
       TEST(test_mutes_are_bounded),
+      TEST(test_a_flood_is_read_slowly),
       TEST(test_the_same_participant_takes_over),
       TEST(test_two_do_not_take_over_for_ever),
       TEST(test_goes_beside_rtmp),
