@@ -241,9 +241,14 @@ static void put(struct rig *rig, struct vc_chunk *chunk)
 
 void rig_begin(struct rig *rig, const char *slug)
 {
+  rig_begin_of(rig, slug, "");
+}
+
+void rig_begin_of(struct rig *rig, const char *slug, const char *participant)
+{
   static uint64_t id;
   vc_session_unref(rig->session);
-  rig->session = vc_session_create(slug, ++id, 1790000000000);
+  rig->session = vc_session_create_of(slug, participant, ++id, 1790000000000);
   assert_non_null(rig->session);
   rig->n_samples = 0;
   rig_say(rig, VC_TURN_OPEN);

@@ -55,6 +55,7 @@ void rig_start(struct rig *rig, const struct service *service, const struct rig_
 void rig_stop(struct rig *rig);
 void rig_turn(struct rig *rig, uint64_t by_ms); // the clock
 void rig_begin(struct rig *rig, const char *slug);
+void rig_begin_of(struct rig *rig, const char *slug, const char *participant);
 void rig_say(struct rig *rig, enum vc_turn turn);   // LOST, BACK, CLOSE
 void rig_speak(struct rig *rig, int n_words);       // the next words
 void rig_skip(struct rig *rig, uint64_t n_samples); // the clock runs on without sound

@@ -53,6 +53,30 @@ static void test_words_are_told(void **state)
   service_stop(&service);
 }
 
+// Each has a session of its own, and only one that begins anew hurries the one before it.
+static void test_participants_are_heard_beside_each_other(void **state)
+{
+  struct service service;
+  struct rig rig;
+  service_start(&service, NULL);
+  rig_start(&rig, &service, NULL);
+  rig_begin_of(&rig, "demo", "Ada");
+  service_await(&service, &service.n_open, 1);
+  rig_begin_of(&rig, "demo", "Bob");
+  service_await(&service, &service.n_open, 2);
+  rig_speak(&rig, 45);
+  rig_await(&rig, &rig.n_finals, 4);
+  assert_int_equal(service_get(&service, &service.n_stops), 0);
+  assert_int_equal(rig_get(&rig, &rig.n_open), 2);
+  assert_int_equal(rig_get(&rig, &rig.n_closed), 0);
+  rig_begin_of(&rig, "demo", "Bob");
+  service_await(&service, &service.n_stops, 1);
+  rig_await(&rig, &rig.n_closed, 1);
+  rig_await(&rig, &rig.n_open, 3);
+  rig_stop(&rig);
+  service_stop(&service);
+}
+
 static void test_figures(void **state)
 {
   struct service service;
@@ -879,6 +903,7 @@ int main(void)
   }
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_words_are_told),
+      cmocka_unit_test(test_participants_are_heard_beside_each_other),
       cmocka_unit_test(test_figures),
       cmocka_unit_test(test_drop_is_taken_up),
       cmocka_unit_test(test_lost_session_is_replaced),
