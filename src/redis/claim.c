@@ -35,7 +35,7 @@ static int is_us(const struct watcher *watcher, const char *node)
 
 static void tell_taken(struct slug *slug, const struct vc_owner *taken)
 {
-  struct vc_remote *remote = vc_remote_create(VC_REMOTE_TAKEN, slug->name);
+  struct vc_remote *remote = watcher_make(slug->watcher, VC_REMOTE_TAKEN, slug->name);
   if (remote != NULL) {
     remote->epoch = taken->epoch;
     snprintf(remote->node, sizeof remote->node, "%s", taken->node);
@@ -59,7 +59,7 @@ static void answer(struct claim *claim)
   struct watcher *watcher = slug->watcher;
   const struct vc_owner taken = claim->taken;
   uint64_t now = watcher_now(watcher);
-  struct vc_remote *remote = vc_remote_create(VC_REMOTE_OWNED, slug->name);
+  struct vc_remote *remote = watcher_make(watcher, VC_REMOTE_OWNED, slug->name);
   if (remote != NULL) {
     remote->epoch = claim->epoch;
   }
@@ -221,7 +221,7 @@ static struct claim *claim_create(struct slug *slug, const struct vc_fleet *flee
   return claim;
 }
 
-void claim_begin(struct watcher *watcher, const struct vc_fleet *fleet)
+int claim_begin(struct watcher *watcher, const struct vc_fleet *fleet)
 {
   struct slug *slug = slug_get(watcher, fleet->slug);
   struct claim *claim = NULL;
@@ -231,15 +231,16 @@ void claim_begin(struct watcher *watcher, const struct vc_fleet *fleet)
     claim = claim_create(slug, fleet);
   }
   if (claim == NULL) {
-    watcher_out_of_memory(watcher); // the ledger's patience ends after 3 s
+    watcher_out_of_memory(watcher);
     if (slug != NULL) {
       slug_release(slug);
     }
-    return;
+    return -1;
   }
   slug->claim = claim;
   DL_APPEND(watcher->claims, claim);
   step(watcher, claim);
+  return 0;
 }
 
 void claim_released(struct watcher *watcher, const struct redis_released *released)
@@ -325,7 +326,7 @@ static void leave(struct slug *slug, const struct vc_ctl *ctl)
 static void erase(struct watcher *watcher, const char *name, int64_t epoch)
 {
   struct slug *slug = slug_find(watcher, name);
-  struct vc_remote *remote = vc_remote_create(VC_REMOTE_ERASED, name);
+  struct vc_remote *remote = watcher_make(watcher, VC_REMOTE_ERASED, name);
   if (slug != NULL) {
     order_forget(&slug->order, epoch);
   }

@@ -68,6 +68,32 @@ static void keep(struct watcher *watcher, uint32_t ledger, struct vc_item *item)
   DL_APPEND(watcher->unput[ledger], item);
 }
 
+static void fill_spares(struct watcher *watcher)
+{
+  while (watcher->n_spares < SPARES) {
+    struct vc_remote *spare = vc_remote_create(VC_REMOTE_GAP, "");
+    if (spare == NULL) {
+      break;
+    }
+    DL_APPEND(watcher->spares, &spare->item);
+    watcher->n_spares++;
+  }
+}
+
+struct vc_remote *watcher_make(struct watcher *watcher, enum vc_remote_kind kind, const char *slug)
+{
+  struct vc_remote *remote = vc_remote_create(kind, slug);
+  if (remote == NULL && watcher->spares != NULL) {
+    struct vc_item *spare = watcher->spares;
+    DL_DELETE(watcher->spares, spare);
+    watcher->n_spares--;
+    remote = (struct vc_remote *)spare;
+    remote->kind = kind;
+    snprintf(remote->slug, sizeof remote->slug, "%s", slug);
+  }
+  return remote;
+}
+
 void watcher_tell(struct watcher *watcher, uint32_t ledger, struct vc_remote *remote)
 {
   if (remote == NULL) {
@@ -107,14 +133,19 @@ static void put_all_kept(struct watcher *watcher)
   }
 }
 
+static void drop_all(struct vc_item **items)
+{
+  while (*items != NULL) {
+    struct vc_item *item = *items;
+    DL_DELETE(*items, item);
+    vc_item_destroy(item);
+  }
+}
+
 static void drop_kept(struct watcher *watcher)
 {
   for (uint32_t i = 0; i < watcher->n_ledgers && watcher->unput != NULL; i++) {
-    while (watcher->unput[i] != NULL) {
-      struct vc_item *item = watcher->unput[i];
-      DL_DELETE(watcher->unput[i], item);
-      vc_item_destroy(item);
-    }
+    drop_all(&watcher->unput[i]);
   }
   watcher->n_unput = 0;
 }
@@ -180,7 +211,7 @@ int watcher_is_long_away(const struct watcher *watcher)
 static void tell_all(struct watcher *watcher, enum vc_remote_kind kind)
 {
   for (uint32_t i = 0; i < watcher->n_ledgers; i++) {
-    watcher_tell(watcher, i, vc_remote_create(kind, ""));
+    watcher_tell(watcher, i, watcher_make(watcher, kind, ""));
   }
 }
 
@@ -346,6 +377,8 @@ static void watcher_destroy(struct watcher *watcher)
     slug_free(slug);
   }
   drop_kept(watcher);
+  drop_all(&watcher->spares);
+  drop_all(&watcher->postponed);
   free(watcher->unput);
   free(watcher);
 }
@@ -383,16 +416,40 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
   return 0;
 }
 
-static void handle_fleet(struct watcher *watcher, const struct vc_fleet *fleet)
+// Returns: 0, or -1 no memory: it is still to be done.
+static int do_fleet(struct watcher *watcher, const struct vc_fleet *fleet)
 {
   struct slug *slug;
   if (fleet->kind == VC_FLEET_WATCH) {
-    watched_begin(watcher, fleet);
-  } else if (fleet->kind == VC_FLEET_CLAIM) {
-    claim_begin(watcher, fleet);
-  } else if (fleet->kind == VC_FLEET_UNWATCH && (slug = slug_find(watcher, fleet->slug)) != NULL) {
+    return watched_begin(watcher, fleet);
+  }
+  if (fleet->kind == VC_FLEET_CLAIM) {
+    return claim_begin(watcher, fleet);
+  }
+  if (fleet->kind == VC_FLEET_UNWATCH && (slug = slug_find(watcher, fleet->slug)) != NULL) {
     watched_end(slug);
     slug_release(slug);
+  }
+  return 0;
+}
+
+// Takes the item. What is postponed is done first, in its order.
+static void handle_fleet(struct watcher *watcher, struct vc_item *item)
+{
+  if (watcher->postponed != NULL || do_fleet(watcher, (const struct vc_fleet *)item) != 0) {
+    DL_APPEND(watcher->postponed, item);
+  } else {
+    vc_item_destroy(item);
+  }
+}
+
+static void do_postponed(struct watcher *watcher)
+{
+  struct vc_item *item;
+  while ((item = watcher->postponed) != NULL &&
+         do_fleet(watcher, (const struct vc_fleet *)item) == 0) {
+    DL_DELETE(watcher->postponed, item);
+    vc_item_destroy(item);
   }
 }
 
@@ -429,9 +486,10 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
     return;
   }
   if (item->kind == VC_ITEM_FLEET) {
-    handle_fleet(watcher, (const struct vc_fleet *)item);
+    handle_fleet(watcher, item);
+  } else {
+    vc_item_destroy(item);
   }
-  vc_item_destroy(item);
 }
 
 static void show_figures(struct watcher *watcher)
@@ -469,15 +527,17 @@ static void tick(struct vc_worker *worker)
 {
   struct watcher *watcher = vc_worker_state(worker);
   put_all_kept(watcher);
+  fill_spares(watcher);
+  do_postponed(watcher);
   link_tick(&watcher->subscriber);
   link_tick(&watcher->commander);
   miss_redis(watcher);
-  claims_step(watcher);
   if (watcher->n_unput == 0) {
     watched_poll(watcher);
     watched_settle_reads(watcher);
     link_turned(&watcher->commander);
   }
+  claims_step(watcher);
   show_figures(watcher);
 }
 

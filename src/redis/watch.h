@@ -35,6 +35,7 @@
 #define CLAIM_MS 2900   // all of a claim; the ledger waits for 3 s
 #define COME_UP_MS 1000 // from the start to a Redis that is away
 #define RETRY_LANE_MS 1
+#define SPARES 16
 #define TRANSCRIPTS_MAX 16
 #define TRANSCRIPT_BYTES_MAX ((size_t)64 * 1024 * 1024)
 
@@ -117,6 +118,9 @@ struct watcher {
   size_t n_transcripts;
   struct vc_item **unput; // to each worker of the ledger
   size_t n_unput;
+  struct vc_item *spares; // for when there is no memory to tell what must be told
+  size_t n_spares;
+  struct vc_item *postponed; // what the ledger wants, from the first on for which there was none
   struct order_counts counts, told_counts;
   struct vc_log_limit malformed_limit, memory_limit;
   int is_draining;
@@ -129,7 +133,9 @@ void watcher_out_of_memory(struct watcher *watcher);
 void watcher_malformed(struct watcher *watcher, const char *slug, const struct vc_error *error);
 // Scripts that were forgotten are loaded again.
 void watcher_take_error(struct redis_link *link, const redisReply *reply);
-// Takes the item, which may be NULL: there was no memory.
+// What is to be told; of the spares where there is no memory. NULL: none is left.
+struct vc_remote *watcher_make(struct watcher *watcher, enum vc_remote_kind kind, const char *slug);
+// Takes the item, which may be NULL.
 void watcher_tell(struct watcher *watcher, uint32_t ledger, struct vc_remote *remote);
 // Both connections are up and ctl is heard.
 int watcher_is_ready(const struct watcher *watcher);
@@ -148,7 +154,8 @@ int incoming_parse(const char *text, size_t size, const char *slug, struct vc_re
 
 // --- watched.c
 
-void watched_begin(struct watcher *watcher, const struct vc_fleet *fleet);
+// Returns: 0, or -1 no memory.
+int watched_begin(struct watcher *watcher, const struct vc_fleet *fleet);
 void watched_end(struct slug *slug);
 void watched_confirm(struct slug *slug); // the channel is on
 void watched_live(struct slug *slug, const char *text, size_t size);
@@ -187,7 +194,8 @@ int stream_entry(const struct piece *piece, size_t i, const char *slug, struct v
 
 // --- claim.c
 
-void claim_begin(struct watcher *watcher, const struct vc_fleet *fleet);
+// Returns: 0, or -1 no memory.
+int claim_begin(struct watcher *watcher, const struct vc_fleet *fleet);
 void claim_answered(struct watcher *watcher, const struct redis_claim *answer);
 void claim_has_read(struct slug *slug);
 void claim_is_reading(struct slug *slug); // Redis answers

@@ -67,7 +67,7 @@ static void give(void *context, struct vc_remote *remote)
 static void give_gap(void *context, int64_t epoch, uint64_t from, uint64_t to)
 {
   const struct slug *slug = context;
-  struct vc_remote *remote = vc_remote_create(VC_REMOTE_GAP, slug->name);
+  struct vc_remote *remote = watcher_make(slug->watcher, VC_REMOTE_GAP, slug->name);
   watcher_count(slug->watcher, GAPS, 1);
   if (remote != NULL) {
     remote->epoch = epoch;
@@ -103,7 +103,7 @@ void watched_owner(struct slug *slug, const struct vc_owner *owner)
       (owner->epoch == slug->owner.epoch && strcmp(owner->node, slug->owner.node) == 0)) {
     return;
   }
-  struct vc_remote *remote = vc_remote_create(VC_REMOTE_OWNER, slug->name);
+  struct vc_remote *remote = watcher_make(watcher, VC_REMOTE_OWNER, slug->name);
   if (remote != NULL) {
     slug->owner = *owner;
     remote->epoch = owner->epoch;
@@ -271,7 +271,7 @@ static void tell_filled(struct slug *slug, const struct vc_owner *owner)
 {
   struct watcher *watcher = slug->watcher;
   uint64_t now = watcher_now(watcher);
-  struct vc_remote *remote = vc_remote_create(VC_REMOTE_FILLED, slug->name);
+  struct vc_remote *remote = watcher_make(watcher, VC_REMOTE_FILLED, slug->name);
   if (remote != NULL) {
     slug->is_filled = 1;
     slug->owner = *owner;
@@ -325,9 +325,6 @@ static void take_piece(struct slug *slug, const struct piece *piece, struct vc_p
     has_read(slug, piece);
     return;
   }
-  if (slug->claim != NULL) {
-    claim_is_reading(slug);
-  }
   if (read_piece(slug) != 0) {
     fail_read(slug);
   }
@@ -342,6 +339,9 @@ static void answered(struct redis_link *link, const struct redis_call *call,
   slug->n_calls--;
   watcher->n_reading--;
   if (call->number == slug->serial && slug->order.is_reading) {
+    if (reply != NULL && slug->claim != NULL) {
+      claim_is_reading(slug);
+    }
     if (reply == NULL) {
       fail_read(slug);
     } else if (reply->type == REDIS_REPLY_ERROR) {
@@ -389,6 +389,9 @@ void watched_settle_reads(struct watcher *watcher)
     }
     watcher_count(watcher, READS, 1);
     look_away(slug);
+    if (slug->claim != NULL) {
+      claim_is_reading(slug);
+    }
   }
 }
 
@@ -515,12 +518,12 @@ void watched_settle_channels(struct watcher *watcher)
 
 // --- beginning and ending
 
-void watched_begin(struct watcher *watcher, const struct vc_fleet *fleet)
+int watched_begin(struct watcher *watcher, const struct vc_fleet *fleet)
 {
   struct slug *slug = slug_get(watcher, fleet->slug);
   if (slug == NULL) {
-    watcher_out_of_memory(watcher); // the ledger's viewers wait as for a Redis that is silent
-    return;
+    watcher_out_of_memory(watcher);
+    return -1;
   }
   claim_cancel(slug);
   if (!slug->is_watched) {
@@ -532,6 +535,7 @@ void watched_begin(struct watcher *watcher, const struct vc_fleet *fleet)
   slug_order_begin(slug, fleet->position);
   slug_look(slug);
   list_when_changed(slug);
+  return 0;
 }
 
 void watched_end(struct slug *slug)

@@ -249,6 +249,19 @@ static void put_turn(struct vc_putter *putter, enum vc_fleet_kind kind, const ch
   put(putter, &fleet->item);
 }
 
+struct vc_fleet *node_turn(enum vc_fleet_kind kind, const char *slug, struct vc_position position)
+{
+  struct vc_fleet *turn = vc_fleet_create(kind, slug, 0);
+  turn->position = position;
+  turn->epoch_floor = 1;
+  return turn;
+}
+
+void node_put_turn(struct node *node, struct vc_fleet *turn)
+{
+  put(node->to_watcher, &turn->item);
+}
+
 void node_watch(struct node *node, const char *slug, int64_t epoch, uint64_t seq)
 {
   put_turn(node->to_watcher, VC_FLEET_WATCH, slug, (struct vc_position){epoch, seq}, 0);
@@ -298,10 +311,15 @@ void node_give(struct node *node, const char *slug, struct vc_position after, in
   put(node->to_publisher, &fleet->item);
 }
 
+void node_put_query(struct node *node, struct vc_query *query)
+{
+  put(node->to_watcher, vc_query_item(query));
+}
+
 struct vc_query *node_ask(struct node *node, const char *slug)
 {
   struct vc_query *query = vc_query_create(VC_QUERY_FLEET_TRANSCRIPT, slug);
-  put(node->to_watcher, vc_query_item(query));
+  node_put_query(node, query);
   assert_int_equal(vc_query_wait(query, SERVER_PATIENCE_MS), 0);
   return query;
 }
@@ -439,8 +457,8 @@ struct vc_message *node_message(const char *node, const char *slug, char letter,
   return message;
 }
 
-static void wrap(struct vc_text *text, const char *slug, char letter, int64_t epoch, uint64_t seq,
-                 uint64_t prev)
+void write_envelope(struct vc_text *text, const char *slug, char letter, int64_t epoch,
+                    uint64_t seq, uint64_t prev)
 {
   struct vc_text frame = {0};
   print_frame(&frame, "other", slug, letter, epoch, seq);
@@ -459,7 +477,7 @@ void entry(struct server *server, const char *slug, char letter, int64_t epoch, 
            uint64_t prev)
 {
   struct vc_text text = {0};
-  wrap(&text, slug, letter, epoch, seq, prev);
+  write_envelope(&text, slug, letter, epoch, seq, prev);
   server_do(server, "XADD vc:history:%s %lld-%llu node other message %s", slug, (long long)epoch,
             (unsigned long long)seq, text.at);
   vc_text_fini(&text);
@@ -469,7 +487,7 @@ void publish(struct server *server, const char *slug, char letter, int64_t epoch
              uint64_t prev)
 {
   struct vc_text text = {0};
-  wrap(&text, slug, letter, epoch, seq, prev);
+  write_envelope(&text, slug, letter, epoch, seq, prev);
   server_do(server, "PUBLISH vc:live:%s %s", slug, text.at);
   vc_text_fini(&text);
 }

@@ -45,6 +45,9 @@ void node_print(const struct vc_remote *remote, char into[NODE_MAX_SAID]);
 void node_expect(struct node *node, const char *said);
 void node_expect_nothing(struct node *node);
 
+// Made before memory gives out, and put then.
+struct vc_fleet *node_turn(enum vc_fleet_kind kind, const char *slug, struct vc_position position);
+void node_put_turn(struct node *node, struct vc_fleet *turn); // to the watching worker
 void node_watch(struct node *node, const char *slug, int64_t epoch, uint64_t seq);
 void node_unwatch(struct node *node, const char *slug);
 void node_claim(struct node *node, const char *slug, struct vc_position position, int64_t floor);
@@ -56,6 +59,7 @@ void node_give(struct node *node, const char *slug, struct vc_position after, in
                struct vc_message *const *messages, size_t n);
 void node_put_message(struct node *node, struct vc_message *message); // borrows it
 void node_release(struct node *node, const char *slug, int64_t epoch, uint64_t seq);
+void node_put_query(struct node *node, struct vc_query *query); // to the watching worker
 struct vc_query *node_ask(struct node *node, const char *slug); // for its transcript
 
 uint64_t node_counter(struct node *node, const char *name);
@@ -68,7 +72,10 @@ void node_await_ready(struct node *node);
 // A message of a slug: h hello, p partial, f final, r retract, s status, e end.
 struct vc_message *node_message(const char *node, const char *slug, char letter, int64_t epoch,
                                 uint64_t seq, uint64_t prev);
-// As another node would write it: into the stream, onto the channel, both.
+// As another node would write it.
+void write_envelope(struct vc_text *text, const char *slug, char letter, int64_t epoch,
+                    uint64_t seq, uint64_t prev);
+// The same into the stream, onto the channel, both.
 void entry(struct server *server, const char *slug, char letter, int64_t epoch, uint64_t seq,
            uint64_t prev);
 void publish(struct server *server, const char *slug, char letter, int64_t epoch, uint64_t seq,
