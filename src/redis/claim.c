@@ -82,7 +82,7 @@ static void tell_rest_lost(const struct claim *claim)
   if (claim->phase != CLAIM_READING || slug->order.has_ended || given.epoch == 0) {
     return; // an answer without an epoch says so by itself
   }
-  struct vc_remote *remote = vc_remote_create(VC_REMOTE_GAP, slug->name);
+  struct vc_remote *remote = watcher_make(slug->watcher, VC_REMOTE_GAP, slug->name);
   if (remote != NULL) {
     remote->epoch = given.epoch;
     remote->seq = given.seq;
