@@ -300,6 +300,8 @@ static void test_release(void **state)
   begin();
   freeReplyObject(redisCommand(listener, "SUBSCRIBE vc:ctl:demo"));
   say(5, VC_MESSAGE_END, 4, 3);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4");
+  server_do(&server, "PERSIST vc:history:demo");
   rig_release(&rig, "demo", 5, 4);
   rig_expect_released(&rig, "demo");
   redisReply *reply = NULL;
@@ -308,6 +310,7 @@ static void test_release(void **state)
   freeReplyObject(reply);
   redisFree(listener);
   assert_int_equal(server_number(&server, "EXISTS vc:owner:demo"), 0);
+  assert_in_range(server_number(&server, "PTTL vc:history:demo"), 1, RIG_KEEP_MS);
   assert_string_equal(rig_stream(&server, "demo"), "5-0 5-2 5-3 5-4");
   rig_wait_gauge(&rig, "redis.owned", 0);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <setjmp.h>
@@ -189,6 +190,27 @@ static void test_full(void **state)
   rig_wait_health(&rig, "");
 }
 
+// Its disk takes nothing: the file that it would replace is a folder.
+static void test_cannot_save(void **state)
+{
+  char path[96];
+  static const struct rig_said rest[] = {{FINAL, 2, 1}};
+  begin();
+  snprintf(path, sizeof path, "%s/dump.rdb", server.folder);
+  assert_int_equal(mkdir(path, 0700), 0);
+  server_do(&server, "CONFIG SET save %s", "3600 1000000");
+  server_do(&server, "BGSAVE");
+  rig_wait_health(&rig, "MISCONF"); // by the sessions that it cannot tell of
+  assert_true(rig_metric(&rig, "redis.errors_misconf_total") > 0);
+  say(FINAL, 2, 1);
+  rig_expect_ask(&rig, "demo", 5, 1);
+  server_do(&server, "CONFIG SET save %s", "");
+  rig_give(&rig, "demo", (struct vc_position){5, 1}, 1, 5, rest, 1);
+  rig_wait_stream(&server, "demo", "5-0 5-1 5-2");
+  rig_wait_health(&rig, "");
+  rmdir(path);
+}
+
 static void test_no_password(void **state)
 {
   server_do(&server, "CONFIG SET requirepass s3cret");
@@ -347,6 +369,7 @@ int main(void)
       WITH(test_frozen),
       WITH(test_bounds),
       WITH(test_full),
+      WITH(test_cannot_save),
       WITH(test_no_password),
       WITH(test_password),
       WITH(test_password_in_a_file),
