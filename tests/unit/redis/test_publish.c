@@ -328,6 +328,17 @@ static void test_release_without_its_last(void **state)
   rig_wait_gauge(&rig, "redis.owned", 0);
 }
 
+// The ledger has let go of it itself.
+static void test_release_of_what_nobody_has(void **state)
+{
+  begin();
+  rig_release(&rig, "demo", 5, 4);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, NULL, 0);
+  rig_expect_released(&rig, "demo");
+  rig_wait_gauge(&rig, "redis.owned", 0);
+}
+
 static void test_orphan(void **state)
 {
   server_do(&server, "XADD vc:history:demo 5-3 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
@@ -385,6 +396,7 @@ int main(void)
       WITH(test_later_epoch),
       WITH(test_release),
       WITH(test_release_without_its_last),
+      WITH(test_release_of_what_nobody_has),
       WITH(test_orphan),
       WITH(test_was_orphaned),
       WITH(test_stop_lets_go),

@@ -58,14 +58,19 @@ static void test_sessions(void **state)
   expect_sessions("[{\"slug\":\"one\"},{\"slug\":\"two\"}]");
 }
 
+static void begin(void)
+{
+  assert_int_equal(rig_claim(&rig, "demo", 5), 5);
+  rig_say(&rig, "demo", 5, (struct rig_said){VC_MESSAGE_HELLO, 0, 0});
+  rig_wait_stream(&server, "demo", "5-0");
+}
+
 static void test_erase(void **state)
 {
   int64_t number = 3;
   assert_int_equal(rig_query(&rig, VC_QUERY_FLEET_ERASE, "demo", &number, NULL), 404);
   assert_int_equal(number, 3);
-  assert_int_equal(rig_claim(&rig, "demo", 5), 5);
-  rig_say(&rig, "demo", 5, (struct rig_said){VC_MESSAGE_HELLO, 0, 0});
-  rig_wait_stream(&server, "demo", "5-0");
+  begin();
   assert_int_equal(rig_query(&rig, VC_QUERY_FLEET_ERASE, "demo", &number, NULL), 409);
   rig_release(&rig, "demo", 5, 0);
   rig_expect_released(&rig, "demo");
@@ -86,6 +91,30 @@ static void test_erase(void **state)
   assert_string_equal(reply->element[2]->str, "{\"type\":\"erased\",\"node\":\"a\",\"epoch\":5}");
   freeReplyObject(reply);
   redisFree(listener);
+}
+
+// Its key is lost, but it is live here.
+static void test_erase_of_our_own(void **state)
+{
+  begin();
+  server_do(&server, "DEL vc:owner:demo");
+  assert_int_equal(rig_query(&rig, VC_QUERY_FLEET_ERASE, "demo", NULL, NULL), 409);
+  assert_string_equal(rig_stream(&server, "demo"), "5-0");
+}
+
+// What is still to be written of it is not any more.
+static void test_erase_of_what_is_not_complete(void **state)
+{
+  static const struct rig_said end[] = {{VC_MESSAGE_END, 1, 0}};
+  begin();
+  rig_release(&rig, "demo", 5, 1);
+  rig_expect_ask(&rig, "demo", 5, 0);
+  rig_expect_released(&rig, "demo"); // after LET_GO_MS
+  assert_int_equal(rig_query(&rig, VC_QUERY_FLEET_ERASE, "demo", NULL, NULL), 200);
+  rig_give(&rig, "demo", (struct vc_position){5, 0}, 1, 5, end, 1);
+  rig_wait_gauge(&rig, "redis.owned", 0);
+  assert_int_equal(server_number(&server, "EXISTS vc:history:demo"), 0);
+  assert_int_equal(rig_metric(&rig, "redis.asked_total"), 1);
 }
 
 static void test_erase_of_anothers(void **state)
@@ -145,8 +174,16 @@ int main(void)
 {
 #define WITH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
   const struct CMUnitTest tests[] = {
-      WITH(test_sessions), WITH(test_erase),    WITH(test_erase_of_anothers), WITH(test_claim),
-      WITH(test_end),      WITH(test_anothers), WITH(test_forgotten_scripts), WITH(test_away),
+      WITH(test_sessions),
+      WITH(test_erase),
+      WITH(test_erase_of_our_own),
+      WITH(test_erase_of_what_is_not_complete),
+      WITH(test_erase_of_anothers),
+      WITH(test_claim),
+      WITH(test_end),
+      WITH(test_anothers),
+      WITH(test_forgotten_scripts),
+      WITH(test_away),
   };
   if (!server_is_there("redis/questions")) {
     return 0;
