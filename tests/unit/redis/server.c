@@ -98,7 +98,55 @@ redisContext *server_connection(const struct server *server)
   return context;
 }
 
-void server_start_again(struct server *server, const char *const *settings)
+// It has ended by itself: somebody else has the port.
+static int has_ended(struct server *server)
+{
+  if (waitpid(server->pid, NULL, WNOHANG) != server->pid) {
+    return 0;
+  }
+  server->pid = 0;
+  return 1;
+}
+
+// Returns: 1 when what answers is the one that was started.
+static int is_own(const struct server *server, redisContext *context)
+{
+  char line[32];
+  redisReply *reply = redisCommand(context, "INFO server");
+  snprintf(line, sizeof line, "process_id:%d\r", (int)server->pid);
+  int is_it =
+      reply != NULL && reply->type == REDIS_REPLY_STRING && strstr(reply->str, line) != NULL;
+  if (reply != NULL) {
+    freeReplyObject(reply);
+  }
+  return is_it;
+}
+
+// Returns: 1, or 0: the port is taken.
+static int try_start(struct server *server, const char *const *settings)
+{
+  uint64_t until = vc_clock_now_ns(&vc_clock_system) + SERVER_PATIENCE_MS * VC_NS_PER_MS;
+  server->pid = fork();
+  assert_true(server->pid >= 0);
+  if (server->pid == 0) {
+    run(server, settings);
+  }
+  while (!has_ended(server)) {
+    redisContext *context = try_connection(server);
+    if (context != NULL && is_own(server, context)) {
+      server->own = context;
+      return 1;
+    }
+    if (context != NULL) {
+      redisFree(context);
+    }
+    assert_true(vc_clock_now_ns(&vc_clock_system) < until);
+    usleep(5000);
+  }
+  return 0;
+}
+
+static void take_password(struct server *server, const char *const *settings)
 {
   server->password[0] = '\0';
   for (size_t i = 0; settings != NULL && settings[i] != NULL; i += 2) {
@@ -106,21 +154,26 @@ void server_start_again(struct server *server, const char *const *settings)
       snprintf(server->password, sizeof server->password, "%s", settings[i + 1]);
     }
   }
-  server->pid = fork();
-  assert_true(server->pid >= 0);
-  if (server->pid == 0) {
-    run(server, settings);
+}
+
+void server_start_again(struct server *server, const char *const *settings)
+{
+  uint64_t until = vc_clock_now_ns(&vc_clock_system) + SERVER_PATIENCE_MS * VC_NS_PER_MS;
+  take_password(server, settings);
+  while (!try_start(server, settings)) { // its port was lent to somebody for a moment
+    assert_true(vc_clock_now_ns(&vc_clock_system) < until);
   }
-  server->own = server_connection(server);
 }
 
 void server_start(struct server *server, const char *const *settings)
 {
   *server = (struct server){.folder = "/tmp/vc-redis-XXXXXX"};
   assert_non_null(mkdtemp(server->folder));
-  server->port = free_port();
+  take_password(server, settings);
+  do {
+    server->port = free_port();
+  } while (!try_start(server, settings));
   snprintf(server->url, sizeof server->url, "redis://127.0.0.1:%d", server->port);
-  server_start_again(server, settings);
 }
 
 void server_kill(struct server *server)
