@@ -127,6 +127,7 @@ static void spoil_file(void)
   fclose(file);
 }
 
+// Whether the relay finds that out too depends on what it has in its cache.
 static void test_finals_go_past_a_corrupt_file(void **state)
 {
   enum { N = 250 };
@@ -139,7 +140,6 @@ static void test_finals_go_past_a_corrupt_file(void **state)
   rig_wait_kept(&rig, N);
   expect_first_in_order((uint64_t[N_SLUGS]){N});
   assert_true(rig_is_degraded(&rig, "journal", NULL));
-  rig_wait_degraded(&rig, "database", 1); // it cannot be read
   rig_stop(&rig, 0);
   rig_start(&rig);
   rig_final(&rig, "demo", E1, N + 1);
