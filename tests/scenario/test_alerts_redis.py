@@ -1,5 +1,7 @@
 """The alarms of Redis in the real Prometheus, rung by a real redis-server. (release only)"""
 
+import json
+
 import alarms
 import harness
 from redis_server import RedisServer
@@ -28,6 +30,26 @@ def test_a_session_that_somebody_else_numbers():
         prometheus.wait_firing(address, "VerbacastRedisFenced")
         publisher.stop()
         prometheus.wait_silent(address, "VerbacastRedisFenced")
+
+
+def lost_final(epoch, seq, prev_final):
+    frame = {"type": "transcript", "session": "room", "epoch": epoch, "seq": seq, "utteranceId": "1-0-1", "isFinal": True,
+             "text": "Lost and found.", "language": "en", "speaker": None, "confidence": 0.9, "start": 1.0, "end": 2.0,
+             "sentAt": 1.0, "words": None}
+    return json.dumps({"v": 1, "node": "other", "epoch": epoch, "seq": seq, "prevFinal": prev_final, "startedAt": 1.0,
+                       "receivedAt": 1.0, "frame": frame})
+
+
+def test_what_another_node_said_is_lost():
+    with RedisServer() as redis, ScriptedStt() as stt, \
+            alarms.watched_node(prometheus, stt.url, REDIS_URL=redis.url) as (node, address), \
+            harness.viewer(node, "room") as viewer:
+        harness.wait_until(lambda: redis.subscribers("vc:live:room") == 1, "the session is watched")
+        redis.ask("PUBLISH", "vc:live:room", lost_final(5, 9, 7))
+        assert viewer.wait_type("gap")["to"] == 7
+        viewer.wait_finals(1)
+        prometheus.wait_firing(address, "VerbacastRedisGaps")
+        prometheus.wait_silent(address, "VerbacastRedisGaps")
 
 
 if __name__ == "__main__":
