@@ -275,8 +275,9 @@ int64_t next_epoch(const struct ledger *ledger, const struct session *session)
 {
   const struct vc_ledger_settings *settings = ledger->settings;
   const struct epoch *newest = session_newest(session);
-  int64_t number = vc_clock_unix_ms(settings->clock);
-  if (number < ledger->epoch_floor) {
+  int64_t claimed = session->fleet.claimed_epoch; // it is what other nodes were told
+  int64_t number = claimed > 0 ? claimed : vc_clock_unix_ms(settings->clock);
+  if (claimed == 0 && number < ledger->epoch_floor) {
     number = ledger->epoch_floor; // the clock was put back
   }
   if (newest != NULL && number <= newest->number) {
@@ -286,7 +287,7 @@ int64_t next_epoch(const struct ledger *ledger, const struct session *session)
     int64_t known = settings->epoch_floor(settings->context, session->slug);
     number = number <= known ? known + 1 : number;
   }
-  return number < session->fleet.claimed_epoch ? session->fleet.claimed_epoch : number;
+  return number;
 }
 
 void say_hello(struct ledger *ledger, struct session *session, const struct epoch *epoch,

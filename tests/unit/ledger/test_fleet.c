@@ -55,6 +55,7 @@ static void test_a_session_is_claimed_before_it_is_numbered(void **state)
   rig_expect_watcher(rig, "claim demo e-#0 floor e0", NULL);
   rig_expect_publisher(rig, NULL);
   rig_expect(rig, 0, NULL);
+  rig_pass_ms(rig, 9); // its epoch is the one that others were told, not a later one
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 5, 0);
   rig_expect(rig, 0, "live hello e5#0 live", "live partial e5#1 1-0-a o",
              "live final e5#2 1-0-a One.", NULL);
