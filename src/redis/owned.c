@@ -162,19 +162,6 @@ static void fall_behind_by_error(struct publisher *publisher, struct owned *owne
   fall_behind(publisher, owned, owned->retry_ms);
 }
 
-static void fence(struct publisher *publisher, struct owned *owned)
-{
-  if (owned->is_fenced) {
-    return;
-  }
-  publisher_count(publisher, FENCED, 1);
-  vc_log(VC_LOG_WARN, VC_EVENT("redis.fenced"), VC_STR("session", owned->slug),
-         VC_INT("epoch", owned->epoch), VC_STR("owner", owned->other.node));
-  owned->is_fenced = 1;
-  owned->must_tell_fenced = !owned->is_released;
-  stand(publisher, owned, STANDING_UNKNOWN);
-}
-
 static void take_away(struct publisher *publisher, struct owned *owned)
 {
   if (!owned->is_taken) {
@@ -185,6 +172,25 @@ static void take_away(struct publisher *publisher, struct owned *owned)
   }
   owned->is_taken = 1;
   owned->must_tell_taken = !owned->is_released;
+}
+
+// The stream ends with `last`: with a larger epoch, which wins, or with ours by another's hand.
+static void fence(struct publisher *publisher, struct owned *owned, struct vc_position last)
+{
+  if (owned->is_fenced) {
+    return;
+  }
+  publisher_count(publisher, FENCED, 1);
+  vc_log(VC_LOG_WARN, VC_EVENT("redis.fenced"), VC_STR("session", owned->slug),
+         VC_INT("epoch", owned->epoch), VC_INT("by_epoch", last.epoch));
+  owned->is_fenced = 1;
+  if (last.epoch > owned->epoch) {
+    owned->other = (struct vc_owner){.epoch = last.epoch}; // whose it is the key may not tell yet
+    take_away(publisher, owned);
+  } else {
+    owned->must_tell_fenced = !owned->is_released;
+  }
+  stand(publisher, owned, STANDING_UNKNOWN);
 }
 
 // What the stream ends with, as of the answers that have come.
@@ -337,13 +343,13 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
     return;
   }
   int64_t what = reply_number(reply, 0);
+  struct vc_position last = {reply_number(reply, 3), (uint64_t)reply_number(reply, 4)};
   snprintf(owned->other.node, sizeof owned->other.node, "%s", reply_text(reply, 1));
   owned->other.epoch = reply_number(reply, 2);
   if (what == NEWER) {
-    fence(publisher, owned);
+    fence(publisher, owned, last);
   } else {
-    learn(publisher, owned,
-          (struct vc_position){reply_number(reply, 3), (uint64_t)reply_number(reply, 4)});
+    learn(publisher, owned, last);
     if (what == ANOTHERS) {
       take_away(publisher, owned);
     }
@@ -365,7 +371,7 @@ static void looked(struct redis_link *link, const struct redis_call *call, const
   }
   struct vc_position last = {reply_number(reply, 0), (uint64_t)reply_number(reply, 1)};
   if (last.epoch > owned->epoch) {
-    fence(publisher, owned);
+    fence(publisher, owned, last);
   } else {
     learn(publisher, owned, last);
   }
@@ -467,7 +473,7 @@ static void written(struct redis_link *link, const struct redis_call *call, cons
     break;
   default:
     if ((int64_t)call->number == owned->epoch) {
-      fence(publisher, owned);
+      fence(publisher, owned, last);
     }
     break;
   }

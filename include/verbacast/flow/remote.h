@@ -41,7 +41,8 @@ enum vc_remote_kind {
   VC_REMOTE_BACK,    // no slug: it answers again
   VC_REMOTE_OWNED,   // the answer to a claim: number on from `epoch` (0: nothing is known of the
                      // slug or Redis is away; as the ledger would by itself)
-  VC_REMOTE_TAKEN,   // another node has claimed what we own: `epoch` is its
+  VC_REMOTE_TAKEN,   // another node has claimed what we own, or has numbered it meanwhile: `epoch`
+                     // is its, `node` may be ""
   VC_REMOTE_FENCED,  // `epoch` is refused and nothing more is published of it; it is not taken:
                      // claim again
   VC_REMOTE_ASK,     // give what is kept after (`epoch`, `seq`); (0, 0): all that is held
