@@ -157,6 +157,7 @@ struct fleet {
   int is_watched;  // the watching worker was told
   int is_filled;   // what Redis held when it was asked is here
   int has_unshown; // what came in before that was not shown
+  int is_unsure;   // of what was said before the epoch that begins next
   enum refresh refresh;
   int must_release; // what was kept up to `released` is not ours any more, and that not told
   int is_resending; // what is kept after `resend_after` is to be put

@@ -293,11 +293,12 @@ int64_t next_epoch(const struct ledger *ledger, const struct session *session)
 void say_hello(struct ledger *ledger, struct session *session, const struct epoch *epoch,
                struct vc_message *hello)
 {
-  if (epoch->prev != epoch && epoch->prev->is_cut) {
+  if (session->fleet.is_unsure || (epoch->prev != epoch && epoch->prev->is_cut)) {
     live_send_after_loss(ledger, session, hello);
   } else {
     live_send(ledger, session, hello);
   }
+  session->fleet.is_unsure = 0;
 }
 
 int say_begin(struct ledger *ledger, struct session *session, int64_t started_unix_ms)

@@ -171,6 +171,7 @@ static void take_gap(struct ledger *ledger, struct session *session, const struc
 void remote_lose_rest(struct ledger *ledger, struct session *session)
 {
   struct epoch *epoch = session_newest(session);
+  session->fleet.is_unsure = 1;
   if (epoch != NULL && epoch->state != VC_STATE_ENDED && !epoch->is_cut) {
     ledger_count(ledger, REMOTE_GAPS);
     epoch->is_cut = 1;
@@ -237,6 +238,7 @@ static void filled(struct ledger *ledger, struct session *session, const struct 
   int must_tell = was_late || fleet->has_unshown;
   fleet->is_filled = 1;
   fleet->has_unshown = 0;
+  fleet->is_unsure = 0;
   fleet->refresh = REFRESH_NONE;
   fleet->late_until_ns = was_late ? vc_worker_now_ns(ledger->worker) + LATE_MS * VC_NS_PER_MS : 0;
   vc_message_unref(session->hello);

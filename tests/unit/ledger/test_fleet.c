@@ -161,8 +161,27 @@ static void test_a_claim_without_an_answer_is_a_gap(void **state)
   rig_skip(rig, 0);
   session = rig_open(rig, "demo"); // its own went on to its end
   rig_remote(rig, VC_REMOTE_OWNED, "demo", 0, 0);
-  rig_expect(rig, 0, "live hello e2#0 live", NULL);
+  rig_expect(rig, 0, "live! hello e2#0 live", NULL);
+  rig_catch_up(rig, "demo", 1, E0 + 1, 2);
+  rig_expect(rig, 0, "answer 1 last e2#1", "- hello e2#0 live", NULL);
   assert_int_equal(rig_count(rig, "ledger.remote_gaps_total"), 1);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+// It was on a node that knew more, and came here while Redis was away.
+static void test_who_is_ahead_of_a_claim_without_an_answer(void **state)
+{
+  struct rig *rig = *state;
+  rig_join_since(rig, "demo", 0, E0 - 5, 7);
+  rig_pass_ms(rig, 300);
+  rig_expect(rig, 0, "answer 1 last e-5#8", "- hello e-#0 unknown", NULL);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", 0, 0);
+  rig_final(rig, session, "a", "Here.");
+  rig_expect(rig, 0, "live! hello e300#0 live", "live final e300#1 1-0-a Here.", NULL);
+  rig_catch_up(rig, "demo", 1, E0 - 5, 7);
+  rig_expect(rig, 0, "answer 1 last e300#2", "- gap e-5 8-0", "- hello e300#1 live",
+             "- final e300#1 1-0-a Here.", NULL);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
@@ -555,6 +574,8 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_last_words_of_the_node_before_are_shown, set_up,
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_a_claim_without_an_answer_is_a_gap, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_who_is_ahead_of_a_claim_without_an_answer, set_up,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(test_a_drained_node_says_no_end, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_another_node_takes_it, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_an_older_epoch_takes_nothing, set_up, tear_down),
