@@ -2,8 +2,8 @@
 // said here goes out, and what a fleet must agree on is agreed on. docs/fleet.md is the design;
 // flow/remote.h is what travels between this room and the ledger.
 //
-// Threads: "vc-redis-publish-0", "vc-redis-watch-0" (stages of one worker each, which never block)
-// and "vc-redis-connect", which makes their connections and gathers the node's sessions for others.
+// Threads: "vc-redis-pu-0", "vc-redis-wa-0" (stages of one worker each, which never block)
+// and "vc-redis-conn", which makes their connections and gathers the node's sessions for others.
 // Redis away: nothing of the node waits for it; the condition "redis" is set, counted and logged.
 #pragma once
 
@@ -39,7 +39,7 @@ struct vc_redis_settings {
   // Thread: the watching worker's; must not block. Somebody wants the session to be over, which is
   // published here.
   void (*end_session)(void *context, const char *slug);
-  // Thread: "vc-redis-connect"; may take a second. The node's sessions, a JSON array; NULL: not
+  // Thread: "vc-redis-conn"; may take a second. The node's sessions, a JSON array; NULL: not
   // now.
   struct vc_buffer *(*sessions)(void *context);
   void *context;
