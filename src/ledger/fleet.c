@@ -10,7 +10,8 @@
 #define RESULTS_MAX 1024
 #define ORPHAN_AFTER_MS 5000 // a Redis that was away needs 3 s until all owners are known again
 #define ORPHAN_AGAIN_MS 3000
-#define LET_GO_MS 2000 // of a session that another node has claimed
+#define ORPHAN_SEQ_STEP 1000000 // more than a node says from one kept message to the next
+#define LET_GO_MS 2000          // of a session that another node has claimed
 
 static int is_on(const struct ledger *ledger)
 {
@@ -242,10 +243,14 @@ static void care_for_lost(struct ledger *ledger, struct session *session)
       ledger->is_redis_away || !is_past(ledger, fleet->said_ns, ORPHAN_AGAIN_MS)) {
     return;
   }
+  // Partials of the lost node came to others that did not come here: what is said for it has a
+  // number behind theirs, or who has them takes it for one of them.
+  uint64_t seq = epoch->last_seq + ORPHAN_SEQ_STEP;
   if (is_past(ledger, fleet->gone_ns, (uint64_t)ledger->settings->session_resume_ms)) {
-    say_for_lost(ledger, session, end_create(ledger, session, reason));
+    say_for_lost(ledger, session, end_create(ledger, session, seq, reason));
   } else if (is_past(ledger, fleet->gone_ns, ORPHAN_AFTER_MS) && !is_given_up(epoch)) {
-    say_for_lost(ledger, session, status_create(ledger, session, VC_STATE_RECONNECTING, reason));
+    say_for_lost(ledger, session,
+                 status_create(ledger, session, seq, VC_STATE_RECONNECTING, reason));
   }
 }
 

@@ -307,10 +307,10 @@ void say_retract(struct ledger *ledger, struct session *session, const struct op
 void say_status(struct ledger *ledger, struct session *session, enum vc_state state,
                 const char *reason);
 void say_end(struct ledger *ledger, struct session *session, const char *reason);
-// What say_status and say_end would say next, for whoever says it elsewhere. NULL without memory.
-struct vc_message *status_create(struct ledger *ledger, const struct session *session,
+// A status or end of that number, which is not given out by it. NULL without memory.
+struct vc_message *status_create(struct ledger *ledger, const struct session *session, uint64_t seq,
                                  enum vc_state state, const char *reason);
-struct vc_message *end_create(struct ledger *ledger, const struct session *session,
+struct vc_message *end_create(struct ledger *ledger, const struct session *session, uint64_t seq,
                               const char *reason);
 // What is, to be told once more: its number is the last that was given out.
 struct vc_message *present_status_create(struct ledger *ledger, const struct session *session);

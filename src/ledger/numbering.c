@@ -232,25 +232,27 @@ void epoch_set_state(struct session *session, struct epoch *epoch, enum vc_state
   session->hello = NULL;
 }
 
-struct vc_message *status_create(struct ledger *ledger, const struct session *session,
+struct vc_message *status_create(struct ledger *ledger, const struct session *session, uint64_t seq,
                                  enum vc_state state, const char *reason)
 {
   struct vc_message *message = begin(ledger, session, VC_MESSAGE_STATUS);
   if (message == NULL) {
     return NULL;
   }
+  message->seq = seq;
   vc_viewer_print_status(clean_text(ledger), session->slug, message->epoch, message->seq,
                          vc_state_text(state), reason[0] != '\0' ? reason : NULL);
   return framed(ledger, message);
 }
 
-struct vc_message *end_create(struct ledger *ledger, const struct session *session,
+struct vc_message *end_create(struct ledger *ledger, const struct session *session, uint64_t seq,
                               const char *reason)
 {
   struct vc_message *message = begin(ledger, session, VC_MESSAGE_END);
   if (message == NULL) {
     return NULL;
   }
+  message->seq = seq;
   vc_viewer_print_end(clean_text(ledger), session->slug, message->epoch, message->seq, reason);
   return framed(ledger, message);
 }
@@ -258,15 +260,18 @@ struct vc_message *end_create(struct ledger *ledger, const struct session *sessi
 void say_status(struct ledger *ledger, struct session *session, enum vc_state state,
                 const char *reason)
 {
-  epoch_set_state(session, session_newest(session), state, reason);
+  struct epoch *epoch = session_newest(session);
+  epoch_set_state(session, epoch, state, reason);
   ledger_count(ledger, STATUSES);
-  say_and_unref(ledger, session, status_create(ledger, session, state, reason));
+  say_and_unref(ledger, session,
+                status_create(ledger, session, epoch->last_seq + 1, state, reason));
 }
 
 void say_end(struct ledger *ledger, struct session *session, const char *reason)
 {
-  epoch_set_state(session, session_newest(session), VC_STATE_ENDED, reason);
-  say_and_unref(ledger, session, end_create(ledger, session, reason));
+  struct epoch *epoch = session_newest(session);
+  epoch_set_state(session, epoch, VC_STATE_ENDED, reason);
+  say_and_unref(ledger, session, end_create(ledger, session, epoch->last_seq + 1, reason));
 }
 
 // --- epochs

@@ -510,6 +510,7 @@ static void test_open_partials_of_others_keep_their_numbers(void **state)
              "- hello e0#5 live", NULL);
 }
 
+// What is said for it stands behind the partials that others had of it and this node had not.
 static void test_a_session_whose_node_is_lost_ends(void **state)
 {
   struct rig *rig = *state;
@@ -519,15 +520,16 @@ static void test_a_session_whose_node_is_lost_ends(void **state)
   rig_pass_ms(rig, 4999);
   rig_expect_publisher(rig, NULL);
   rig_pass_ms(rig, 1);
-  rig_expect_publisher(rig, "orphan status e0#4 reconnecting owner_lost", NULL);
+  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost", NULL);
   rig_expect(rig, 0, NULL); // it is said when it comes back from Redis
   rig_pass_ms(rig, 3000);   // it did not: again
-  rig_expect_publisher(rig, "orphan status e0#4 reconnecting owner_lost", NULL);
-  rig_remote_say(rig, VC_MESSAGE_STATUS, "demo", E0, 4, NULL, "reconnecting");
+  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost", NULL);
+  rig_remote_say(rig, VC_MESSAGE_STATUS, "demo", E0, 1000003, NULL, "reconnecting");
   rig_pass_ms(rig, 22000);
-  rig_expect_publisher(rig, "orphan end e0#5  owner_lost", NULL);
-  rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 5, NULL, "owner_lost");
-  rig_expect(rig, 0, "live status e0#4 reconnecting", "live end e0#5  owner_lost", NULL);
+  rig_expect_publisher(rig, "orphan end e0#2000003  owner_lost", NULL);
+  rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 2000003, NULL, "owner_lost");
+  rig_expect(rig, 0, "live status e0#1000003 reconnecting", "live end e0#2000003  owner_lost",
+             NULL);
   rig_pass_ms(rig, 60000);
   rig_expect_publisher(rig, NULL);
 }
