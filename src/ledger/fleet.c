@@ -279,6 +279,9 @@ static void settle_release(struct ledger *ledger, struct session *session)
 static void settle_watch(struct ledger *ledger, struct session *session)
 {
   struct fleet *fleet = &session->fleet;
+  if (!should_watch(session)) {
+    fleet->refresh = REFRESH_NONE; // nobody is there to hear it
+  }
   int must_stop = fleet->is_watched && (!should_watch(session) || fleet->refresh == REFRESH_WANTED);
   if (must_stop && put_turn(ledger, ledger->watcher, session, VC_FLEET_UNWATCH,
                             (struct vc_position){0, 0}) == 0) {

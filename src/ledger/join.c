@@ -111,14 +111,18 @@ void requests_release(struct ledger *ledger, struct session *session)
   }
 }
 
+static void drop_join(struct ledger *ledger, struct session *session, struct request *request)
+{
+  DL_DELETE(session->fleet.joins, request);
+  ledger->n_unfilled--;
+  vc_item_destroy(request->item);
+  free(request);
+}
+
 void requests_drop(struct ledger *ledger, struct session *session)
 {
   while (session->fleet.joins != NULL) {
-    struct request *request = session->fleet.joins;
-    DL_DELETE(session->fleet.joins, request);
-    ledger->n_unfilled--;
-    vc_item_destroy(request->item);
-    free(request);
+    drop_join(ledger, session, session->fleet.joins);
   }
 }
 
@@ -146,6 +150,19 @@ void requests_fini(struct ledger *ledger)
   for (uint32_t i = 0; i < ledger->n_broadcast_workers; i++) {
     while (ledger->waiting[i] != NULL) {
       remove_request(ledger, i, ledger->waiting[i]);
+    }
+  }
+}
+
+// Its viewer left before it was answered.
+static void forget_join(struct ledger *ledger, struct session *session, uint64_t viewer_id)
+{
+  struct request *request;
+  DL_FOREACH(session->fleet.joins, request)
+  {
+    if (((const struct vc_join *)request->item)->viewer_id == viewer_id) {
+      drop_join(ledger, session, request);
+      return;
     }
   }
 }
@@ -195,5 +212,6 @@ void handle_leave(struct ledger *ledger, const struct vc_leave *leave)
   session->n_viewers--;
   session->audience[leave->worker].n_viewers--;
   ledger->n_viewers--;
+  forget_join(ledger, session, leave->viewer_id);
   session_release(ledger, session);
 }

@@ -114,6 +114,7 @@ static void take_message(struct ledger *ledger, struct session *session,
     return;
   }
   ledger_count(ledger, REMOTE_MESSAGES);
+  session_revive(ledger, session); // it goes on elsewhere: its history is not that of an ended one
   if (message->kind == VC_MESSAGE_HELLO) {
     return;
   }

@@ -545,6 +545,60 @@ static void test_an_owner_that_is_back_is_not_lost(void **state)
   rig_expect_publisher(rig, NULL);
 }
 
+// It moved to another node and goes on there: its past here is not that of an ended session.
+static void test_a_session_that_moved_keeps_its_history(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_final(rig, session, "a", "Here.");
+  rig_join(rig, "demo");
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 7, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 + 7, 1, "1-0-a", "There.");
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", E0 + 7, 0);
+  rig_pass_ms(rig, (uint64_t)rig->options.session_keep_ms + 1000);
+  rig_skip(rig, 0);
+  rig_join_since(rig, "demo", 0, E0, 0);
+  rig_expect(rig, 0, "answer 2 last e7#2", "- hello e7#1 live", "- final e0#1 1-0-a Here.",
+             "- hello e7#1 live", "- final e7#1 1-0-a There.", NULL);
+  rig_leave(rig, "demo", 0, 1);
+  rig_leave(rig, "demo", 0, 2);
+  struct vc_query *query = rig_ask(rig, VC_QUERY_TRANSCRIPT, "demo");
+  assert_int_equal(vc_query_status(query), 404); // nobody watches: the stream has it
+  vc_query_unref(query);
+}
+
+// A newer epoch was to be asked for when the lane was full, and then nobody wanted it any more.
+static void test_nobody_waits_for_a_newer_epoch(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  hand_set_capacity(rig->watcher, 0, 1);
+  rig_join(rig, "other"); // fills it
+  rig_join_since(rig, "demo", 0, E0 + 9, 1);
+  rig_leave(rig, "demo", 0, 1);
+  rig_leave(rig, "demo", 0, 3);
+  rig_expect_watcher(rig, "watch other e-#0", NULL);
+  rig_turn(rig);
+  rig_expect_watcher(rig, "unwatch demo", NULL);
+  rig_turn(rig);
+  struct vc_query *query = rig_ask(rig, VC_QUERY_BEGAN, "demo");
+  assert_int_equal(vc_query_status(query), 404); // it is gone
+  vc_query_unref(query);
+}
+
+// One that came late and left before Redis answered is none that waits.
+static void test_who_left_hides_nobody_that_was_told_unknown(void **state)
+{
+  struct rig *rig = *state;
+  rig_join(rig, "demo");
+  rig_pass_ms(rig, 300);
+  rig_join(rig, "demo");
+  rig_leave(rig, "demo", 0, 2);
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", 0, 0);
+  rig_expect(rig, 0, "answer 1 last e-#1", "- hello e-#0 unknown", "live status e-#0 idle", NULL);
+}
+
 static void test_another_nodes_erasure(void **state)
 {
   struct rig *rig = *state;
@@ -604,6 +658,11 @@ int main(void)
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_a_session_whose_node_is_lost_ends, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_an_owner_that_is_back_is_not_lost, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_a_session_that_moved_keeps_its_history, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(test_nobody_waits_for_a_newer_epoch, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_who_left_hides_nobody_that_was_told_unknown, set_up,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(test_another_nodes_erasure, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
