@@ -566,12 +566,24 @@ static void begin_epoch(struct publisher *publisher, struct owned *owned, int64_
   owned->must_tell_fenced = owned->must_tell_taken = owned->must_tell_released = 0;
 }
 
+// The answer came so late that the ledger had gone on without it, and is done: the key goes.
+static void let_go_again(struct publisher *publisher, struct owned *owned, int64_t epoch)
+{
+  owned->epoch = epoch;
+  owned->is_let_go = 0;
+  let_go_when_due(publisher, owned);
+}
+
 // Answers in flight were of the older epoch: what the stream ends with is as they left it.
 void owned_claimed(struct publisher *publisher, const struct redis_claim *claim)
 {
   struct owned *owned = owned_find(publisher, claim->slug);
   owned = owned != NULL ? owned : owned_add(publisher, claim->slug);
   if (owned == NULL || claim->epoch < owned->epoch) {
+    return;
+  }
+  if (owned->is_released && owned->epoch >= claim->epoch_floor) {
+    let_go_again(publisher, owned, claim->epoch);
     return;
   }
   begin_epoch(publisher, owned, claim->epoch);
@@ -598,6 +610,15 @@ static struct owned *owned_of_message(struct publisher *publisher, const struct 
   return owned;
 }
 
+// The ledger did not wait for the answer to its claim and numbers from an epoch of its own, which
+// is before what the stream ends with: nothing of it will ever be written. The next message says so
+// again where the lane was full.
+static int is_overtaken(const struct owned *owned, const struct vc_message *message)
+{
+  return message->epoch < owned->put.epoch && message->epoch < owned->epoch &&
+         !owned->is_released && !owned->is_fenced;
+}
+
 void owned_message(struct publisher *publisher, const struct vc_fleet *fleet)
 {
   const struct vc_message *message = fleet->messages[0];
@@ -607,6 +628,9 @@ void owned_message(struct publisher *publisher, const struct vc_fleet *fleet)
   if (owned == NULL) {
     publisher_count(publisher, DROPPED, 1);
     return;
+  }
+  if (is_kept && is_overtaken(owned, message)) {
+    tell_ledger(publisher, owned, VC_REMOTE_FENCED, owned->other.node, message->epoch, 0);
   }
   if (is_kept && position_compare(&position, &owned->wanted) > 0) {
     owned->wanted = position;

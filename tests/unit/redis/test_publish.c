@@ -256,6 +256,36 @@ static void test_fenced(void **state)
   rig_wait_stream(&server, "demo", "5-0 5-2 5-3 7-0 8-0");
 }
 
+// Redis answered a claim when the ledger had gone on without it, from a clock that is behind.
+static void test_a_claim_of_a_clock_that_is_behind(void **state)
+{
+  server_do(&server, "XADD vc:history:demo 9-3 message {\"v\":1,\"node\":\"b\",\"epoch\":9}");
+  assert_int_equal(rig_claim(&rig, "demo", 5), 10);
+  say(5, HELLO, 0, 0);
+  struct vc_remote *fenced = rig_remote(&rig, VC_REMOTE_FENCED);
+  assert_int_equal(fenced->epoch, 5);
+  vc_item_destroy(&fenced->item);
+  assert_int_equal(rig_claim(&rig, "demo", 6), 11);
+  say(11, HELLO, 0, 0);
+  rig_wait_stream(&server, "demo", "9-3 11-0");
+  rig_expect_no_remote(&rig);
+}
+
+// The session was over before Redis answered its claim: nobody owns it for ever.
+static void test_a_claim_that_outlives_its_session(void **state)
+{
+  server_do(&server, "XADD vc:history:demo 9-3 message {\"v\":1,\"node\":\"b\",\"epoch\":9}");
+  server_freeze(&server);
+  struct redis_claim *claim = redis_claim_create("demo", 5);
+  assert_int_equal(vc_putter_put(rig.redis->watch_to_publish, 0, &claim->item.owned.item), 0);
+  say(6, HELLO, 0, 0);
+  rig_release(&rig, "demo", 6, 0);
+  server_thaw(&server);
+  rig_wait_metric(&rig, "redis.claims_total", 1);
+  rig_wait_no_owner(&server, "demo");
+  rig_wait_gauge(&rig, "redis.owned", 0);
+}
+
 // Redis was away when it was claimed: the node went on alone.
 static void test_never_claimed(void **state)
 {
@@ -392,6 +422,8 @@ int main(void)
       WITH(test_scripts_forgotten),
       WITH(test_take_over),
       WITH(test_fenced),
+      WITH(test_a_claim_of_a_clock_that_is_behind),
+      WITH(test_a_claim_that_outlives_its_session),
       WITH(test_never_claimed),
       WITH(test_claimed_again),
       WITH(test_later_epoch),
