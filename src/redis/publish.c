@@ -171,6 +171,24 @@ static void orphan(struct publisher *publisher, struct vc_fleet *fleet, uint64_t
 
 // --- the node's sessions, for others
 
+#define RENEWED_MS 1000 // what is more than rounding
+
+// A process that is gone has the name for SHOW_TTL_MS; one that is there renews it.
+static void take_namesake(struct publisher *publisher, int64_t ends_ms)
+{
+  const char *node = publisher->redis->settings.node;
+  int64_t before_ms = publisher->namesake_ms;
+  publisher->namesake_ms = ends_ms;
+  if (ends_ms == 0) {
+    publisher->has_namesake = 0;
+    redis_trouble_clear(publisher->redis, TROUBLE_NAMESAKE);
+  } else if (before_ms > 0 && ends_ms > before_ms + RENEWED_MS && !publisher->has_namesake) {
+    publisher->has_namesake = 1;
+    redis_trouble(publisher->redis, TROUBLE_NAMESAKE, "another node has the NODE_ID %.80s", node);
+    vc_log(VC_LOG_ERROR, VC_EVENT("redis.namesake"), VC_STR("node", node));
+  }
+}
+
 static void shown(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
 {
   struct publisher *publisher = link->owner;
@@ -178,6 +196,14 @@ static void shown(struct redis_link *link, const struct redis_call *call, const 
     publisher_take_error(publisher, reply);
   } else if (reply != NULL) {
     redis_trouble_clear(publisher->redis, TROUBLE_REFUSED); // it takes writes
+    take_namesake(publisher, reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0);
+  }
+}
+
+static void hidden(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
+{
+  if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
+    publisher_take_error(link->owner, reply);
   }
 }
 
@@ -192,16 +218,18 @@ static void show(struct publisher *publisher, const struct vc_buffer *sessions)
   run_key(&run, "node", redis->settings.node);
   run_text(&run, nodes, strlen(nodes));
   run.n_keys++;
+  run_key(&run, "name", redis->settings.node);
   run_text(&run, redis->settings.node, strlen(redis->settings.node));
   run_text(&run, (const char *)sessions->data, sessions->size);
   run_number(&run, SHOW_TTL_MS);
+  run_text(&run, redis->process, strlen(redis->process));
   link_run(&publisher->link, &call, &run); // else the next time
 }
 
 static void hide(struct publisher *publisher)
 {
   const struct vc_redis *redis = publisher->redis;
-  const struct redis_call call = {.answered = shown};
+  const struct redis_call call = {.answered = hidden};
   char key[REDIS_KEY_MAX], nodes[REDIS_KEY_MAX];
   snprintf(nodes, sizeof nodes, "%snodes", redis->settings.options->redis_prefix);
   redis_key(redis, key, "node", redis->settings.node);

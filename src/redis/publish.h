@@ -60,6 +60,8 @@ struct publisher {
   size_t n_asking;
   struct vc_item *claims; // answered, waiting for room in the watching worker's lane
   struct vc_text text;    // used again and again
+  int64_t namesake_ms;    // when the name of the other that has it ends, 0: nobody has
+  int has_namesake;
   int is_draining;
 };
 

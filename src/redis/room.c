@@ -1,7 +1,9 @@
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include <verbacast/base/thread.h>
 
@@ -173,12 +175,23 @@ static char *print_node(const char *node)
   return text.at;
 }
 
+static int name_process(struct vc_redis *redis)
+{
+  uint64_t random;
+  ssize_t n = getrandom(&random, sizeof random, 0);
+  snprintf(redis->process, sizeof redis->process, "%016" PRIx64, random);
+  return n == (ssize_t)sizeof random ? 0 : -1;
+}
+
 static int fill(struct vc_redis *redis, struct vc_error *error)
 {
   const struct vc_redis_settings *settings = &redis->settings;
   struct vc_error why;
   if (redis_address_parse(settings->options->redis_url, &redis->address, &why) != 0) {
     return vc_error_set(error, "REDIS_URL %s", why.text);
+  }
+  if (name_process(redis) != 0) {
+    return vc_error_set(error, "redis: no random numbers");
   }
   if (create_stage(redis, &redis->publisher, &redis_publish_ops, error) != 0 ||
       create_stage(redis, &redis->watcher, &redis_watch_ops, error) != 0) {

@@ -169,6 +169,7 @@ enum redis_trouble { // the first that stands is told by the condition "redis"
   TROUBLE_AWAY,
   TROUBLE_REFUSED,  // Redis answers with errors
   TROUBLE_EVICTING, // its policy is not noeviction
+  TROUBLE_NAMESAKE, // another node has our name
   N_TROUBLES,
 };
 
@@ -176,7 +177,8 @@ struct vc_redis {
   /* set before start, then read-only */
   struct vc_redis_settings settings;
   struct redis_address address;
-  char *node_json; // the node's name as a JSON string
+  char *node_json;  // the node's name as a JSON string
+  char process[17]; // a random number: whose that name is
   struct vc_stage *publisher, *watcher;
   struct vc_stage *ledger;
   struct vc_putter *publish_to_ledger, *watch_to_ledger; // each its worker's

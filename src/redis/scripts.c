@@ -143,15 +143,20 @@ const char *const redis_scripts[N_SCRIPTS] = {
                              "say(KEYS[2], 'end', ARGV[1], epoch)\n"
                              "return 200\n",
 
-    // KEYS node, nodes. ARGV the node's id, its sessions, time to live. By Redis' clock, which is
-    // the same to all.
+    // KEYS node, nodes, name. ARGV the node's id, its sessions, time to live, the process that has
+    // the id. By Redis' clock, which is the same to all. Answers 0: it has; or when the name of the
+    // other that has it ends, in ms.
     [SCRIPT_SHOW] =
         "local now = redis.call('TIME')\n"
         "local ms = now[1] * 1000 + math.floor(now[2] / 1000)\n"
         "redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])\n"
         "redis.call('ZADD', KEYS[2], string.format('%.0f', ms), ARGV[1])\n"
         "redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', ms - ARGV[3]))\n"
-        "return 1\n",
+        "if (redis.call('GET', KEYS[3]) or ARGV[4]) ~= ARGV[4] then\n"
+        "  return ms + redis.call('PTTL', KEYS[3])\n"
+        "end\n"
+        "redis.call('SET', KEYS[3], ARGV[4], 'PX', ARGV[3])\n"
+        "return 0\n",
 
     // KEYS nodes. ARGV what the keys of nodes begin with, how many bytes at most. Answers {1: some
     // were left out, the arrays}.

@@ -70,5 +70,7 @@ int rig_query(struct rig *rig, enum vc_query_kind kind, const char *slug, int64_
 const char *rig_stream(struct server *server, const char *slug);
 // Waits until the slug is that node's, from that epoch on.
 void rig_wait_owner(struct server *server, const char *slug, const char *node, int64_t epoch);
+// Waits until the node shows its sessions.
+void rig_wait_shown(struct server *server, const char *node);
 void rig_wait_no_owner(struct server *server, const char *slug);
 void rig_wait_stream(struct server *server, const char *slug, const char *ids);

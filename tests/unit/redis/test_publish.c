@@ -391,6 +391,36 @@ static void test_was_orphaned(void **state)
   assert_string_equal(rig_stream(&server, "demo"), "5-0 5-2 5-3 5-4");
 }
 
+// Two with one NODE_ID: the second says so. One that comes after another that was killed does not.
+static void test_a_namesake(void **state)
+{
+  static struct rig first;
+  memset(&first, 0, sizeof first);
+  memset(&other, 0, sizeof other);
+  server_do(&server, "SET vc:name:twin of-one-that-was-killed PX 10000");
+  snprintf(first.sessions, sizeof first.sessions, "[]");
+  snprintf(other.sessions, sizeof other.sessions, "[]");
+  rig_start(&first, &server, "twin", server.url);
+  rig_wait_gauge(&first, "redis.connections", 3);
+  for (int i = 0; i < 2; i++) { // it shows itself, and the other's name stays
+    rig_wait_shown(&server, "twin");
+    server_do(&server, "DEL vc:node:twin");
+  }
+  rig_wait_health(&first, "");
+  server_do(&server, "DEL vc:name:twin");
+  while (server_number(&server, "EXISTS vc:name:twin") == 0) {
+    rig_wait_shown(&server, "twin");
+    server_do(&server, "DEL vc:node:twin");
+  }
+  rig_start(&other, &server, "twin", server.url);
+  rig_wait_health(&other, "another node has the NODE_ID twin");
+  rig_wait_health(&first, "");
+  rig_stop(&first);
+  server_do(&server, "DEL vc:name:twin"); // or after ten seconds
+  rig_wait_health(&other, "");
+  rig_stop(&other);
+}
+
 static void test_stop_lets_go(void **state)
 {
   memset(&other, 0, sizeof other);
@@ -432,6 +462,7 @@ int main(void)
       WITH(test_release_of_what_nobody_has),
       WITH(test_orphan),
       WITH(test_was_orphaned),
+      WITH(test_a_namesake),
       WITH(test_stop_lets_go),
   };
   if (!server_is_there("redis/publish")) {
