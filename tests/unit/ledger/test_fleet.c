@@ -616,6 +616,18 @@ static void test_another_nodes_erasure(void **state)
   vc_query_unref(query);
 }
 
+// The node that erased has a clock that is ahead.
+static void test_what_begins_after_an_erasure_is_not_erased(void **state)
+{
+  struct rig *rig = *state;
+  rig_remote(rig, VC_REMOTE_ERASED, "demo", E0 + 5000, 0); // nothing of it is held here
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_expect_watcher(rig, "claim demo e-#0 floor e5001", NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", 0, 0);
+  rig_expect_publisher(rig, "message hello e5001#0 live", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -664,6 +676,8 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_who_left_hides_nobody_that_was_told_unknown, set_up,
                                       tear_down),
       cmocka_unit_test_setup_teardown(test_another_nodes_erasure, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_what_begins_after_an_erasure_is_not_erased, set_up,
+                                      tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
