@@ -314,11 +314,20 @@ static int is_kept_back(const struct session *session)
          fleet->is_watched != should_watch(session) || fleet->refresh == REFRESH_WANTED;
 }
 
+// Its node may be lost. One that nobody has published, or that has ended, is nobody's: there may be
+// very many that are only watched.
+static int may_be_lost(const struct session *session)
+{
+  const struct epoch *epoch = session_newest(session);
+  return session->fleet.is_watched && session->fleet.gone_ns != 0 && epoch != NULL &&
+         epoch->state != VC_STATE_ENDED;
+}
+
 static int is_busy(const struct session *session)
 {
   const struct fleet *fleet = &session->fleet;
   return is_kept_back(session) || fleet->claim == CLAIM_ASKED || fleet->joins != NULL ||
-         fleet->taken_ns != 0 || (fleet->is_watched && fleet->gone_ns != 0);
+         fleet->taken_ns != 0 || may_be_lost(session);
 }
 
 static void set_busy(struct ledger *ledger, struct session *session)
