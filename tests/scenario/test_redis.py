@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import time
 
 import harness
 import services
@@ -412,6 +413,23 @@ def test_the_owner_drains():
         moved = world.watch(2, since=(last["epoch"], last["seq"]))
         moved.wait_epoch_after(old)
         assert finals_of(moved, old) == [] and not moved.of("gap")
+
+
+def test_the_owner_drains_without_redis():
+    for leave in (RedisServer.freeze, RedisServer.kill):
+        with Redises(n=1) as world:
+            viewer = world.watch(0)
+            publisher = world.publish(0)
+            viewer.wait_finals(3)
+            leave(world.redis)
+            began = time.monotonic()
+            world.nodes[0].signal(signal.SIGTERM)
+            assert viewer.wait_close() == 1001
+            viewer.wait_state("reconnecting")
+            assert world.nodes[0].wait() == 0, world.nodes[0].log()[-2000:]
+            publisher.wait()
+            assert time.monotonic() - began < 10, "it did not wait for Redis"
+            assert len(finals_of(viewer)) == world.stt.sessions["s1"].told, "the last words are there"
 
 
 # --- Redis comes and goes
