@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "shown.h"
+
 #define STARTED_MS INT64_C(1790000000000)
 
 // --- its ledger
@@ -125,18 +127,7 @@ void node_stop(struct node *node)
 
 // --- what comes
 
-static uint64_t patience(void)
-{
-  return vc_clock_now_ns(&vc_clock_system) + SERVER_PATIENCE_MS * VC_NS_PER_MS;
-}
-
 // What is asked again and again.
-static int wait_more(uint64_t until_ns)
-{
-  usleep(500);
-  return vc_clock_now_ns(&vc_clock_system) < until_ns;
-}
-
 struct vc_remote *node_try(struct node *node)
 {
   pthread_mutex_lock(&node->mutex);
@@ -150,10 +141,10 @@ struct vc_remote *node_try(struct node *node)
 
 struct vc_remote *node_take(struct node *node)
 {
-  uint64_t until = patience();
+  uint64_t until = shown_patience_ns();
   struct vc_remote *remote;
   while ((remote = node_try(node)) == NULL) {
-    if (!wait_more(until)) {
+    if (!shown_wait_more(until)) {
       fail_msg("nothing came to the ledger of %s", node->name);
     }
   }
@@ -234,9 +225,9 @@ void node_expect_nothing(struct node *node)
 
 static void put(struct vc_putter *putter, struct vc_item *item)
 {
-  uint64_t until = patience();
+  uint64_t until = shown_patience_ns();
   while (vc_putter_put(putter, 0, item) != 0) {
-    assert_true(wait_more(until));
+    assert_true(shown_wait_more(until));
   }
 }
 
@@ -328,50 +319,22 @@ struct vc_query *node_ask(struct node *node, const char *slug)
 
 uint64_t node_counter(struct node *node, const char *name)
 {
-  uint64_t value = 0;
-  assert_int_equal(vc_metrics_counter(node->metrics, name, &value), 0);
-  return value;
+  return shown_counter(node->metrics, name);
 }
 
-void node_await_counter(struct node *node, const char *name, uint64_t at_least)
+void node_await_counter(struct node *node, const char *name, uint64_t value)
 {
-  uint64_t until = patience();
-  while (node_counter(node, name) < at_least) {
-    if (!wait_more(until)) {
-      fail_msg("%s is %lu, not %lu", name, (unsigned long)node_counter(node, name),
-               (unsigned long)at_least);
-    }
-  }
-}
-
-struct wanted {
-  const char *name;
-  int64_t value;
-};
-
-static void see(void *context, const struct vc_metric_value *value)
-{
-  struct wanted *wanted = context;
-  if (strcmp(value->row->name, wanted->name) == 0) {
-    wanted->value = value->number;
-  }
+  shown_await_counter(node->metrics, name, value);
 }
 
 int64_t node_gauge(struct node *node, const char *name)
 {
-  struct wanted wanted = {name, -1};
-  vc_metrics_each(node->metrics, see, &wanted);
-  return wanted.value;
+  return shown_gauge(node->metrics, name);
 }
 
 void node_await_gauge(struct node *node, const char *name, int64_t value)
 {
-  uint64_t until = patience();
-  while (node_gauge(node, name) != value) {
-    if (!wait_more(until)) {
-      fail_msg("%s is %ld, not %ld", name, (long)node_gauge(node, name), (long)value);
-    }
-  }
+  shown_await_gauge(node->metrics, name, value);
 }
 
 // A session of its own is watched and filled: what was asked before it has been answered.

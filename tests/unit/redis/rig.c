@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "shown.h"
+
 // --- boxes
 
 static void box_put(struct rig_box *box, struct vc_item *item)
@@ -43,24 +45,13 @@ static void box_empty(struct rig_box *box)
   pthread_mutex_destroy(&box->mutex);
 }
 
-static uint64_t patience(void)
-{
-  return vc_clock_now_ns(&vc_clock_system) + SERVER_PATIENCE_MS * VC_NS_PER_MS;
-}
-
 // What is asked again and again.
-static int wait_more(uint64_t until_ns)
-{
-  usleep(1000);
-  return vc_clock_now_ns(&vc_clock_system) < until_ns;
-}
-
 static struct vc_item *box_wait(struct rig_box *box, const char *what)
 {
-  uint64_t until = patience();
+  uint64_t until = shown_patience_ns();
   struct vc_item *item;
   while ((item = box_take(box)) == NULL) {
-    if (!wait_more(until)) {
+    if (!shown_wait_more(until)) {
       fail_msg("%s did not come", what);
     }
   }
@@ -174,62 +165,34 @@ void rig_stop(struct rig *rig)
 
 uint64_t rig_metric(struct rig *rig, const char *name)
 {
-  uint64_t value = 0;
-  assert_int_equal(vc_metrics_counter(rig->metrics, name, &value), 0);
-  return value;
+  return shown_counter(rig->metrics, name);
 }
 
 void rig_wait_metric(struct rig *rig, const char *name, uint64_t value)
 {
-  uint64_t until = patience();
-  while (rig_metric(rig, name) < value) {
-    if (!wait_more(until)) {
-      fail_msg("%s is %lu, not %lu", name, (unsigned long)rig_metric(rig, name),
-               (unsigned long)value);
-    }
-  }
-}
-
-struct wanted {
-  const char *name;
-  int64_t value;
-};
-
-static void see(void *context, const struct vc_metric_value *value)
-{
-  struct wanted *wanted = context;
-  if (strcmp(value->row->name, wanted->name) == 0) {
-    wanted->value = value->number;
-  }
+  shown_await_counter(rig->metrics, name, value);
 }
 
 int64_t rig_gauge(struct rig *rig, const char *name)
 {
-  struct wanted wanted = {name, -1};
-  vc_metrics_each(rig->metrics, see, &wanted);
-  return wanted.value;
+  return shown_gauge(rig->metrics, name);
 }
 
 void rig_wait_gauge(struct rig *rig, const char *name, int64_t value)
 {
-  uint64_t until = patience();
-  while (rig_gauge(rig, name) != value) {
-    if (!wait_more(until)) {
-      fail_msg("%s is %ld, not %ld", name, (long)rig_gauge(rig, name), (long)value);
-    }
-  }
+  shown_await_gauge(rig->metrics, name, value);
 }
 
 void rig_wait_health(struct rig *rig, const char *text)
 {
   struct vc_condition conditions[VC_HEALTH_MAX];
-  uint64_t until = patience();
+  uint64_t until = shown_patience_ns();
   for (;;) {
     size_t n = vc_health_list(rig->health, conditions);
     if (text[0] == '\0' ? n == 0 : n == 1 && strstr(conditions[0].reason, text) != NULL) {
       return;
     }
-    if (!wait_more(until)) {
+    if (!shown_wait_more(until)) {
       fail_msg("not '%s' but '%s'", text, n > 0 ? conditions[0].reason : "");
     }
   }
@@ -309,9 +272,9 @@ static struct vc_message *make(const char *slug, int64_t epoch, struct rig_said 
 
 void rig_put(struct rig *rig, struct vc_fleet *fleet)
 {
-  uint64_t until = patience();
+  uint64_t until = shown_patience_ns();
   while (vc_putter_put(rig->to_publisher, 0, &fleet->item) != 0) {
-    assert_true(wait_more(until));
+    assert_true(shown_wait_more(until));
   }
 }
 
@@ -398,9 +361,9 @@ const char *rig_stream(struct server *server, const char *slug)
 
 void rig_wait_stream(struct server *server, const char *slug, const char *ids)
 {
-  uint64_t until = patience();
+  uint64_t until = shown_patience_ns();
   while (strcmp(rig_stream(server, slug), ids) != 0) {
-    if (!wait_more(until)) {
+    if (!shown_wait_more(until)) {
       fail_msg("%s is %s, not %s", slug, rig_stream(server, slug), ids);
     }
   }
@@ -425,12 +388,12 @@ void rig_wait_no_owner(struct server *server, const char *slug)
 void rig_wait_owner(struct server *server, const char *slug, const char *node, int64_t epoch)
 {
   char wanted[128];
-  uint64_t until = patience();
+  uint64_t until = shown_patience_ns();
   snprintf(wanted, sizeof wanted, "{\"node\":\"%s\",\"epoch\":%lld}", node, (long long)epoch);
   for (int is_it = 0; !is_it;) {
     redisReply *reply = server_ask(server, "GET vc:owner:%s", slug);
     is_it = reply->type == REDIS_REPLY_STRING && strcmp(reply->str, wanted) == 0;
-    if (!is_it && !wait_more(until)) {
+    if (!is_it && !shown_wait_more(until)) {
       fail_msg("%s is of %s, not %s", slug, reply->str, wanted);
     }
     freeReplyObject(reply);
