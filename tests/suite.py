@@ -155,6 +155,7 @@ def failing_programs(output):
 # each other keep the cores busy.
 UNITS_AT_ONCE = str(2 * (os.cpu_count() or 2))
 CONFIGURATIONS_AT_ONCE = 2
+SCENARIOS_AT_ONCE = 4
 
 
 def run_units(configuration, target):
@@ -235,7 +236,7 @@ def run_scenarios(configuration, target, prepared, tally):
     started = time.monotonic()
     alone, beside = scenarios_for(configuration)
     outcomes = {}
-    with concurrent.futures.ThreadPoolExecutor(max_workers=3) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=SCENARIOS_AT_ONCE) as pool:
         waiting = {pool.submit(run_scenario, configuration, target, prepared, name): name for name in beside}
         for future in concurrent.futures.as_completed(waiting):
             outcomes[waiting[future]] = future.result()
