@@ -15,7 +15,7 @@ ACTION_S = 5.0   # in which faults begin
 LENGTH_S = (0.05, 2.5)
 LENGTHS_S = {"sink": (0.05, 6)}  # longer than its group waits for it: another takes its partitions
 FEWEST, MOST = 3, 8
-WEIGHTS = {"node": 3, "broker": 2, "database": 2}  # of the others: 1
+WEIGHTS = {"node": 3, "broker": 2, "database": 2}
 
 
 def end_a_backend(world):
@@ -69,30 +69,45 @@ class Fault:
     kind: str
     begin_s: float
     length_s: float
+    deeds: tuple  # what breaks it, what mends it
 
     def __str__(self):
         return f"{self.target} {self.kind} at {self.begin_s:.2f} for {self.length_s:.2f}"
 
     def happen(self, world):
-        breaks, mends = TARGETS[self.target][self.kind]
+        breaks, mends = self.deeds
         breaks(world)
         time.sleep(self.length_s)
         mends(world)
 
 
-def draw(seed, without=()):
+@dataclasses.dataclass
+class Menu:
+    """What a seed draws from."""
+    targets: dict
+    weights: dict    # of the others: 1
+    lengths_s: dict  # of the others: LENGTH_S
+    action_s: float = ACTION_S
+
+
+OURS = Menu(TARGETS, WEIGHTS, LENGTHS_S)
+
+
+def draw(seed, without=(), menu=OURS):
     """The faults of a seed; those of targets that are not to be had here are left out of it."""
     dice = random.Random(seed)
     faults = []
-    targets = [target for target in TARGETS for _ in range(WEIGHTS.get(target, 1))]
+    targets = [target for target in menu.targets for _ in range(menu.weights.get(target, 1))]
     for _ in range(dice.randint(FEWEST, MOST)):
         target = dice.choice(targets)
-        faults.append(Fault(target, dice.choice(list(TARGETS[target])), dice.uniform(0, ACTION_S), dice.uniform(*LENGTHS_S.get(target, LENGTH_S))))
+        kind = dice.choice(list(menu.targets[target]))
+        faults.append(Fault(target, kind, dice.uniform(0, menu.action_s), dice.uniform(*menu.lengths_s.get(target, LENGTH_S)),
+                            menu.targets[target][kind]))
     faults.sort(key=lambda fault: fault.begin_s)
     return [fault for fault in faults if fault.target not in without]
 
 
-def drive(world, faults):
+def drive(world, faults, action_s=ACTION_S):
     """Returns when all are over and healed; the first that could not be done is raised."""
     began = time.monotonic()
     errors = []
@@ -106,11 +121,11 @@ def drive(world, faults):
             errors.append(error)
 
     threads = [threading.Thread(target=follow, args=([fault for fault in faults if fault.target == target],))
-               for target in TARGETS]
+               for target in dict.fromkeys(fault.target for fault in faults)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    time.sleep(max(0, began + ACTION_S - time.monotonic()))
+    time.sleep(max(0, began + action_s - time.monotonic()))
     if errors:
         raise errors[0]

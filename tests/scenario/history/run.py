@@ -27,7 +27,7 @@ def tell(seed, took_s, outcome):
         print(f"   FOUND {text}", flush=True)
 
 
-def follow(database, waiting, outcomes):
+def follow(waiting, outcomes, database):
     """One pipeline; any number may run beside each other, each with services of its own."""
     around = schedule.Services(database)
     try:
@@ -47,12 +47,12 @@ def follow(database, waiting, outcomes):
         around.close()
 
 
-def run(seeds, beside, database):
+def run(seeds, beside, *of_pipeline, pipeline=follow):
     """{seed: (complaints, figures, faults)}"""
     waiting, outcomes = queue.Queue(), {}
     for seed in seeds:
         waiting.put(seed)
-    threads = [threading.Thread(target=follow, args=(database, waiting, outcomes)) for _ in range(beside)]
+    threads = [threading.Thread(target=pipeline, args=(waiting, outcomes, *of_pipeline)) for _ in range(beside)]
     for thread in threads:
         thread.start()
     try:
@@ -68,26 +68,42 @@ def run(seeds, beside, database):
     return outcomes
 
 
-def closing(outcomes):
+def closing(outcomes, combine=None):
+    """`combine`: figures that are not to be summed, and what else."""
+    combine = combine or {"oldest_lost_ms": max}
     figures = [figures for _, figures, _ in outcomes.values()]
     failed = sorted(seed for seed, (found, _, _) in outcomes.items() if found)
-    total = {name: (max if name == "oldest_lost_ms" else sum)(row[name] for row in figures) for name in figures[0]}
+    total = {name: combine.get(name, sum)(row[name] for row in figures) for name in figures[0]}
     return (f"{len(outcomes)} schedules, {len(failed)} failed{': ' + ' '.join(map(str, failed)) if failed else ''}; " +
             " ".join(f"{name}={value}" for name, value in total.items()))
 
 
-def main():
-    parser = argparse.ArgumentParser(description="fault schedules on the way from the node to the database")
+def options(description):
+    """Those of every such command; and Ctrl-C is heard however it was started."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--seeds", default="1-30", help="A-B")
     parser.add_argument("--beside", type=int, default=1, help="schedules at a time")
-    parser.add_argument("--database", default="postgres", choices=sorted(schedule.DATABASES))
-    arguments = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    return parser
+
+
+def seeds_of(arguments):
     first, last = map(int, arguments.seeds.split("-"))
-    outcomes = run(range(first, last + 1), arguments.beside, arguments.database)
+    return range(first, last + 1)
+
+
+def status_of(outcomes, seeds):
+    return 1 if len(outcomes) != len(seeds) or any(found for found, _, _ in outcomes.values()) else 0
+
+
+def main():
+    parser = options("fault schedules on the way from the node to the database")
+    parser.add_argument("--database", default="postgres", choices=sorted(schedule.DATABASES))
+    arguments = parser.parse_args()
+    outcomes = run(seeds_of(arguments), arguments.beside, arguments.database)
     print(closing(outcomes))
-    return 1 if len(outcomes) != last - first + 1 or any(found for found, _, _ in outcomes.values()) else 0
+    return status_of(outcomes, seeds_of(arguments))
 
 
 if __name__ == "__main__":
