@@ -43,7 +43,7 @@ static void advance(struct source *source)
   while (!source->has_next && source->at < json_array_size(source->list)) {
     const json_t *row = json_array_get(source->list, source->at++);
     source->has_next = vc_record_read(row, &source->next) == NULL &&
-                       source->next.type == VC_RECORD_TYPE_TRANSCRIPT;
+                       source->next.type == VC_RECORD_TYPE_TRANSCRIPT && source->next.is_final;
   }
 }
 

@@ -43,4 +43,8 @@ struct vc_store {
   unsigned n_connections;
 };
 
-extern const char store_why_conflict[];
+extern const char store_why_conflict[], store_why_partial[];
+
+// What the tables take of a row; of one that is refused though it says its epoch, the row has that.
+// Returns: 0, or -1 and row->why, vc_json_no_memory among them.
+int store_parse(struct vc_store_row *row, struct vc_record_parsed *record);

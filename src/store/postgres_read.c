@@ -34,6 +34,7 @@ static void visit_row(const PGresult *row, const char *slug, store_visit *visit,
       .end_s = real_of(row, 8),
       .words = parsed,
       .is_approximate = PQgetvalue(row, 0, 10)[0] == 't',
+      .is_final = 1,
   };
   visit(context, &fields);
   json_decref(parsed);

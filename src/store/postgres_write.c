@@ -43,7 +43,7 @@ static int parse(struct pg_writer *writer, size_t at)
 {
   struct pg_item *item = &writer->items[at];
   item->row = &writer->batch->rows[at];
-  if (vc_record_parse(item->row->value, item->row->size, &item->record, &item->row->why) != 0) {
+  if (store_parse(item->row, &item->record) != 0) {
     return item->row->why == vc_json_no_memory ? -1 : 0;
   }
   const struct vc_record_fields *fields = &item->record.fields;

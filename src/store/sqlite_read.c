@@ -33,6 +33,7 @@ static void visit_row(sqlite3_stmt *statement, const char *slug, store_visit *vi
       .end_s = sqlite3_column_double(statement, 8),
       .words = parsed,
       .is_approximate = sqlite3_column_int(statement, 10),
+      .is_final = 1,
   };
   visit(context, &fields);
   json_decref(parsed);

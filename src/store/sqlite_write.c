@@ -284,7 +284,7 @@ static int write_poison(struct writer *writer, struct vc_store_row *row)
 static int write_row(struct writer *writer, struct vc_store_row *row)
 {
   struct vc_record_parsed record;
-  if (vc_record_parse(row->value, row->size, &record, &row->why) != 0) {
+  if (store_parse(row, &record) != 0) {
     return row->why == vc_json_no_memory ? vc_error_set(writer->error, "store: no memory")
                                          : write_poison(writer, row);
   }

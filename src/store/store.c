@@ -1,6 +1,7 @@
 #include "backend.h"
 
 const char store_why_conflict[] = "another text has its place";
+const char store_why_partial[] = "isFinal is false: it is no final";
 
 static const struct store_backend *const backends[] = {&store_sqlite, &store_postgres};
 
@@ -31,6 +32,22 @@ int vc_store_exists(const char *url)
 {
   const struct store_backend *backend = backend_of(url);
   return backend != NULL && (backend->exists == NULL || backend->exists(url));
+}
+
+// A partial has the utteranceId of the final that comes after it: kept, it would have its place.
+int store_parse(struct vc_store_row *row, struct vc_record_parsed *record)
+{
+  if (vc_record_parse(row->value, row->size, record, &row->why) != 0) {
+    return -1;
+  }
+  const struct vc_record_fields *fields = &record->fields;
+  if (fields->type != VC_RECORD_TYPE_TRANSCRIPT || fields->is_final) {
+    return 0;
+  }
+  row->epoch = fields->epoch; // an erasure of an older one does not keep it out
+  row->why = store_why_partial;
+  vc_record_parsed_fini(record);
+  return -1;
 }
 
 uint32_t vc_store_call_max_ms(const char *url)

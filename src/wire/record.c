@@ -97,6 +97,11 @@ static int is_number(const json_t *value)
   return json_is_number(value);
 }
 
+static int is_boolean(const json_t *value)
+{
+  return json_is_boolean(value);
+}
+
 static int is_span(double start_s, double end_s)
 {
   return start_s >= 0 && start_s <= end_s && end_s < TIME_MAX_S; // none of it holds for NAN
@@ -115,6 +120,7 @@ static const char *parse_transcript(const json_t *root, struct vc_record_fields 
   fields->received_at_us = milliseconds(root, "receivedAt") * 1000;
   fields->words = json_object_get(root, "words");
   fields->is_approximate = vc_json_true(root, "approximate");
+  fields->is_final = !json_is_false(json_object_get(root, "isFinal"));
   if (seq <= 0) {
     return "seq is missing or no positive whole number";
   }
@@ -131,6 +137,9 @@ static const char *parse_transcript(const json_t *root, struct vc_record_fields 
   if (!is_null_or(root, "words", is_array) || !is_null_or(root, "language", is_string) ||
       !is_null_or(root, "speaker", is_string) || !is_null_or(root, "confidence", is_number)) {
     return "words, language, speaker or confidence has the wrong type";
+  }
+  if (!is_null_or(root, "isFinal", is_boolean)) {
+    return "isFinal is neither true nor false";
   }
   if (!json_is_array(fields->words)) {
     fields->words = NULL;

@@ -38,7 +38,7 @@ static void check_same(const struct vc_record_fields *a, const struct vc_record_
     assert(a->speaker == NULL || strcmp(a->speaker, b->speaker) == 0);
     assert(is_near(a->start_s, b->start_s) && is_near(a->end_s, b->end_s));
     assert(fabs(a->confidence) > 1 || is_near(a->confidence, b->confidence));
-    assert(a->received_at_us == b->received_at_us);
+    assert(a->received_at_us == b->received_at_us && a->is_final == b->is_final);
   }
   if (a->type == VC_RECORD_TYPE_SESSION_ENDED) {
     assert(a->ended_at_ms == b->ended_at_ms && strcmp(a->reason, b->reason) == 0);
@@ -61,7 +61,7 @@ static void print_again(const struct vc_record_fields *fields)
                                    .start_s = fields->start_s,
                                    .end_s = fields->end_s,
                                    .confidence = fields->confidence,
-                                   .is_final = 1};
+                                   .is_final = fields->is_final};
   printed.utterance = &utterance;
   vc_record_print(&text, &printed);
   assert(!text.has_failed && vc_record_parse(text.at, text.size, &again, &why) == 0);

@@ -23,6 +23,10 @@ def final(slug, seq, text=None, epoch=EPOCH):
                        "startedAt": epoch / 1000, "receivedAt": epoch / 1000 + seq, "node": "a1"})
 
 
+def partial(slug, seq):
+    return json.dumps({**json.loads(final(slug, seq, "not all of it")), "isFinal": False})
+
+
 def event(slug, kind, **more):
     return json.dumps({"v": 1, "type": kind, "session": slug, "epoch": EPOCH, "startedAt": EPOCH / 1000, "node": "a1", **more})
 
@@ -81,7 +85,8 @@ def test_records_become_rows_and_others_dead_letters():
         kafka.write("transcripts.sessions", [("demo", event("demo", "session_started"))])
         kafka.write("transcripts", [("demo", final("demo", seq)) for seq in (1, 2, 3)])
         kafka.write("transcripts", [("demo", final("demo", 2)), ("demo", None), ("demo", "junk"),
-                                    ("demo", final("demo", 3, "another text")), ("demo", final("demo", 4))])
+                                    ("demo", final("demo", 3, "another text")), ("demo", partial("demo", 4)),
+                                    ("demo", final("demo", 4))])
         kafka.write("transcripts.sessions", [("demo", event("demo", "session_ended", endedAt=EPOCH / 1000 + 60,
                                                            reason="publisher_left"))])
         with sink(kafka, folder.path) as running:
@@ -89,13 +94,13 @@ def test_records_become_rows_and_others_dead_letters():
             harness.wait_until(lambda: metrics(running)["counters"]["store.stored_total"] == 6, "all is counted")
             figures = metrics(running)
             counters = figures["counters"]
-            assert [counters[f"store.{name}_total"] for name in ("repeated", "conflicts", "poisoned")] == [1, 1, 1], counters
-            assert counters["sink.tombstones_total"] == 1 and counters["sink.dead_letters_total"] == 2, counters
-            assert figures["latency"]["sink.lag_ms"]["count"] >= 9 and figures["node"]["degraded"] == [], figures
+            assert [counters[f"store.{name}_total"] for name in ("repeated", "conflicts", "poisoned")] == [1, 1, 2], counters
+            assert counters["sink.tombstones_total"] == 1 and counters["sink.dead_letters_total"] == 3, counters
+            assert figures["latency"]["sink.lag_ms"]["count"] >= 10 and figures["node"]["degraded"] == [], figures
             assert figures["latency"]["sink.batch_rows"]["max"] <= 100, figures
         assert folder.query("SELECT slug, started_at, ended_at FROM sessions") == [("demo", EPOCH / 1000, EPOCH / 1000 + 60)]
         dead = kafka.read("transcripts.dead")
-        assert sorted(row["payload"] for row in dead) == sorted(["junk", final("demo", 3, "another text")]), dead
+        assert sorted(row["payload"] for row in dead) == sorted(["junk", partial("demo", 4), final("demo", 3, "another text")]), dead
         for row in dead:
             headers = dict(zip(row["headers"][::2], row["headers"][1::2]))
             assert row["key"] == "demo" and headers["topic"] == "transcripts" and headers["reason"], row

@@ -21,6 +21,7 @@ enum vc_record_type {
 struct vc_record_fields {
   enum vc_record_type type;
   int is_approximate; // of a transcript that was parsed: its word times were spread, not heard
+  int is_final;       // of a transcript that was parsed: it stays, as where nothing is said of it
   const char *session;
   int64_t epoch;
   const char *node;

@@ -402,9 +402,10 @@ static void test_spread_words_say_so(void **state)
 static char *waiting_list(int64_t epoch, uint64_t first, uint64_t last)
 {
   struct vc_text list = {0};
-  char *started = record_started("demo", epoch);
-  vc_text_format(&list, "[%s", started); // no final is passed over
+  char *started = record_started("demo", epoch), *partial = record_partial("demo", epoch, 1, "p");
+  vc_text_format(&list, "[%s,%s", started, partial); // no final is passed over
   free(started);
+  free(partial);
   for (uint64_t seq = first; seq <= last; seq++) {
     char id[32], text[32];
     snprintf(id, sizeof id, "1-0-%d", (int)seq);

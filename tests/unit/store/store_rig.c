@@ -121,6 +121,13 @@ char *record_final(const char *slug, int64_t epoch, uint64_t seq, const char *id
   return print_final(slug, epoch, seq, &utterance);
 }
 
+char *record_partial(const char *slug, int64_t epoch, uint64_t seq, const char *id)
+{
+  return print_final(
+      slug, epoch, seq,
+      &(struct vc_utterance){.id = id, .text = "Good mor", .language = "en", .end_s = 1});
+}
+
 char *record_spread(const char *slug, int64_t epoch, uint64_t seq)
 {
   const struct vc_utterance utterance = {.id = "spread",

@@ -19,6 +19,7 @@ int folder_holds(const struct folder *folder, const char *bytes);
 
 // JSON of records, malloc'ed.
 char *record_final(const char *slug, int64_t epoch, uint64_t seq, const char *id, const char *text);
+char *record_partial(const char *slug, int64_t epoch, uint64_t seq, const char *id);
 char *record_spread(const char *slug, int64_t epoch, uint64_t seq); // its word times were spread
 char *record_started(const char *slug, int64_t epoch);
 char *record_ended(const char *slug, int64_t epoch, const char *reason);

@@ -168,6 +168,27 @@ static void test_poison_is_kept_aside(void **state)
                       "1 journal demo 1790000000000 6E6F20004A534F4E not a JSON object or array");
 }
 
+// A partial has the utteranceId of its final: as a row it would take that one's place.
+static void test_a_partial_takes_no_finals_place(void **state)
+{
+  struct vc_error error;
+  char *partial = record_partial("demo", E1 + 1, 1, "a");
+  struct vc_store_row row = {.key = "demo", .value = partial, .size = strlen(partial)};
+  write_one(record_erased("demo", E1)); // of an older epoch
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  assert_int_equal(row.outcome, VC_STORE_POISONED);
+  assert_string_equal(row.why, "isFinal is false: it is no final");
+  assert_string_equal(ask("SELECT count(*) || key || epoch || reason FROM dead",
+                          "SELECT count(*) || min(key) || min(epoch) || min(reason) FROM dead"),
+                      "1demo1790000000001isFinal is false: it is no final");
+  assert_int_equal(write_one(record_final("demo", E1 + 1, 2, "a", "one")).outcome, VC_STORE_STORED);
+  assert_int_equal(vc_store_erase(store, "demo", E1 + 1, E1 + 5, &error), 1);
+  assert_int_equal(n_dead(), 0);
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  assert_int_equal(row.outcome, VC_STORE_ERASED);
+  free(partial);
+}
+
 // An erased session's words stay nowhere.
 static void test_what_is_aside_is_erased(void **state)
 {
@@ -337,6 +358,7 @@ int main(void)
       WITH_STORE(test_conflicts_are_kept_aside),
       WITH_STORE(test_poison_is_kept_aside),
       WITH_STORE(test_what_is_aside_is_erased),
+      WITH_STORE(test_a_partial_takes_no_finals_place),
       WITH_STORE(test_poison_is_told_alone),
       WITH_STORE(test_collisions_within_a_batch),
       WITH_STORE(test_nesting_is_no_trap),

@@ -152,6 +152,7 @@ static void test_a_transcript_comes_back(void **state)
   assert_string_equal(json_string_value(json_object_get(word, "word")), "\"day\"");
   assert_true(json_is_null(json_object_get(word, "confidence")));
   assert_false(fields->is_approximate);
+  assert_true(fields->is_final);
   vc_record_parsed_fini(&record);
   assert_null(record.root);
 }
@@ -166,6 +167,19 @@ static void test_spread_words_come_back(void **state)
   fields.utterance = &utterance;
   go_round(&fields, &record);
   assert_true(record.fields.is_approximate);
+  vc_record_parsed_fini(&record);
+}
+
+static void test_a_partial_comes_back(void **state)
+{
+  (void)state;
+  struct vc_utterance utterance = good_day;
+  struct vc_record_fields fields = final;
+  struct vc_record_parsed record;
+  utterance.is_final = 0;
+  fields.utterance = &utterance;
+  go_round(&fields, &record);
+  assert_false(record.fields.is_final);
   vc_record_parsed_fini(&record);
 }
 
@@ -298,6 +312,7 @@ static void test_refused_transcripts(void **state)
   static const char id[] = "utteranceId is missing";
   static const char text[] = "text is missing or no string";
   static const char span[] = "start or end is missing or no time";
+  static const char flag[] = "isFinal is neither true nor false";
   static const char types[] = "words, language, speaker or confidence has the wrong type";
   static const struct change changes[] = {
       {"seq", NULL, seq},          {"seq", "0", seq},         {"seq", "-1", seq},
@@ -309,6 +324,7 @@ static void test_refused_transcripts(void **state)
       {"end", "1e9", span},        {"end", "true", span},     {"words", "\"Good\"", types},
       {"words", "{}", types},      {"words", "false", types}, {"language", "1", types},
       {"speaker", "1", types},     {"speaker", "[]", types},  {"confidence", "\"1\"", types},
+      {"isFinal", "\"no\"", flag}, {"isFinal", "0", flag},
   };
   check_changes(changes, sizeof changes / sizeof *changes);
 }
@@ -322,7 +338,7 @@ static void test_what_may_be_missing(void **state)
       {"confidence", "null", NULL}, {"words", "null", NULL},    {"words", "[]", NULL},
       {"confidence", "1", NULL},    {"start", "13", NULL},      {"start", "0", NULL},
       {"node", NULL, NULL},         {"startedAt", NULL, NULL},  {"receivedAt", NULL, NULL},
-      {"later", "{\"v\":2}", NULL},
+      {"isFinal", NULL, NULL},      {"isFinal", "null", NULL},  {"later", "{\"v\":2}", NULL},
   };
   check_changes(changes, sizeof changes / sizeof *changes);
 }
@@ -383,10 +399,11 @@ int main(void)
       cmocka_unit_test(test_a_transcript_is_printed), cmocka_unit_test(test_spread_words_say_so),
       cmocka_unit_test(test_what_is_unknown_is_null), cmocka_unit_test(test_sessions_are_printed),
       cmocka_unit_test(test_a_transcript_comes_back), cmocka_unit_test(test_spread_words_come_back),
-      cmocka_unit_test(test_unknowns_come_back),      cmocka_unit_test(test_sessions_come_back),
-      cmocka_unit_test(test_milliseconds_are_kept),   cmocka_unit_test(test_refused_heads),
-      cmocka_unit_test(test_refused_transcripts),     cmocka_unit_test(test_what_may_be_missing),
-      cmocka_unit_test(test_refused_texts),           cmocka_unit_test(test_without_memory),
+      cmocka_unit_test(test_a_partial_comes_back),    cmocka_unit_test(test_unknowns_come_back),
+      cmocka_unit_test(test_sessions_come_back),      cmocka_unit_test(test_milliseconds_are_kept),
+      cmocka_unit_test(test_refused_heads),           cmocka_unit_test(test_refused_transcripts),
+      cmocka_unit_test(test_what_may_be_missing),     cmocka_unit_test(test_refused_texts),
+      cmocka_unit_test(test_without_memory),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
