@@ -587,6 +587,7 @@ void owned_claimed(struct publisher *publisher, const struct redis_claim *claim)
     return;
   }
   begin_epoch(publisher, owned, claim->epoch);
+  owned->floor = claim->epoch_floor;
   stand(publisher, owned, STANDING_UNKNOWN);
   if (owned->n_unanswered > 0) {
     renew_at_once(publisher, owned);
@@ -605,6 +606,7 @@ static struct owned *owned_of_message(struct publisher *publisher, const struct 
       stand(publisher, owned, STANDING_UNKNOWN);
     }
     begin_epoch(publisher, owned, message->epoch);
+    owned->floor = message->epoch;
     renew_at_once(publisher, owned); // the key is to tell it
   }
   return owned;
@@ -698,10 +700,12 @@ void owned_release(struct publisher *publisher, const struct vc_fleet *fleet)
   if (owned == NULL) {
     owned = add_released(publisher, fleet);
   }
-  if (owned == NULL || fleet->position.epoch < owned->epoch) {
-    return; // another epoch has begun
+  if (owned == NULL || fleet->position.epoch < owned->floor) {
+    return; // it was claimed again
   }
-  owned->epoch = fleet->position.epoch;
+  if (owned->epoch < fleet->position.epoch) {
+    owned->epoch = fleet->position.epoch;
+  }
   if (position_compare(&fleet->position, &owned->wanted) > 0) {
     owned->wanted = fleet->position;
     if (owned->standing == STANDING_LEVEL) {

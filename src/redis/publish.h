@@ -33,6 +33,7 @@ struct owned {
   struct owned *prev, *next; // in publisher.order
   char slug[VC_SLUG_MAX + 1];
   int64_t epoch;
+  int64_t floor; // what was claimed for epochs from this on: what is released before is of another
   enum standing standing;
   struct vc_position wanted; // the last kept message that there is
   struct vc_position put;    // the last that is on its way to the stream

@@ -271,6 +271,30 @@ static void test_a_claim_of_a_clock_that_is_behind(void **state)
   rig_expect_no_remote(&rig);
 }
 
+// And the session was over before it could be claimed again.
+static void test_a_claim_that_was_not_waited_for_is_let_go(void **state)
+{
+  server_do(&server, "XADD vc:history:demo 9-3 message {\"v\":1,\"node\":\"b\",\"epoch\":9}");
+  assert_int_equal(rig_claim(&rig, "demo", 5), 10);
+  say(6, HELLO, 0, 0);
+  rig_release(&rig, "demo", 6, 0);
+  rig_expect_released(&rig, "demo");
+  rig_wait_no_owner(&server, "demo");
+  rig_wait_gauge(&rig, "redis.owned", 0);
+}
+
+// What is released late is of the session before.
+static void test_a_release_behind_the_next_claim(void **state)
+{
+  begin();
+  assert_int_equal(rig_claim(&rig, "demo", 6), 6);
+  rig_release(&rig, "demo", 5, 3);
+  say(6, HELLO, 0, 0);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 6-0");
+  rig_wait_owner(&server, "demo", "a", 6);
+  assert_null(rig_take_owned(&rig));
+}
+
 // The session was over before Redis answered its claim: nobody owns it for ever.
 static void test_a_claim_that_outlives_its_session(void **state)
 {
@@ -454,6 +478,8 @@ int main(void)
       WITH(test_fenced),
       WITH(test_a_claim_of_a_clock_that_is_behind),
       WITH(test_a_claim_that_outlives_its_session),
+      WITH(test_a_claim_that_was_not_waited_for_is_let_go),
+      WITH(test_a_release_behind_the_next_claim),
       WITH(test_never_claimed),
       WITH(test_claimed_again),
       WITH(test_later_epoch),
