@@ -371,17 +371,17 @@ void rig_wait_stream(struct server *server, const char *slug, const char *ids)
 
 void rig_wait_shown(struct server *server, const char *node)
 {
-  uint64_t until = patience();
+  uint64_t until = shown_patience_ns();
   while (server_number(server, "EXISTS vc:node:%s", node) == 0) {
-    assert_true(wait_more(until));
+    assert_true(shown_wait_more(until));
   }
 }
 
 void rig_wait_no_owner(struct server *server, const char *slug)
 {
-  uint64_t until = patience();
+  uint64_t until = shown_patience_ns();
   while (server_number(server, "EXISTS vc:owner:%s", slug) > 0) {
-    assert_true(wait_more(until));
+    assert_true(shown_wait_more(until));
   }
 }
 
