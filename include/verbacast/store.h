@@ -16,6 +16,7 @@
 #include <verbacast/wire/record.h>
 
 #define VC_STORE_WAIT_MS 1000
+#define VC_STORE_EXPIRE_MS 1000
 #define VC_STORE_CALL_MAX_MS 13000 // a connection and a call, to a server that is silent
 
 struct vc_store_options {
@@ -110,11 +111,21 @@ int vc_store_find_other_cluster(struct vc_store *store, const char *cluster, con
 // Forgets all positions of the group.
 int vc_store_reset_positions(struct vc_store *store, const char *group, struct vc_error *error);
 
-// Deletes sessions whose end, or, where no end is known, whose last final and begin lie before, at
-// most `most` at a time, and what has lain in `dead` since before. Returns: sessions deleted, or
-// -1.
-long vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
-                     struct vc_error *error);
+struct vc_store_expiry {
+  long n_gone;
+  long n_kept;         // could not be deleted
+  int has_more;        // it is not through: it goes on there with the next call
+  struct vc_error why; // of the last that was kept
+};
+// Deletes sessions whose end, or, where no end is known, whose last final and begin lie before, and
+// what has lain in `dead` since before. The oldest goes first, each in a transaction of its own:
+// one that cannot be deleted is passed over, and tried again when the others had their turn. At
+// most `most` in a call, and none is begun after VC_STORE_EXPIRE_MS. Returns: 0, or -1: it ended
+// early; `expiry` says how far it came in either case.
+int vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
+                    struct vc_store_expiry *expiry, struct vc_error *error);
+// Into the slots of vc_store_metrics: what was kept, with one line in the log for all of the call.
+void vc_store_tell_expiry(struct vc_slots *slots, const struct vc_store_expiry *expiry);
 
 // Gives the finals of a slug, all epochs, in order, at most `most`. Returns: how many, or -1.
 long vc_store_read(struct vc_store *store, const char *slug, long most,

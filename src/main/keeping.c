@@ -84,15 +84,14 @@ static int expire(struct keeping *keeping, struct vc_error *error)
   }
   keeping->expire_ns = now + EXPIRE_EVERY_MS * VC_NS_PER_MS;
   int64_t before_ms = vc_clock_unix_ms(&vc_clock_system) - days * DAY_MS;
-  long n = vc_store_expire(keeping->store, before_ms, EXPIRE_MOST, error);
-  if (n < 0) {
-    return -1;
-  }
-  if (n > 0) {
-    vc_log(VC_LOG_INFO, VC_EVENT("store.expired"), VC_INT("sessions", n),
+  struct vc_store_expiry expiry;
+  int status = vc_store_expire(keeping->store, before_ms, EXPIRE_MOST, &expiry, error);
+  vc_store_tell_expiry(keeping->store_slots, &expiry);
+  if (expiry.n_gone > 0) {
+    vc_log(VC_LOG_INFO, VC_EVENT("store.expired"), VC_INT("sessions", expiry.n_gone),
            VC_INT("retention_days", days));
   }
-  return 0;
+  return status;
 }
 
 static int write_to_store(void *context, struct vc_journal_row *rows, size_t n_rows,
@@ -108,7 +107,7 @@ static int write_to_store(void *context, struct vc_journal_row *rows, size_t n_r
   struct vc_error why;
   if (status == 0 && is_quick && expire(keeping, &why) != 0) {
     // The rows are there: only what is old stays longer.
-    vc_log(VC_LOG_WARN, VC_EVENT("store.expire_failed"), VC_STR("why", why.text));
+    vc_log(VC_LOG_WARN, VC_EVENT("store.expire_stopped"), VC_STR("why", why.text));
     vc_store_close(&keeping->store);
   }
   if (status != 0) {

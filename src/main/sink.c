@@ -497,21 +497,24 @@ static uint64_t due_ns(const struct sink *sink)
 static void expire(struct sink *sink)
 {
   int64_t days = sink->settings.options->store.retention_days;
+  struct vc_store_expiry expiry;
   struct vc_error error;
   if (days == 0 || sink->store == NULL || sink->backoff_ms > 0 || now_ns(sink) < sink->expire_ns) {
     return;
   }
   begin_call(sink);
   int64_t before_ms = vc_clock_unix_ms(sink->settings.clock) - days * MS_PER_DAY;
-  long n = vc_store_expire(sink->store, before_ms, EXPIRE_MOST, &error);
+  int status = vc_store_expire(sink->store, before_ms, EXPIRE_MOST, &expiry, &error);
   end_call(sink);
-  uint64_t wait_ms = n == EXPIRE_MOST ? EXPIRE_SOON_MS : EXPIRE_EVERY_MS;
+  uint64_t wait_ms = status == 0 && expiry.has_more ? EXPIRE_SOON_MS : EXPIRE_EVERY_MS;
   sink->expire_ns = now_ns(sink) + wait_ms * VC_NS_PER_MS;
-  if (n < 0) {
+  vc_store_tell_expiry(sink->store_slots, &expiry);
+  if (status != 0) {
     vc_log(VC_LOG_WARN, VC_EVENT("sink.expire"), VC_STR("error", error.text));
-  } else if (n > 0) {
-    vc_metric_add(sink->slots, EXPIRED, (uint64_t)n);
-    vc_log(VC_LOG_INFO, VC_EVENT("sink.expire"), VC_INT("sessions", n));
+  }
+  if (expiry.n_gone > 0) {
+    vc_metric_add(sink->slots, EXPIRED, (uint64_t)expiry.n_gone);
+    vc_log(VC_LOG_INFO, VC_EVENT("sink.expire"), VC_INT("sessions", expiry.n_gone));
   }
 }
 

@@ -8,6 +8,12 @@ enum store_opening {
   STORE_EXISTING, // nothing is made
 };
 
+enum store_expired {
+  STORE_EXPIRED_NONE, // there is none
+  STORE_EXPIRED_GONE,
+  STORE_EXPIRED_KEPT, // it cannot be deleted: the error says why
+};
+
 typedef void store_visit(void *context, const struct vc_record_fields *fields);
 
 struct store_backend {
@@ -27,7 +33,11 @@ struct store_backend {
   int (*find_other_cluster)(struct vc_store *store, const char *cluster, const char *group,
                             char *other, size_t size, struct vc_error *error);
   int (*reset_positions)(struct vc_store *store, const char *group, struct vc_error *error);
-  long (*expire)(struct vc_store *store, int64_t before_unix_ms, long most, struct vc_error *error);
+  // Of the oldest behind the one that it looked at last; where there is none, it begins anew.
+  // Returns: an enum store_expired, or -1: it has looked at none.
+  int (*expire_next)(struct vc_store *store, int64_t before_unix_ms, struct vc_error *error);
+  // What has lain in `dead`; and of what was deleted nothing is left in files. Returns: 0 or -1.
+  int (*end_expiry)(struct vc_store *store, int64_t before_unix_ms, struct vc_error *error);
   long (*read)(struct vc_store *store, const char *slug, long most, store_visit *visit,
                void *context, struct vc_error *error);
   // `slug` NULL: of all.

@@ -57,6 +57,9 @@ struct pg_store {
   char state[6];          // SQLSTATE of the statement that failed last, "" it was none
   struct pg_ids sessions; // true for as long as no other connection deletes them
   struct pg_ids participants;
+  // The session that expiry looked at last, and when it ended or began; "": it begins anew.
+  char expired_at[64];
+  int64_t expired_id;
   const struct pg_statement *prepared[PG_PREPARED_MAX];
   size_t n_prepared;
 };
@@ -134,6 +137,8 @@ void pg_forget_ids(struct pg_store *store);
   "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock_shared(7954874012653)"
 #define PG_BEGIN_DELETING                                                                          \
   "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock(7954874012653)"
+// The same of one that can be put off: what others hold it waits for a moment only.
+#define PG_BEGIN_EXPIRING PG_BEGIN_DELETING "; SET LOCAL lock_timeout = 200"
 // Returns: 0, or -1: where the connection broke, it cannot be known what came of it.
 int pg_commit(struct pg_store *store, struct vc_error *error);
 void pg_roll_back(struct pg_store *store);
@@ -174,7 +179,8 @@ int pg_find_position(struct vc_store *store, const char *cluster, const char *gr
 int pg_find_other_cluster(struct vc_store *store, const char *cluster, const char *group,
                           char *other, size_t size, struct vc_error *error);
 int pg_reset_positions(struct vc_store *store, const char *group, struct vc_error *error);
-long pg_expire(struct vc_store *store, int64_t before_unix_ms, long most, struct vc_error *error);
+int pg_expire_next(struct vc_store *store, int64_t before_unix_ms, struct vc_error *error);
+int pg_end_expiry(struct vc_store *store, int64_t before_unix_ms, struct vc_error *error);
 long pg_read(struct vc_store *store, const char *slug, long most, store_visit *visit, void *context,
              struct vc_error *error);
 int64_t pg_last_epoch(struct vc_store *store, const char *slug, struct vc_error *error);

@@ -3,12 +3,8 @@
 
 #include <verbacast/base/clock.h>
 
-#include <stdlib.h>
-#include <string.h>
+#include <stdio.h>
 
-// Sessions in one transaction: it has to be done in the time of a call however long they were, and
-// writers wait for it.
-#define EXPIRE_STEP 10
 // Numbers of finals in one statement, and those that an erasure may have without it; and how long
 // one such statement follows the other in a call.
 #define THIN_STEP 50000
@@ -164,72 +160,83 @@ long pg_erase_session(struct vc_store *base, const char *slug, int64_t epoch, in
   return n < 0 ? -1 : n_before + n;
 }
 
+// --- expiry
+
 // A session without an end may still be live: it goes when its last final, too, is old. An epoch
-// may be larger than a time can be.
+// may be larger than a time can be. Each half is short by itself, so that the first is read from
+// the index.
 #define BEGAN_BEFORE                                                                               \
   "CASE WHEN s.started_at IS NULL THEN s.epoch < $2::bigint ELSE s.started_at < $1 END"
-static const struct pg_statement find_expired = {
-    NULL, "SELECT array_agg(id) FROM (SELECT id FROM sessions WHERE ended_at < $1::timestamptz"
-          " UNION ALL SELECT id FROM sessions s WHERE ended_at IS NULL AND " BEGAN_BEFORE
-          " AND NOT EXISTS (SELECT 1 FROM transcripts WHERE session_id = s.id AND"
-          " received_at >= $1) LIMIT $3::bigint) AS e"};
+#define BEGAN "coalesce(s.started_at, to_timestamp(least(s.epoch, $2::bigint) / 1000.0))"
+static const struct pg_statement find_oldest = {
+    NULL, "SELECT id, at::text FROM ((SELECT id, ended_at AS at FROM sessions"
+          " WHERE ended_at < $1::timestamptz AND (ended_at, id) > ($3::timestamptz, $4::bigint)"
+          " ORDER BY ended_at, id LIMIT 1) UNION ALL (SELECT id, " BEGAN " AS at FROM sessions s"
+          " WHERE ended_at IS NULL AND " BEGAN_BEFORE " AND (" BEGAN
+          ", id) > ($3::timestamptz, $4::bigint) AND NOT EXISTS (SELECT 1 FROM transcripts WHERE"
+          " session_id = s.id AND received_at >= $1) ORDER BY 2, 1 LIMIT 1)) AS e"
+          " ORDER BY at, id LIMIT 1"};
 
-static long delete_expired(struct pg_store *store, const char *ids, struct vc_error *error)
+// Moves to the next session. Returns: 1, or 0 there is none, or -1.
+static int move_to_oldest(struct pg_store *store, int64_t before_ms, struct vc_error *error)
 {
-  static const struct pg_statement
-      dead = {NULL, "DELETE FROM dead d USING sessions s WHERE s.id = ANY ($1::bigint[])"
-                    " AND d.key = s.slug AND d.epoch = s.epoch"},
-      finals = {NULL, "DELETE FROM transcripts WHERE session_id = ANY ($1::bigint[])"},
-      participants = {NULL, "DELETE FROM participants WHERE session_id = ANY ($1::bigint[])"},
-      sessions = {NULL, "DELETE FROM sessions WHERE id = ANY ($1::bigint[])"};
-  struct pg_params params = {0};
-  pg_add_text(&params, ids);
-  if (pg_change(store, &dead, &params, error) < 0 ||
-      pg_change(store, &finals, &params, error) < 0 ||
-      pg_change(store, &participants, &params, error) < 0) {
-    return -1;
-  }
-  return pg_change(store, &sessions, &params, error);
-}
-
-static long expire(struct pg_store *store, int64_t before_ms, long most, struct vc_error *error)
-{
-  static const struct pg_statement dead = {NULL, "DELETE FROM dead WHERE at < $1"};
   struct pg_params params = {0};
   pg_add_time(&params, before_ms);
-  if (pg_change(store, &dead, &params, error) < 0) {
-    return -1;
-  }
   pg_add_number(&params, before_ms);
-  pg_add_number(&params, most);
-  PGresult *expired = pg_run(store, &find_expired, &params, error);
-  if (expired == NULL) {
+  pg_add_text(&params, store->expired_at[0] != '\0' ? store->expired_at : "-infinity");
+  pg_add_number(&params, store->expired_id);
+  PGresult *oldest = pg_run(store, &find_oldest, &params, error);
+  if (oldest == NULL) {
     return -1;
   }
-  long n = PQgetisnull(expired, 0, 0) ? 0 : delete_expired(store, PQgetvalue(expired, 0, 0), error);
-  PQclear(expired);
-  return n;
+  int is_found = PQntuples(oldest) == 1;
+  store->expired_id = is_found ? pg_number_of(oldest, 0, 0) : 0;
+  snprintf(store->expired_at, sizeof store->expired_at, "%s",
+           is_found ? PQgetvalue(oldest, 0, 1) : "");
+  PQclear(oldest);
+  return is_found;
 }
 
-static long expire_some(struct pg_store *store, int64_t before_ms, long most,
-                        struct vc_error *error)
+static int delete_session(struct pg_store *store, struct vc_error *error)
 {
-  int is_begun = pg_do(store, PG_BEGIN_DELETING, error) == 0;
-  return end_transaction(store, is_begun ? expire(store, before_ms, most, error) : -1, error);
+  static const struct pg_statement steps[] = {
+      {NULL, "DELETE FROM dead d USING sessions s WHERE s.id = $1::bigint AND d.key = s.slug"
+             " AND d.epoch = s.epoch"},
+      {NULL, "DELETE FROM transcripts WHERE session_id = $1::bigint"},
+      {NULL, "DELETE FROM participants WHERE session_id = $1::bigint"},
+      {NULL, "DELETE FROM sessions WHERE id = $1::bigint"},
+  };
+  struct pg_params params = {0};
+  pg_add_number(&params, store->expired_id);
+  for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+    if (pg_change(store, &steps[i], &params, error) < 0) {
+      return -1;
+    }
+  }
+  return 0;
 }
 
-long pg_expire(struct vc_store *base, int64_t before_unix_ms, long most, struct vc_error *error)
+int pg_expire_next(struct vc_store *base, int64_t before_unix_ms, struct vc_error *error)
 {
   struct pg_store *store = (struct pg_store *)base;
-  long n = 0, n_asked, n_gone;
   if (pg_begin_call(store, error) != 0) {
     return -1;
   }
   pg_forget_ids(store);
-  do {
-    n_asked = most - n < EXPIRE_STEP ? most - n : EXPIRE_STEP;
-    n_gone = expire_some(store, before_unix_ms, n_asked, error);
-    n += n_gone > 0 ? n_gone : 0;
-  } while (n_gone == n_asked && n < most);
-  return n > 0 ? n : n_gone;
+  int is_begun = pg_do(store, PG_BEGIN_EXPIRING, error) == 0;
+  int found = is_begun ? move_to_oldest(store, before_unix_ms, error) : -1;
+  if (found == 1 && delete_session(store, error) == 0 && pg_commit(store, error) == 0) {
+    return STORE_EXPIRED_GONE;
+  }
+  pg_roll_back(store);
+  return found == 1 ? STORE_EXPIRED_KEPT : found == 0 ? STORE_EXPIRED_NONE : -1;
+}
+
+int pg_end_expiry(struct vc_store *base, int64_t before_unix_ms, struct vc_error *error)
+{
+  static const struct pg_statement dead = {NULL, "DELETE FROM dead WHERE at < $1"};
+  struct pg_store *store = (struct pg_store *)base;
+  struct pg_params params = {0};
+  pg_add_time(&params, before_unix_ms);
+  return pg_begin_call(store, error) == 0 && pg_change(store, &dead, &params, error) >= 0 ? 0 : -1;
 }

@@ -35,6 +35,9 @@ struct sqlite_store {
   sqlite3_stmt *statements[N_STATEMENTS]; // prepared when first asked for
   struct session_id *sessions;            // at most IDS_MAX
   int64_t data_version;                   // for which `sessions` is true
+  // The session that expiry looked at last, and when it ended or began; 0: it begins anew.
+  double expired_s;
+  int64_t expired_id;
 };
 
 // The calls of the table, where they do not stand beside it.
@@ -46,8 +49,8 @@ int sqlite_find_position(struct vc_store *store, const char *cluster, const char
 int sqlite_find_other_cluster(struct vc_store *store, const char *cluster, const char *group,
                               char *other, size_t size, struct vc_error *error);
 int sqlite_reset_positions(struct vc_store *store, const char *group, struct vc_error *error);
-long sqlite_expire(struct vc_store *store, int64_t before_unix_ms, long most,
-                   struct vc_error *error);
+int sqlite_expire_next(struct vc_store *store, int64_t before_unix_ms, struct vc_error *error);
+int sqlite_end_expiry(struct vc_store *store, int64_t before_unix_ms, struct vc_error *error);
 long sqlite_read(struct vc_store *store, const char *slug, long most, store_visit *visit,
                  void *context, struct vc_error *error);
 int64_t sqlite_last_epoch(struct vc_store *store, const char *slug, struct vc_error *error);

@@ -70,56 +70,95 @@ long sqlite_erase_session(struct vc_store *base, const char *slug, int64_t epoch
   return end_transaction(store, sqlite_erase(store, slug, epoch, now_ms, error), error);
 }
 
-static int run_before(struct sqlite_store *store, const char *sql, double before_s, long most,
-                      struct vc_error *error)
+// A session without an end may still be live: it goes when its last final, too, is old. Each half
+// is short by itself, so that the first is read from the index.
+#define BEGAN "coalesce(started_at, epoch / 1000.0)"
+#define OLDEST                                                                                     \
+  "SELECT id, at FROM (SELECT * FROM (SELECT id, ended_at AS at FROM sessions WHERE ended_at < ?1" \
+  " AND (ended_at, id) > (?2, ?3) ORDER BY ended_at, id LIMIT 1)"                                  \
+  " UNION ALL SELECT * FROM (SELECT id, " BEGAN " AS at FROM sessions s WHERE ended_at IS NULL"    \
+  " AND " BEGAN " < ?1 AND (" BEGAN ", id) > (?2, ?3) AND NOT EXISTS (SELECT 1 FROM transcripts"   \
+  " WHERE session_id = s.id AND received_at >= ?1) ORDER BY 2, 1 LIMIT 1)) ORDER BY at, id LIMIT " \
+  "1"
+
+// Moves to the next session. Returns: 1, or 0 there is none, or -1.
+static int find_oldest(struct sqlite_store *store, double before_s, struct vc_error *error)
+{
+  sqlite3_stmt *statement = sqlite_prepare(store, OLDEST, error);
+  if (statement == NULL) {
+    return -1;
+  }
+  sqlite3_bind_double(statement, 1, before_s);
+  sqlite3_bind_double(statement, 2, store->expired_s);
+  sqlite3_bind_int64(statement, 3, store->expired_id);
+  int status = sqlite3_step(statement);
+  int is_found = status == SQLITE_ROW;
+  if (is_found || status == SQLITE_DONE) {
+    store->expired_id = is_found ? sqlite3_column_int64(statement, 0) : 0;
+    store->expired_s = is_found ? sqlite3_column_double(statement, 1) : 0;
+  } else {
+    is_found = sqlite_fail(store, "expire", error);
+  }
+  sqlite3_finalize(statement);
+  return is_found;
+}
+
+static int run_of_id(struct sqlite_store *store, const char *sql, int64_t id,
+                     struct vc_error *error)
 {
   int64_t unused;
   sqlite3_stmt *statement = sqlite_prepare(store, sql, error);
   if (statement == NULL) {
     return -1;
   }
-  if (sqlite3_bind_parameter_count(statement) > 0) {
-    sqlite3_bind_double(statement, 1, before_s);
-    sqlite3_bind_int64(statement, 2, most);
-  }
+  sqlite3_bind_int64(statement, 1, id);
   int status = sqlite_one_number(store, statement, &unused, error);
   sqlite3_finalize(statement);
   return status;
 }
 
-// A session without an end may still be live: it goes when its last final, too, is old.
-#define EXPIRED                                                                                    \
-  "SELECT id FROM sessions WHERE ended_at < ?1 UNION ALL"                                          \
-  " SELECT id FROM sessions s WHERE ended_at IS NULL"                                              \
-  " AND coalesce(started_at, epoch / 1000.0) < ?1 AND NOT EXISTS (SELECT 1 FROM transcripts"       \
-  " WHERE session_id = s.id AND received_at >= ?1) LIMIT ?2"
-
-static long expire(struct sqlite_store *store, double before_s, long most, struct vc_error *error)
+// The one that was found last.
+static int delete_session(struct sqlite_store *store, struct vc_error *error)
 {
   static const char *const steps[] = {
-      "CREATE TEMP TABLE IF NOT EXISTS expired (id INTEGER PRIMARY KEY)",
-      "DELETE FROM temp.expired",
-      "INSERT INTO temp.expired " EXPIRED,
-      ("DELETE FROM dead WHERE (key, epoch) IN (SELECT slug, epoch FROM sessions WHERE id IN"
-       " (SELECT id FROM temp.expired)) OR at < ?1"),
-      "DELETE FROM transcripts WHERE session_id IN (SELECT id FROM temp.expired)",
-      "DELETE FROM participants WHERE session_id IN (SELECT id FROM temp.expired)",
-      "DELETE FROM sessions WHERE id IN (SELECT id FROM temp.expired)",
+      "DELETE FROM dead WHERE (key, epoch) IN (SELECT slug, epoch FROM sessions WHERE id = ?1)",
+      "DELETE FROM transcripts WHERE session_id = ?1",
+      "DELETE FROM participants WHERE session_id = ?1",
+      "DELETE FROM sessions WHERE id = ?1",
   };
-  for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-    if (run_before(store, steps[i], before_s, most, error) != 0) {
-      return -1;
-    }
+  int status = 0;
+  for (size_t i = 0; i < sizeof steps / sizeof *steps && status == 0; i++) {
+    status = run_of_id(store, steps[i], store->expired_id, error);
   }
-  return sqlite3_changes(store->database);
+  return status;
 }
 
-long sqlite_expire(struct vc_store *base, int64_t before_unix_ms, long most, struct vc_error *error)
+int sqlite_expire_next(struct vc_store *base, int64_t before_unix_ms, struct vc_error *error)
 {
   struct sqlite_store *store = (struct sqlite_store *)base;
   if (sqlite_run(store, "BEGIN IMMEDIATE", error) != 0) {
     return -1;
   }
   sqlite_forget_ids(store);
-  return end_transaction(store, expire(store, (double)before_unix_ms / 1000, most, error), error);
+  int found = find_oldest(store, (double)before_unix_ms / 1000, error);
+  if (found == 1 && delete_session(store, error) == 0 && sqlite_run(store, "COMMIT", error) == 0) {
+    return STORE_EXPIRED_GONE;
+  }
+  sqlite_run(store, "ROLLBACK", NULL);
+  return found == 1 ? STORE_EXPIRED_KEPT : found == 0 ? STORE_EXPIRED_NONE : -1;
+}
+
+int sqlite_end_expiry(struct vc_store *base, int64_t before_unix_ms, struct vc_error *error)
+{
+  struct sqlite_store *store = (struct sqlite_store *)base;
+  int64_t unused;
+  sqlite3_stmt *statement = sqlite_prepare(store, "DELETE FROM dead WHERE at < ?1", error);
+  if (statement == NULL) {
+    return -1;
+  }
+  sqlite3_bind_double(statement, 1, (double)before_unix_ms / 1000);
+  int status = sqlite_one_number(store, statement, &unused, error);
+  sqlite3_finalize(statement);
+  sqlite_wipe_log(store);
+  return status;
 }

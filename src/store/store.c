@@ -1,5 +1,7 @@
 #include "backend.h"
 
+#include <verbacast/base/clock.h>
+
 const char store_why_conflict[] = "another text has its place";
 const char store_why_partial[] = "isFinal is false: it is no final";
 
@@ -121,10 +123,31 @@ int vc_store_reset_positions(struct vc_store *store, const char *group, struct v
   return store->backend->reset_positions(store, group, error);
 }
 
-long vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
-                     struct vc_error *error)
+static void count_expired(struct vc_store_expiry *expiry, enum store_expired what,
+                          const struct vc_error *why)
 {
-  return store->backend->expire(store, before_unix_ms, most, error);
+  expiry->n_gone += what == STORE_EXPIRED_GONE;
+  expiry->has_more = what != STORE_EXPIRED_NONE;
+  if (what == STORE_EXPIRED_KEPT) {
+    expiry->n_kept++;
+    expiry->why = *why;
+  }
+}
+
+int vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
+                    struct vc_store_expiry *expiry, struct vc_error *error)
+{
+  uint64_t end_ns = vc_clock_now_ns(&vc_clock_system) + VC_STORE_EXPIRE_MS * VC_NS_PER_MS;
+  *expiry = (struct vc_store_expiry){.has_more = 1};
+  while (expiry->has_more && expiry->n_gone + expiry->n_kept < most &&
+         vc_clock_now_ns(&vc_clock_system) < end_ns) {
+    int what = store->backend->expire_next(store, before_unix_ms, error);
+    if (what < 0) {
+      return -1;
+    }
+    count_expired(expiry, (enum store_expired)what, error);
+  }
+  return store->backend->end_expiry(store, before_unix_ms, error);
 }
 
 long vc_store_read(struct vc_store *store, const char *slug, long most,

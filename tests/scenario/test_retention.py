@@ -52,16 +52,21 @@ def test_what_cannot_be_deleted_is_in_no_finals_way():
         path = os.path.join(node.folder, "store.db")
         harness.wait_until(lambda: os.path.exists(path), "the database is made")
         node.stop()
-        add_session(path, "old", time.time() - 3 * DAY_S)
+        add_session(path, "old", time.time() - 4 * DAY_S)
+        add_session(path, "younger", time.time() - 3 * DAY_S)
         with sqlite3.connect(path) as database:
-            database.execute("CREATE TRIGGER held BEFORE DELETE ON sessions BEGIN SELECT RAISE(ABORT, 'it is held'); END")
+            database.execute("CREATE TRIGGER held BEFORE DELETE ON sessions WHEN old.slug = 'old'"
+                             " BEGIN SELECT RAISE(ABORT, 'it is held'); END")
         database.close()
         with harness.node(stt.url, folder=node.folder, RETENTION_DAYS=2, BATCH_FLUSH_INTERVAL_MS=1) as kept:
             with harness.publisher(kept, "room"):
-                kept.wait_log("event=store.expire_failed .*it is held")
+                kept.wait_log("event=store.expire_failed sessions=1 .*it is held")
+                kept.wait_log("event=store.expired sessions=1 ")
+                figures = harness.http_json(kept.url("admin", "/metrics"))
+                assert figures["counters"]["store.expire_failed_total"] == 1, figures["counters"]
                 harness.wait_until(lambda: read(path, "count(*) FROM transcripts")[0] >= 6, "finals are written")
             assert kept.log().count("event=store.expire_failed") == 1, kept.log()
-        assert "old" in slugs(path)
+        assert "old" in slugs(path) and "younger" not in slugs(path)
 
 
 if __name__ == "__main__":

@@ -343,12 +343,13 @@ int vc_store_reset_positions(struct vc_store *store, const char *group, struct v
   return 0;
 }
 
-long vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
-                     struct vc_error *error)
+int vc_store_expire(struct vc_store *store, int64_t before_unix_ms, long most,
+                    struct vc_store_expiry *expiry, struct vc_error *error)
 {
   long n = world.n_to_expire < most ? world.n_to_expire : most;
   world.n_expired_calls++;
   world.expire_before_ms = before_unix_ms;
   world.n_to_expire -= n;
-  return n;
+  *expiry = (struct vc_store_expiry){.n_gone = n, .has_more = n == most};
+  return 0;
 }

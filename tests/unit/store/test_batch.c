@@ -380,10 +380,14 @@ static void test_nothing_slips_in_behind_an_erasure(void **state)
 
 // --- expiry
 
+static struct vc_store_expiry expiry;
+
+// Returns: how many are gone.
 static long expire(int64_t before, long most)
 {
   struct vc_error error = {.text = ""};
-  return vc_store_expire(store, before, most, &error);
+  assert_int_equal(vc_store_expire(store, before, most, &expiry, &error), 0);
+  return expiry.n_gone;
 }
 
 // record_ended says 60 s after the epoch, record_final was received 2 s after it.
@@ -448,6 +452,79 @@ static void test_what_expired_leaves_nothing(void **state)
   assert_int_equal(expire(E1 + 5000, 10), 1);
 }
 
+static void hold_sessions(const char *which)
+{
+  char sql[512];
+  snprintf(sql, sizeof sql,
+           place.postgres != NULL
+               ? "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE"
+                 " ''it is held''; END'; CREATE TRIGGER hold BEFORE DELETE ON sessions FOR EACH ROW"
+                 " WHEN (old.slug LIKE '%s') EXECUTE FUNCTION hold()"
+               : "CREATE TRIGGER hold BEFORE DELETE ON sessions WHEN old.slug LIKE '%s'"
+                 " BEGIN SELECT RAISE(ABORT, 'it is held'); END",
+           which);
+  place_run(&place, sql);
+}
+
+static void let_go(void)
+{
+  place_run(&place, place.postgres != NULL ? "DROP TRIGGER hold ON sessions; DROP FUNCTION hold()"
+                                           : "DROP TRIGGER hold");
+}
+
+// Eight that ended one after the other, the youngest written first.
+static void end_eight(void)
+{
+  static const char *const slugs[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+  for (int i = 7; i >= 0; i--) {
+    write_one(record_final(slugs[i], E1 + i, 1, "u", "x"));
+    write_one(record_ended(slugs[i], E1 + i, "crash"));
+  }
+}
+
+static void test_the_oldest_goes_first(void **state)
+{
+  end_eight();
+  write_one(record_started("0", E1 - 1)); // without an end
+  assert_int_equal(expire(E1 * 2, 3), 3);
+  assert_true(expiry.has_more);
+  assert_int_equal(n_kept("a") + n_kept("b"), 0);
+  assert_int_equal(n_kept("c"), 1);
+  assert_int_equal(expire(E1 * 2, 10), 6);
+  assert_false(expiry.has_more);
+}
+
+static void test_what_cannot_be_deleted_is_passed_over(void **state)
+{
+  end_eight();
+  hold_sessions("d");
+  assert_int_equal(expire(E1 * 2, 10), 7);
+  assert_int_equal(expiry.n_kept, 1);
+  assert_non_null(strstr(expiry.why.text, "it is held"));
+  assert_int_equal(n_kept("d"), 1);
+  assert_int_equal(expire(E1 * 2, 10), 0);
+  assert_int_equal(expiry.n_kept, 1);
+  let_go();
+  assert_int_equal(expire(E1 * 2, 10), 1);
+  assert_int_equal(n_kept("d"), 0);
+}
+
+// More than a call looks at: the next goes on behind them, and then it is their turn again.
+static void test_many_that_cannot_be_deleted_are_in_nobodys_way(void **state)
+{
+  end_eight();
+  place_run(&place, "UPDATE sessions SET slug = 'held' || slug WHERE slug < 'f'");
+  hold_sessions("held%");
+  assert_int_equal(expire(E1 * 2, 4), 0);
+  assert_int_equal(expiry.n_kept, 4);
+  assert_true(expiry.has_more);
+  assert_int_equal(expire(E1 * 2, 5), 3);
+  assert_int_equal(expiry.n_kept, 1);
+  assert_false(expiry.has_more);
+  let_go();
+  assert_int_equal(expire(E1 * 2, 10), 5);
+}
+
 // Another connection's deletion gives a row's id to the next session; this one remembered it.
 static void test_expired_beside_a_writer(void **state)
 {
@@ -455,7 +532,8 @@ static void test_expired_beside_a_writer(void **state)
   struct vc_error error;
   write_one(record_final("old", E1, 1, "a", "x"));
   assert_int_equal(vc_store_open(&other, place.url, &error), 0);
-  assert_int_equal(vc_store_expire(other, E1 + 5000, 10, &error), 1);
+  assert_int_equal(vc_store_expire(other, E1 + 5000, 10, &expiry, &error), 0);
+  assert_int_equal(expiry.n_gone, 1);
   char *value = record_final("new", E1 + 9000, 1, "a", "x");
   struct vc_store_row row = {.value = value, .size = strlen(value)};
   assert_int_equal(vc_store_write(other, &row, 1, &error), 0);
@@ -489,6 +567,9 @@ int main(void)
       WITH_STORE(test_expiry_is_bounded),
       WITH_STORE(test_many_expire),
       WITH_STORE(test_what_expired_leaves_nothing),
+      WITH_STORE(test_the_oldest_goes_first),
+      WITH_STORE(test_what_cannot_be_deleted_is_passed_over),
+      WITH_STORE(test_many_that_cannot_be_deleted_are_in_nobodys_way),
       WITH_STORE(test_expired_beside_a_writer),
   };
   return cmocka_run_group_tests_name("store/batch", tests, NULL, NULL);

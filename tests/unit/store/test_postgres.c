@@ -294,6 +294,22 @@ static void put_many(void)
                     " gone FOR EACH STATEMENT EXECUTE FUNCTION refuse()");
 }
 
+// What somebody else holds is waited for a moment only.
+static void test_a_session_that_is_locked_is_passed_over(void **state)
+{
+  struct vc_store_expiry expiry;
+  struct vc_error error;
+  write_one(record_ended("held", E1, "crash"));
+  write_one(record_ended("free", E1 + 1, "crash"));
+  place_run(&place, "BEGIN; SELECT 1 FROM sessions WHERE slug = 'held' FOR UPDATE");
+  assert_int_equal(vc_store_expire(store, E1 * 2, 10, &expiry, &error), 0);
+  place_run(&place, "ROLLBACK");
+  assert_int_equal(expiry.n_kept, 1);
+  assert_int_equal(expiry.n_gone, 1);
+  assert_int_equal(vc_store_expire(store, E1 * 2, 10, &expiry, &error), 0);
+  assert_int_equal(expiry.n_gone, 1);
+}
+
 static void test_many_are_erased_in_parts(void **state)
 {
   struct vc_error error;
@@ -426,6 +442,7 @@ int main(void)
       WITH_STORE(test_a_crash_between_calls),
       WITH_STORE(test_crashes_within_calls),
       WITH_STORE(test_a_frozen_server),
+      WITH_STORE(test_a_session_that_is_locked_is_passed_over),
       WITH_STORE(test_many_are_erased_in_parts),
       WITH_STORE(test_many_are_erased_by_a_record),
       WITH_STORE(test_a_refused_row_is_told_alone),
