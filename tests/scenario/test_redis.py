@@ -1,4 +1,4 @@
-"""Several nodes with one Redis: anyone watches anything anywhere, whatever dies meanwhile. (release only)"""
+"""Several nodes with one Redis: anyone watches anything anywhere, whatever dies meanwhile."""
 
 import contextlib
 import json
