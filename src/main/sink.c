@@ -522,7 +522,8 @@ static void expire(struct sink *sink)
 
 static void pause_or_resume(struct sink *sink)
 {
-  int is_paused = sink->backoff_ms > 0 || sink->is_finishing;
+  // It is full still where a position was said to be another and then was not: written next turn.
+  int is_paused = sink->backoff_ms > 0 || sink->is_finishing || sink_batch_is_full(&sink->batch);
   if (is_paused == sink->is_paused) {
     return;
   }

@@ -43,6 +43,7 @@ struct world {
   unsigned n_reconnects; // that no call has failed for
   int n_lost_answers;    // so many transactions are committed, and then the connection breaks
   const char *other_cluster;
+  int n_mistaken; // writes that find another position than is read afterwards
   int n_resets, n_batches, n_opened, n_expired_calls;
   size_t n_last_rows;
   long n_to_expire;

@@ -267,6 +267,19 @@ static void test_another_sink_has_moved_the_position(void **state)
   end(rig);
 }
 
+// The batch is full and stays: nothing more is taken until it is written.
+static void test_a_position_that_is_moved_and_moved_back(void **state)
+{
+  struct rig *rig = begin_assigned(30, 1);
+  world.n_mistaken = 3;
+  turn_for(rig, 1000);
+  assert_int_equal(world.n_mistaken, 0);
+  assert_written_once(1);
+  assert_int_equal(count(rig, "sink.fenced_total"), 0);
+  assert_false(world.is_paused);
+  end(rig);
+}
+
 static void test_another_sink_has_written_while_the_database_was_away(void **state)
 {
   struct rig *rig = begin_assigned(5, 1);
@@ -528,6 +541,7 @@ int main(void)
       cmocka_unit_test(test_the_database_is_away_from_the_start),
       cmocka_unit_test(test_an_answer_that_did_not_come_doubles_nothing),
       cmocka_unit_test(test_another_sink_has_moved_the_position),
+      cmocka_unit_test(test_a_position_that_is_moved_and_moved_back),
       cmocka_unit_test(test_another_sink_has_written_while_the_database_was_away),
       cmocka_unit_test(test_a_database_that_was_away_is_of_a_while_ago),
       cmocka_unit_test(test_another_connection_finds_a_while_ago),
