@@ -85,8 +85,9 @@ class Process:
         reader.start()
         reader.join(PATIENCE_S)
         if not lines or not lines[0].startswith(b"ready "):
+            ended = self.process.poll()
             self.kill()
-            raise AssertionError(f"{self.name} is not ready: {lines} {self.log()[-3000:]}")
+            raise AssertionError(f"{self.name} is not ready, ended {ended}: {lines} {self.log()[-3000:]}")
         return dict(word.split("=", 1) for word in lines[0].decode().split()[1:])
 
     def log(self):
