@@ -15,6 +15,7 @@ from test_alerts import locked
 prometheus = None  # alarms.run makes it
 EPOCH = 1790000000000
 MANY = 30000
+FEW = 200
 LARGE = 4000  # bytes of a record, in topics that take less
 
 
@@ -63,6 +64,33 @@ def test_records_that_come_faster_than_they_are_stored():
         with watched_sink(kafka, "words", folder, BATCH_MAX_SIZE=1) as (_, address):
             prometheus.wait_firing(address, "VerbacastSinkBehind")
             prometheus.wait_silent(address, "VerbacastSinkBehind")
+
+
+def long_finals(first, last):
+    """A few fill what the producer sends at once, which is what a consumer gets at least."""
+    return "\n".join(json.dumps({**json.loads(final(seq)), "text": "x" * 100000}) for seq in range(first, last + 1))
+
+
+def test_a_sink_that_stores_nothing():
+    """Brokers that are cut off while it is behind: it waits for them, and is not paused."""
+    with services.RealKafka(proxied=["SINK"]) as kafka, tempfile.TemporaryDirectory() as folder:
+        kafka.create_topics("words")
+        with watched_sink(kafka, "words", folder, BATCH_MAX_SIZE=1, KAFKA_BROKERS=kafka.brokers("SINK"),
+                          KAFKA_CONFIG="queued.min.messages=1,queued.max.messages.kbytes=1000,fetch.message.max.bytes=1000") as (_, address):
+            kafka.write("words", "room", final(1))
+            harness.wait_until(lambda: n_stored(folder) == 1, "the first is stored")
+            with contextlib.closing(sqlite3.connect(os.path.join(folder, "sink.db"), timeout=harness.PATIENCE_S)) as database:
+                database.execute("CREATE TRIGGER slow AFTER INSERT ON transcripts BEGIN SELECT hex(randomblob(10000000)); END")
+            kafka.write("words", "room", long_finals(2, FEW))
+            harness.wait_until(lambda: harness.http_json(f"http://{address}/metrics")["gauges"]["kafka.consumer_lag"] > FEW / 2,
+                               "it knows that it is behind")
+            kafka.proxies["SINK"].cut()
+            prometheus.wait_firing(address, "VerbacastSinkStoresNothing")
+            assert not {"VerbacastSinkPaused", "VerbacastSinkBehind"} & prometheus.firing(address), prometheus.firing(address)
+            assert n_stored(folder) < FEW
+            kafka.proxies["SINK"].heal()
+            harness.wait_until(lambda: n_stored(folder) == FEW, "all are stored")
+            prometheus.wait_silent(address, "VerbacastSinkStoresNothing")
 
 
 def test_records_that_are_none():
