@@ -35,6 +35,7 @@ class Viewer:
     session: str
     shown: list = dataclasses.field(default_factory=list)  # of Shown
     connections: list = dataclasses.field(default_factory=list)  # (monotonic s, since or None)
+    is_slow: bool = False  # what it reads came earlier
 
 
 class History:
@@ -235,7 +236,7 @@ def complaints(history):
 def recoveries(history):
     """s from a node's death to the first message at each viewer that had been on it."""
     for died, node in history.deaths:
-        for viewer in history.viewers:
+        for viewer in (viewer for viewer in history.viewers if not viewer.is_slow):
             before = [shown for shown in viewer.shown if shown.at <= died]
             after = next((shown for shown in viewer.shown if shown.at > died and shown.connection > before[-1].connection), None) \
                 if before and before[-1].node == node else None

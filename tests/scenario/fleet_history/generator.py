@@ -143,7 +143,7 @@ class Watchers:
 
     def add(self, name, slug, door, is_slow=False, seed=0):
         """`door` is asked for an address each time; a slow one takes little and rests often."""
-        viewer = checker.Viewer(name, slug)
+        viewer = checker.Viewer(name, slug, is_slow=is_slow)
         self.viewers.append(viewer)
         self.tasks.append(asyncio.run_coroutine_threadsafe(self.follow(viewer, door, is_slow, random.Random(seed)), self.loop))
 
