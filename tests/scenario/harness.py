@@ -24,7 +24,7 @@ import urllib.request
 import websockets
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.environ.get("VC_BUILD", os.path.join(ROOT, "build"))
+BUILD = os.path.abspath(os.environ.get("VC_BUILD", os.path.join(ROOT, "build")))
 ENGINE = os.environ.get("VC_STT_ENGINE", "")
 CONFIGURATION = os.environ.get("VC_CONFIGURATION", "release")
 PATIENCE_S = 60 if CONFIGURATION == "release" else 150
