@@ -415,6 +415,19 @@ static void test_was_orphaned(void **state)
   assert_string_equal(rig_stream(&server, "demo"), "5-0 5-2 5-3 5-4");
 }
 
+// The same, far behind all that it will say, and found when it is back.
+static void test_was_orphaned_while_it_was_cut_off(void **state)
+{
+  begin();
+  server_do(&server, "DEL vc:owner:demo");
+  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  server_do(&server, "CLIENT KILL TYPE normal SKIPME yes");
+  vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
+  assert_int_equal(rig_claim(&rig, "demo", 5), 6);
+  say(6, HELLO, 0, 0);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-1000003 6-0");
+}
+
 // Two with one NODE_ID: the second says so. One that comes after another that was killed does not.
 static void test_a_namesake(void **state)
 {
@@ -488,6 +501,7 @@ int main(void)
       WITH(test_release_of_what_nobody_has),
       WITH(test_orphan),
       WITH(test_was_orphaned),
+      WITH(test_was_orphaned_while_it_was_cut_off),
       WITH(test_a_namesake),
       WITH(test_stop_lets_go),
   };

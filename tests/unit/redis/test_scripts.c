@@ -190,6 +190,8 @@ static void test_renew(void **state)
       {"{\"node\":\"b\",\"epoch\":5}", "", 1, "{\"node\":\"b\",\"epoch\":5}"},
       {"{\"node\":\"a\",\"epoch\":6}", "5-3", 2, "{\"node\":\"a\",\"epoch\":6}"},
       {"", "6-0", 2, NULL},
+      {"{\"node\":\"a\",\"epoch\":5}", "5-3*", 2, "{\"node\":\"a\",\"epoch\":5}"},
+      {"", "5-1000003*", 2, NULL},
   };
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     server_do(&server, "FLUSHALL");
