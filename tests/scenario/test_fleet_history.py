@@ -102,6 +102,11 @@ def test_the_checker_excuses_what_was_announced():
     history.streams["room"].pop((100, 10))
     history.viewers[1].shown = [one for one in history.viewers[1].shown if one.position != (100, 10)]
     assert "shown to others only" in " ".join(checker.complaints(history))
+    late = copy.deepcopy(history)
+    late.streams["room"][100, 10] = "1 5"
+    assert "in Redis and not shown" in " ".join(checker.complaints(late))
+    late.late["room"].add((100, 10))
+    assert "in Redis and not shown" not in " ".join(checker.complaints(late))
     history.may_part = ["node-1 killed"]
     history.chains["room"] = []
     assert not checker.complaints(history), checker.complaints(history)

@@ -43,6 +43,7 @@ class History:
         self.viewers = []
         self.said = set()                             # texts
         self.streams = collections.defaultdict(dict)  # session -> {(epoch, seq): text} of finals that Redis ever held
+        self.late = collections.defaultdict(set)      # session -> those that came when a newer epoch had begun
         self.chains = {}        # session -> [(epoch, seq, prevFinal)] of the stream at the end
         self.may_lose = []      # faults that make a gap possible, in words
         self.may_part = []      # faults after which an epoch may have been known to its owner's viewers only
@@ -219,7 +220,7 @@ def complaints(history):
         complain("shown and never said", {text for said in texts.values() for text in said} - history.said)
         for viewer in viewers:
             complain("in Redis and not shown", [f"{viewer.name}: {position}" for position in
-                                                missing(viewer, history.streams[session])])
+                                                missing(viewer, history.streams[session].keys() - history.late[session])])
             if not history.may_part:
                 complain("shown to others only", [f"{viewer.name}: {position}" for position in missing(viewer, texts)
                                                   if position not in history.streams[session]])

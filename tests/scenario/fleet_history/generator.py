@@ -216,10 +216,11 @@ def position_after(position, shown):
 class Recorder(threading.Thread):
     """What the streams hold, looked at all the time: what was flushed had been there."""
 
-    def __init__(self, redis, slugs, streams):
+    def __init__(self, redis, slugs, history):
         super().__init__(daemon=True)
-        self.redis, self.slugs, self.streams = redis, slugs, streams
+        self.redis, self.slugs, self.history = redis, slugs, history
         self.last = dict.fromkeys(slugs, "0-0")
+        self.newest = dict.fromkeys(slugs, 0)  # epoch
         self.is_ending = threading.Event()
         self.start()
 
@@ -240,21 +241,25 @@ class Recorder(threading.Thread):
     def read(self, connection, slug):
         entries = connection.ask("XRANGE", f"vc:history:{slug}", f"({self.last[slug]}", "+")
         for ident, fields in entries:
-            keep_final(self.streams[slug], ident, dict(zip(fields[::2], fields[1::2]))["message"])
+            self.keep(slug, ident, dict(zip(fields[::2], fields[1::2]))["message"])
             self.last[slug] = ident
         newest = connection.ask("XREVRANGE", f"vc:history:{slug}", "+", "-", "COUNT", "1")
         if not newest or tuple(map(int, newest[0][0].split("-"))) < tuple(map(int, self.last[slug].split("-"))):
             self.last[slug] = "0-0"  # it begins anew
 
+    def keep(self, slug, ident, message):
+        """A Redis that was emptied is given an old owner's history again, with what was refused before."""
+        position = tuple(map(int, ident.split("-")))
+        frame = json.loads(message)["frame"]
+        if position[0] < self.newest[slug] and position not in self.history.streams[slug]:
+            self.history.late[slug].add(position)
+        self.newest[slug] = max(self.newest[slug], position[0])
+        if frame["type"] == "transcript":
+            self.history.streams[slug][position] = frame["text"]
+
     def end(self):
         self.is_ending.set()
         self.join(30)
-
-
-def keep_final(stream, ident, message):
-    frame = json.loads(message)["frame"]
-    if frame["type"] == "transcript":
-        stream[tuple(map(int, ident.split("-")))] = frame["text"]
 
 
 class Way(services.Proxy):

@@ -59,7 +59,7 @@ class World:
             self.balancer = Haproxy(self.fleet)
             self.stack.callback(self.end_balancer)
             harness.wait_until(lambda: set(self.balancer.states().values()) == {"UP"}, "all nodes are up")
-        self.recorder = generator.Recorder(self.redis, self.slugs, self.history.streams)
+        self.recorder = generator.Recorder(self.redis, self.slugs, self.history)
         self.stack.callback(self.recorder.end)
         self.watchers = generator.Watchers(self)
 
@@ -171,6 +171,7 @@ class World:
 
     def gather(self):
         history = self.history
+        self.recorder.end()
         history.viewers = self.watchers.viewers if self.watchers else []
         history.said = self.stt.said
         history.breaks = [s for publisher in self.publishers for s in publisher.breaks]
@@ -178,7 +179,7 @@ class World:
             entries = self.redis.stream(slug)
             history.chains[slug] = []
             for epoch, seq, message in entries:
-                generator.keep_final(history.streams[slug], f"{epoch}-{seq}", message)
+                self.recorder.keep(slug, f"{epoch}-{seq}", message)
                 history.chains[slug].append((epoch, seq, json.loads(message)["prevFinal"]))
             if entries:
                 history.ends[slug] = entries[-1][:2]
