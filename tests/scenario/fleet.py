@@ -44,7 +44,7 @@ class Fleet:
         self.options.update(node_options)
         self.folder = tempfile.mkdtemp(prefix="vc-fleet-")
         self.nodes = [None] * n
-        self.addresses = [{} for _ in range(n)]
+        self.addresses = [{kind: f"127.0.0.1:{harness.free_port()}" for kind in KINDS} for _ in range(n)]
         self.tokens = []
         try:
             for i in range(n):

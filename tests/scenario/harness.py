@@ -27,6 +27,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BUILD = os.path.abspath(os.environ.get("VC_BUILD", os.path.join(ROOT, "build")))
 ENGINE = os.environ.get("VC_STT_ENGINE", "")
 CONFIGURATION = os.environ.get("VC_CONFIGURATION", "release")
+sys.path.insert(0, os.path.join(ROOT, "deploy"))
+import loopback  # noqa: E402
+
 PATIENCE_S = 60 if CONFIGURATION == "release" else 150
 SANITIZER_WORDS = ("AddressSanitizer", "ThreadSanitizer", "LeakSanitizer", "runtime error:")
 
@@ -320,10 +323,8 @@ def publisher(of_node, slug, **more):
 
 
 def free_port():
-    """A port that was free a moment ago: for servers that cannot be told to choose."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """For servers that cannot be told to choose, and for those that come back: none that an outgoing connection may have."""
+    return loopback.free_ports(1)[0]
 
 
 def speech(language="en"):
