@@ -113,6 +113,18 @@ def test_the_checker_excuses_what_was_announced():
     assert checker.figures(history)["known_to_few"] == 1
 
 
+def test_the_checker_excuses_what_a_node_cut_off_could_not_hear():
+    history = sound_history()
+    history.streams["room"][150, 2] = "1 99"
+    history.said.add("1 99")
+    assert "in Redis and not shown" in " ".join(checker.complaints(history))
+    history.may_part = ["way-1 cut"]
+    assert not checker.complaints(history), checker.complaints(history)
+    for viewer in history.viewers:
+        viewer.shown = [shown for shown in viewer.shown if shown.kind != "end" or shown.epoch == 200]
+    assert "in Redis and not shown" in " ".join(checker.complaints(history))
+
+
 def test_what_redis_says_is_told_apart():
     message = b"*3\r\n$7\r\nmessage\r\n$12\r\nvc:live:room\r\n$4\r\n{\r\n}\r\n"
     others = b"+PONG\r\n:12\r\n$-1\r\n*-1\r\n*2\r\n*1\r\n:1\r\n$0\r\n\r\n"

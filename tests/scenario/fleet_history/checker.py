@@ -154,13 +154,21 @@ def lived(viewer):
     return (min(positions), max(positions)) if positions else ((UNKNOWN, 0), (0, 0))
 
 
-def missing(viewer, known):
+def unheard(viewer):
+    """Epochs that began and were over elsewhere while its node, which had said the end of the one before, was cut off."""
+    met = {shown.epoch for shown in viewer.shown}
+    ended = {shown.epoch for shown in viewer.shown if shown.kind == "end"}
+    return lambda epoch: epoch not in met and max((other for other in met if other < epoch), default=None) in ended
+
+
+def missing(viewer, known, may_be_unheard):
     """Of the finals that are known those that it should have been shown and was not."""
     first, last = lived(viewer)
+    is_unheard = unheard(viewer) if may_be_unheard else lambda epoch: False
     spans = excused(viewer)
     seen = {final.position for final in finals_of(viewer)}
     for position in known:
-        if first <= position <= last and position not in seen and \
+        if first <= position <= last and position not in seen and not is_unheard(position[0]) and \
                 not any(begin <= position <= end for begin, end in spans):
             yield position
 
@@ -220,9 +228,10 @@ def complaints(history):
         complain("shown and never said", {text for said in texts.values() for text in said} - history.said)
         for viewer in viewers:
             complain("in Redis and not shown", [f"{viewer.name}: {position}" for position in
-                                                missing(viewer, history.streams[session].keys() - history.late[session])])
+                                                missing(viewer, history.streams[session].keys() - history.late[session],
+                                                        history.may_part)])
             if not history.may_part:
-                complain("shown to others only", [f"{viewer.name}: {position}" for position in missing(viewer, texts)
+                complain("shown to others only", [f"{viewer.name}: {position}" for position in missing(viewer, texts, False)
                                                   if position not in history.streams[session]])
         if session in history.ends:
             lasts = {viewer.name: getattr(last_of(viewer), "position", None) for viewer in viewers}

@@ -33,7 +33,16 @@ class WayFleet(Fleet):
         super().__init__(*arguments, **options)
 
     def start(self, i, **options):
-        return super().start(i, REDIS_URL=self.redis.url_of(port=self.ways[i].port), **options)
+        """While it was down a connection of anybody's may have been given its port: that ends."""
+        def try_to():
+            try:
+                return super(WayFleet, self).start(i, REDIS_URL=self.redis.url_of(port=self.ways[i].port), **options)
+            except AssertionError as error:
+                if "cannot listen" not in str(error):
+                    raise
+                return None
+
+        return harness.wait_until(try_to, f"node {i + 1} has its ports")
 
 
 class World:
