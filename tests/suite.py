@@ -13,8 +13,10 @@ import concurrent.futures
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree
 
@@ -209,12 +211,16 @@ def run_scenario(configuration, target, prepared, name):
     environment.update(prepared)
     environment.update(VC_BUILD=target, PYTHONPATH=os.path.join(ROOT, "tests", "scenario"), PYTHONDONTWRITEBYTECODE="1")
     command = under(configuration, ["/usr/bin/python3", os.path.join(ROOT, "tests", "scenario", name)])
-    try:
-        run = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             stdin=subprocess.DEVNULL, timeout=600, cwd=ROOT)
-        output, status = run.stdout.decode("utf-8", "replace"), run.returncode
-    except subprocess.TimeoutExpired as late:
-        output, status = (late.stdout or b"").decode("utf-8", "replace") + "\nno end after 600 s", 1
+    # Into a file: what a test leaves running would keep a pipe open, and be waited for.
+    with tempfile.TemporaryFile() as log:
+        try:
+            status = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT,
+                                    stdin=subprocess.DEVNULL, timeout=600, cwd=ROOT).returncode
+            late = ""
+        except subprocess.TimeoutExpired:
+            status, late = 1, "\nno end after 600 s"
+        log.seek(0)
+        output = log.read().decode("utf-8", "replace") + late
     rows = re.findall(r"^(ok|not ok|skip) - (.*)$", output, re.M)
     if status == 0 and not rows:
         output, status = output + "\nno test was run", 1
@@ -310,7 +316,15 @@ def close(tally):
     return 1 if tally.failed or tally.passed == 0 else 0
 
 
+def heed_signals():
+    """A run in the background ignores some, and so would every program that a test starts and interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def main():
+    heed_signals()
     parser = argparse.ArgumentParser(description="builds every configuration and runs every test")
     parser.add_argument("--only", action="append", choices=["lint", "unit", "scenario"])
     parser.add_argument("--configurations", nargs="+", choices=sorted(CONFIGURATIONS), default=list(CONFIGURATIONS))

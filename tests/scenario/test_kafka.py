@@ -130,7 +130,10 @@ def test_the_documented_consumers_run():
             harness.wait_until(lambda: len(lines) >= len(wanted), "the example has printed all")
         finally:
             process.send_signal(signal.SIGINT)
-            assert process.wait(harness.PATIENCE_S) == 0
+            try:
+                assert process.wait(harness.PATIENCE_S) == 0
+            finally:
+                process.kill()
         reader.join()
         process.stdout.close()
         assert sorted(line.rstrip("\n").split(" ", 3) for line in lines) == wanted, (lines, wanted)

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
 import tempfile
 
@@ -50,6 +51,17 @@ def test_an_unlisted_skip_fails():
     assert status == 1, said
     assert "FAILED skipped without a row in tests/skips.txt: release test_story.py: test_other" in said, said
     assert said.endswith("1 passed, 1 failed\n"), said
+
+
+def test_what_a_test_leaves_running_is_not_waited_for():
+    leave = "import subprocess; print('ok - test_one', subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    with tempfile.TemporaryDirectory(prefix="vc-suite-") as folder:
+        path = os.path.join(folder, "test_story.py")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(leave)
+        status, rows, _ = suite.run_scenario("release", harness.BUILD, {}, path)
+    assert status == 0 and len(rows) == 1, rows
+    os.kill(int(rows[0][1].split()[-1]), signal.SIGKILL)
 
 
 def test_what_runs_no_test_fails():
