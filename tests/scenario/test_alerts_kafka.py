@@ -41,6 +41,8 @@ def watched_sink(kafka, topic, folder, **more):
 
 def n_stored(folder):
     with contextlib.closing(sqlite3.connect(os.path.join(folder, "sink.db"), timeout=harness.PATIENCE_S)) as database:
+        if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'transcripts'").fetchone():
+            return 0  # the sink has not made its tables yet
         return database.execute("SELECT count(*) FROM transcripts").fetchone()[0]
 
 

@@ -25,8 +25,8 @@ def test_a_session_that_somebody_else_numbers():
             harness.publisher(node, "room") as publisher:
         for _ in range(5):
             epoch = harness.wait_until(lambda: (redis.stream("room") or [(0,)])[-1][0], "the session is in Redis")
-            redis.ask("XADD", "vc:history:room", f"{epoch + 1}-0", "message", '{"v":1,"node":"other"}')
-            harness.wait_until(lambda at=epoch: redis.stream("room")[-1][0] > at + 1, "the node claims it again")
+            redis.ask("XADD", "vc:history:room", f"{epoch}-1000000", "message", f'{{"v":1,"node":"other","epoch":{epoch}}}')
+            harness.wait_until(lambda at=epoch: redis.stream("room")[-1][0] > at, "the node claims it again")
         prometheus.wait_firing(address, "VerbacastRedisFenced")
         publisher.stop()
         prometheus.wait_silent(address, "VerbacastRedisFenced")
