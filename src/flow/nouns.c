@@ -119,6 +119,12 @@ int vc_message_begin(struct vc_message *message)
   return atomic_exchange_explicit(&message->is_begun, 1, memory_order_relaxed) == 0;
 }
 
+int vc_message_is_kept(const struct vc_message *message)
+{
+  return message->kind == VC_MESSAGE_FINAL || message->kind == VC_MESSAGE_STATUS ||
+         message->kind == VC_MESSAGE_END;
+}
+
 void vc_message_unref(struct vc_message *message)
 {
   if (message != NULL &&

@@ -103,12 +103,6 @@ static const struct epoch *epoch_from(const struct session *session, int64_t num
   return NULL;
 }
 
-static int is_kept(const struct vc_message *message)
-{
-  return message->kind == VC_MESSAGE_FINAL || message->kind == VC_MESSAGE_STATUS ||
-         message->kind == VC_MESSAGE_END;
-}
-
 // Fills a piece from what one epoch keeps after `after`, and moves `after` there.
 static void fill_piece(struct vc_fleet *piece, const struct epoch *epoch, struct vc_position *after)
 {
@@ -116,7 +110,7 @@ static void fill_piece(struct vc_fleet *piece, const struct epoch *epoch, struct
   while (piece->n_messages < piece->most &&
          (message = history_after(&epoch->history, after->seq, HISTORY_ALL)) != NULL) {
     after->seq = message->seq;
-    if (is_kept(message)) {
+    if (vc_message_is_kept(message)) {
       vc_fleet_add(piece, message);
     }
   }

@@ -72,8 +72,7 @@ void epoch_number(struct session *session, struct epoch *epoch, const struct vc_
   if (message->kind == VC_MESSAGE_FINAL) {
     epoch->last_final = message->seq;
   }
-  if (message->kind == VC_MESSAGE_FINAL || message->kind == VC_MESSAGE_STATUS ||
-      message->kind == VC_MESSAGE_END) {
+  if (vc_message_is_kept(message)) {
     epoch->last_kept = message->seq;
   }
   vc_message_unref(session->hello); // it would tell an old number

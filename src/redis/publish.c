@@ -27,8 +27,7 @@ int publisher_take_error(struct publisher *publisher, const redisReply *reply)
 
 int message_is_kept(const struct vc_message *message)
 {
-  return message->kind == VC_MESSAGE_HELLO || message->kind == VC_MESSAGE_FINAL ||
-         message->kind == VC_MESSAGE_STATUS || message->kind == VC_MESSAGE_END;
+  return message->kind == VC_MESSAGE_HELLO || vc_message_is_kept(message);
 }
 
 // A hello tells the last number that was given out; the one that begins an epoch is number 0.

@@ -43,3 +43,5 @@ struct vc_message *vc_message_ref(struct vc_message *message);
 void vc_message_unref(struct vc_message *message);
 // Thread: any. A worker of broadcast begins to send it. Returns: 1 to the first that says so.
 int vc_message_begin(struct vc_message *message);
+// Returns: 1 for what an epoch keeps and prev_final tells of: finals, statuses, end.
+int vc_message_is_kept(const struct vc_message *message);
