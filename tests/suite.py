@@ -193,8 +193,9 @@ def repeat_units(tally):
 
 
 def scenarios_for(configuration):
+    """(those that run alone, those that may have others beside them: the long ones first)."""
     folder = os.path.join(ROOT, "tests", "scenario")
-    alone, beside = [], []
+    alone, long, beside = [], [], []
     for name in sorted(os.listdir(folder)):
         if not (name.startswith("test_") and name.endswith(".py")):
             continue
@@ -202,8 +203,8 @@ def scenarios_for(configuration):
             head = file.read(2000)
         if configuration != "release" and "(release only)" in head:
             continue
-        (alone if "(runs alone)" in head else beside).append(name)
-    return alone, beside
+        (alone if "(runs alone)" in head else long if "(takes long)" in head else beside).append(name)
+    return alone, long + beside
 
 
 def run_scenario(configuration, target, prepared, name):
@@ -211,6 +212,7 @@ def run_scenario(configuration, target, prepared, name):
     environment.update(prepared)
     environment.update(VC_BUILD=target, PYTHONPATH=os.path.join(ROOT, "tests", "scenario"), PYTHONDONTWRITEBYTECODE="1")
     command = under(configuration, ["/usr/bin/python3", os.path.join(ROOT, "tests", "scenario", name)])
+    started = time.monotonic()
     # Into a file: what a test leaves running would keep a pipe open, and be waited for.
     with tempfile.TemporaryFile() as log:
         try:
@@ -224,6 +226,7 @@ def run_scenario(configuration, target, prepared, name):
     rows = re.findall(r"^(ok|not ok|skip) - (.*)$", output, re.M)
     if status == 0 and not rows:
         output, status = output + "\nno test was run", 1
+    say(f"{configuration} {name}: {len(rows)} rows in {time.monotonic() - started:.0f} s" + (", FAILED" if status else ""))
     return status, rows, output
 
 
@@ -238,17 +241,23 @@ def count_scenario(configuration, name, outcome, tally):
         tally.fail(f"{configuration} {name}: {', '.join(bad) or f'exit {status}'}", output)
 
 
-def run_scenarios(configuration, target, prepared, tally):
+def run_scenarios(built, prepared, tally):
+    """Of all configurations in one row, so that nobody waits for the last one of each."""
     started = time.monotonic()
-    alone, beside = scenarios_for(configuration)
+    alone, beside = [], []
+    for configuration, target in built.items():
+        of_alone, of_beside = scenarios_for(configuration)
+        alone += [(configuration, target, name) for name in of_alone]
+        beside += [(configuration, target, name) for name in of_beside]
     outcomes = {}
     with concurrent.futures.ThreadPoolExecutor(max_workers=SCENARIOS_AT_ONCE) as pool:
-        waiting = {pool.submit(run_scenario, configuration, target, prepared, name): name for name in beside}
+        waiting = {pool.submit(run_scenario, configuration, target, prepared, name): (configuration, target, name)
+                   for configuration, target, name in beside}
         for future in concurrent.futures.as_completed(waiting):
             outcomes[waiting[future]] = future.result()
-    for name in alone:
-        outcomes[name] = run_scenario(configuration, target, prepared, name)
-    for name, outcome in sorted(outcomes.items()):
+    for configuration, target, name in alone:
+        outcomes[configuration, target, name] = run_scenario(configuration, target, prepared, name)
+    for (configuration, target, name), outcome in sorted(outcomes.items()):
         if outcome[0] != 0:
             say(f"{configuration} {name} failed; once more, with nothing beside it")
             print("\n".join("    " + line for line in outcome[2].splitlines()[-60:]), flush=True)
@@ -256,7 +265,7 @@ def run_scenarios(configuration, target, prepared, tally):
             if outcome[0] == 0:
                 tally.unsteady.append(f"{configuration} {name}")
         count_scenario(configuration, name, outcome, tally)
-    say(f"scenarios of {configuration}: {len(outcomes)} files in {time.monotonic() - started:.0f} s")
+    say(f"scenarios: {len(outcomes)} files in {time.monotonic() - started:.0f} s")
 
 
 def run_lints(folder, tally):
@@ -349,9 +358,7 @@ def main():
         repeat_units(tally)
     if "scenario" in parts:
         prepared = {"VC_STT_ENGINE": stt_root, "VC_VENV": make_venv(folder), "VC_KAFKA_LIB": kafka_jars(folder)}
-        for configuration in SCENARIO_CONFIGURATIONS:
-            if configuration in built:
-                run_scenarios(configuration, built[configuration], prepared, tally)
+        run_scenarios({name: built[name] for name in SCENARIO_CONFIGURATIONS if name in built}, prepared, tally)
     return close(tally)
 
 

@@ -1,7 +1,8 @@
 """What the scenarios share: starting the real programs on free ports, publishing, watching, waiting.
 
 A scenario is one story in one file `test_X.py` of functions `test_…`, run by `main(globals())`. Its
-docstring may say "(release only)" or "(runs alone)". Every wait is bounded and on a condition.
+docstring may say "(release only)", "(runs alone)" or "(takes long)" (such are begun first). Every wait
+is bounded and on a condition.
 """
 
 import asyncio
