@@ -1,9 +1,7 @@
 #include "peers.h"
 
 #include <verbacast/base/log.h>
-#include <verbacast/flow/query.h>
-
-#include <string.h>
+#include <verbacast/flow/ask.h>
 
 #define ASK_MS 1000
 
@@ -16,16 +14,12 @@ int peers_has_redis(const struct vc_redis_options *options)
 
 static void close_here(const struct peers *peers, const char *slug, enum vc_query_kind kind)
 {
-  struct vc_query *query = vc_query_create(kind, slug);
-  struct vc_item *item = query != NULL ? vc_query_item(query) : NULL;
-  uint32_t worker = vc_slug_hash(slug, strlen(slug)) % vc_stage_n_workers(peers->ingest);
-  if (item == NULL || vc_shared_putter_put(peers->putter, worker, item) != 0) {
+  uint32_t worker = vc_ask_worker(peers->ingest, slug);
+  if (vc_ask_put(peers->putter, worker, vc_query_create(kind, slug)) != 0) {
     // Its owner's key is another's: the ledger lets go of it by itself, and the publisher's words
     // are this node's alone until it goes.
     vc_log(VC_LOG_WARN, VC_EVENT("peers.not_closed"), VC_STR("session", slug));
-    vc_item_destroy(item);
   }
-  vc_query_unref(query); // nobody waits for the answer
 }
 
 static void end_session(void *context, const char *slug)
@@ -50,17 +44,11 @@ static struct vc_buffer *sessions(void *context)
 static int ask(const struct peers *peers, enum vc_query_kind kind, const char *name, int64_t number)
 {
   struct vc_query *query = vc_query_create(kind, name);
-  int status = 503;
-  if (query == NULL) {
-    return status;
+  if (query != NULL) {
+    vc_query_set_number(query, number);
   }
-  vc_query_set_number(query, number);
-  struct vc_item *item = vc_query_item(query);
-  if (vc_shared_putter_put(peers->publisher, 0, item) != 0) {
-    vc_item_destroy(item);
-  } else if (vc_query_wait(query, ASK_MS) == 0) {
-    status = vc_query_status(query);
-  }
+  query = vc_ask_wait(peers->publisher, 0, query, ASK_MS);
+  int status = query != NULL ? vc_query_status(query) : 503;
   vc_query_unref(query);
   return status;
 }
