@@ -91,22 +91,30 @@ static json_t *list_by_slug(json_t *by_slug)
   return list;
 }
 
-static json_t *ask_others(struct vc_control *control)
+// A list that some nodes are missing from is none.
+static json_t *ask_others(struct vc_control *control, const char **why)
 {
+  *why = "Redis does not answer: /sessions tells what is on this node";
   if (control->publisher == NULL) {
     return json_array();
   }
   struct vc_query *query = ask_one(control->publisher, 0, VC_QUERY_FLEET_SESSIONS, "");
   struct vc_buffer *reply =
       query != NULL && vc_query_status(query) == 200 ? vc_query_reply(query) : NULL;
-  json_t *rows = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
+  json_t *rows = NULL;
+  if (reply != NULL && !vc_query_is_complete(query)) {
+    *why = "the sessions of all nodes are more than 16 MiB: each node's /sessions tells its own";
+    vc_metric_add(control->slots, FLEET_REFUSED, 1);
+  } else if (reply != NULL) {
+    rows = vc_json_parse((const char *)reply->data, reply->size, NULL);
+  }
   vc_query_unref(query);
   return rows;
 }
 
-json_t *fleet_sessions(struct vc_control *control, json_t *ours)
+json_t *fleet_sessions(struct vc_control *control, json_t *ours, const char **why)
 {
-  json_t *others = ask_others(control);
+  json_t *others = ask_others(control, why);
   json_t *by_slug = others != NULL ? json_object() : NULL;
   json_t *list = NULL;
   if (by_slug != NULL) {

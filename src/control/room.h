@@ -109,13 +109,14 @@ enum control_metric {
   TOKENS_REFUSED,
   TRANSCRIPTS_REFUSED,
   SLOW_REFUSED,
+  FLEET_REFUSED,
   LOG_DROPPED
 };
 
 // --- fleet.c: what other nodes know
 // The sessions of all nodes, a row a slug: those of `ours` as they are now, the others as their
-// nodes last said. Takes `ours`. Returns: a new reference, or NULL: Redis did not answer.
-json_t *fleet_sessions(struct vc_control *control, json_t *ours);
+// nodes last said. Takes `ours`. Returns: a new reference, or NULL and `why`, a constant.
+json_t *fleet_sessions(struct vc_control *control, json_t *ours, const char **why);
 // What Redis holds of a slug. Returns: an answered query, NULL: it did not answer.
 struct vc_query *fleet_transcript(struct vc_control *control, const char *slug);
 // Returns: NULL when it was erased there, "live" when it is live on another node, else why not.

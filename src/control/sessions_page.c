@@ -107,17 +107,13 @@ static int wants_all(const struct call *call)
 
 void sessions_page(struct call *call)
 {
+  const char *why = "the node is too busy to be asked";
   json_t *list = list_sessions(call->control);
-  if (list == NULL) {
-    vc_respond_error(call->request, 503, "the node is too busy to be asked");
-    return;
-  }
-  if (wants_all(call)) {
-    list = fleet_sessions(call->control, list);
+  if (list != NULL && wants_all(call)) {
+    list = fleet_sessions(call->control, list, &why);
   }
   if (list == NULL) {
-    vc_respond_error(call->request, 503,
-                     "Redis does not answer: /sessions tells what is on this node");
+    vc_respond_error(call->request, 503, why);
     return;
   }
   respond_json(call, 200, list);

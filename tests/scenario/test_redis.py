@@ -265,6 +265,18 @@ def test_transcripts_and_lists_are_the_same_everywhere():
         assert len(bodies) == 1 and len(json.loads(bodies.pop())["transcripts"]) == len(viewers[0].finals())
 
 
+def test_a_list_of_all_nodes_that_is_too_long_is_refused():
+    with Redises(n=1) as world:
+        world.redis.ask("SET", "vc:node:huge", json.dumps([{"slug": "room", "node": "huge", "padding": "x" * (16 << 20)}]))
+        world.redis.ask("ZADD", "vc:nodes", 9999999999999, "huge")
+        status, _, body = harness.http(world.nodes[0].url("admin", "/sessions?all=1"))
+        assert status == 503 and "more than 16 MiB" in json.loads(body)["error"], (status, body)
+        assert world.metrics(0)["counters"]["http.fleet_refused_total"] == 1
+        assert harness.http_json(world.nodes[0].url("admin", "/sessions")) == []
+        world.redis.ask("DEL", "vc:node:huge")
+        assert harness.http_json(world.nodes[0].url("admin", "/sessions?all=1")) == []
+
+
 def test_a_node_subscribes_only_while_it_has_a_viewer():
     with Redises() as world:
         def subscribers():

@@ -90,6 +90,18 @@ static void test_sessions_of_this_node_do_not_ask_redis(void **state)
   assert_non_null(strstr(rig->body, "Redis does not answer"));
 }
 
+// A list that some nodes are not in must not look like one of all.
+static void test_sessions_that_are_too_many_for_one_answer(void **state)
+{
+  rig_reply(rig, VC_QUERY_FLEET_SESSIONS,
+            (struct rig_reply){.status = 200, .text = OTHERS, .is_incomplete = 1});
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions?all=1"), 503);
+  assert_non_null(strstr(rig->body, "more than 16 MiB"));
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions"), 200);
+  assert_int_equal(rig_get(rig, ADMIN_DOOR, "/metrics?format=prometheus"), 200);
+  assert_non_null(strstr(rig->body, "http_fleet_refused_total 1\n"));
+}
+
 static void test_a_fleet_of_one(void **state)
 {
   static const char *const environment[] = {NULL};
@@ -203,6 +215,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(test_sessions_of_all_nodes, answer),
       cmocka_unit_test_setup(test_sessions_of_this_node_do_not_ask_redis, answer),
+      cmocka_unit_test_setup(test_sessions_that_are_too_many_for_one_answer, answer),
       cmocka_unit_test_setup(test_a_fleet_of_one, answer),
       cmocka_unit_test_setup(test_what_others_are_told, answer),
       cmocka_unit_test_setup(test_another_nodes_words, answer),
