@@ -19,6 +19,29 @@ static int tear_down(void **state)
   return 0;
 }
 
+static struct {
+  struct vc_session *ada, *bob;
+} both;
+
+// The two publish "demo", and a viewer is shown what they say.
+static int set_up_both(void **state)
+{
+  set_up(state);
+  struct rig *rig = *state;
+  rig_join(rig, "demo");
+  rig_skip(rig, 0);
+  both.ada = rig_open_of(rig, "demo", "Ada");
+  both.bob = rig_open_of(rig, "demo", "Bob");
+  return 0;
+}
+
+static int tear_down_both(void **state)
+{
+  vc_session_unref(both.ada);
+  vc_session_unref(both.bob);
+  return tear_down(state);
+}
+
 static void begin_sound(struct rig *rig, struct vc_session *session)
 {
   atomic_store(&session->first_audio_ns, rig->now_ns);
@@ -27,17 +50,13 @@ static void begin_sound(struct rig *rig, struct vc_session *session)
 static void test_is_one_session_until_the_last_leaves(void **state)
 {
   struct rig *rig = *state;
-  rig_join(rig, "demo");
-  rig_skip(rig, 0);
-  struct vc_session *ada = rig_open_of(rig, "demo", "Ada");
-  struct vc_session *bob = rig_open_of(rig, "demo", "Bob");
-  rig_partial(rig, ada, "1", "good mor");
-  rig_final(rig, bob, "1", "Hello.");
-  rig_final(rig, ada, "1", "Good morning.");
-  rig_partial(rig, ada, "2", "and");
-  rig_close(rig, &ada, VC_CLOSE_PUBLISHER_LEFT);
-  rig_final(rig, bob, "2", "Bye.");
-  rig_close(rig, &bob, VC_CLOSE_KICKED);
+  rig_partial(rig, both.ada, "1", "good mor");
+  rig_final(rig, both.bob, "1", "Hello.");
+  rig_final(rig, both.ada, "1", "Good morning.");
+  rig_partial(rig, both.ada, "2", "and");
+  rig_close(rig, &both.ada, VC_CLOSE_PUBLISHER_LEFT);
+  rig_final(rig, both.bob, "2", "Bye.");
+  rig_close(rig, &both.bob, VC_CLOSE_KICKED);
   rig_expect(rig, 0, "live hello e0#0 live", "live partial e0#1 1-Ada-1 good mor",
              "live final e0#2 1-Bob-1 Hello.", "live final e0#3 1-Ada-1 Good morning.",
              "live partial e0#4 1-Ada-2 and", "live retract e0#5 1-Ada-2",
@@ -174,19 +193,13 @@ static void test_begins_its_clock_anew_with_an_epoch(void **state)
 static void test_gives_no_id_twice(void **state)
 {
   struct rig *rig = *state;
-  rig_join(rig, "demo");
-  rig_skip(rig, 0);
-  struct vc_session *bob = rig_open_of(rig, "demo", "Bob");
-  struct vc_session *ada = rig_open_of(rig, "demo", "Ada");
-  rig_final(rig, ada, "a", "One.");
-  rig_close(rig, &ada, VC_CLOSE_PUBLISHER_LEFT);
-  ada = rig_open_of(rig, "demo", "Ada");
-  rig_final(rig, ada, "a", "Two.");
-  rig_final(rig, bob, "a", "Three.");
+  rig_final(rig, both.ada, "a", "One.");
+  rig_close(rig, &both.ada, VC_CLOSE_PUBLISHER_LEFT);
+  both.ada = rig_open_of(rig, "demo", "Ada");
+  rig_final(rig, both.ada, "a", "Two.");
+  rig_final(rig, both.bob, "a", "Three.");
   rig_expect(rig, 0, "live hello e0#0 live", "live final e0#1 1-Ada-a One.",
              "live final e0#2 2-Ada-a Two.", "live final e0#3 1-Bob-a Three.", NULL);
-  vc_session_unref(ada);
-  vc_session_unref(bob);
 }
 
 static void expect_id(struct rig *rig, const char *slug, const char *participant,
@@ -227,56 +240,38 @@ static void test_tells_odd_participants_apart(void **state)
 static void test_is_as_well_as_its_best(void **state)
 {
   struct rig *rig = *state;
-  rig_join(rig, "demo");
-  rig_skip(rig, 0);
-  struct vc_session *ada = rig_open_of(rig, "demo", "Ada");
-  struct vc_session *bob = rig_open_of(rig, "demo", "Bob");
-  rig_state(rig, ada, VC_STATE_STT_DOWN, "unreachable"); // Bob is live
-  rig_state(rig, bob, VC_STATE_RECONNECTING, "");
-  rig_state(rig, bob, VC_STATE_STT_DOWN, "refused"); // the one who came first is shown
-  rig_state(rig, bob, VC_STATE_LIVE, "");
-  rig_close(rig, &bob, VC_CLOSE_PUBLISHER_LEFT);
-  bob = rig_open_of(rig, "demo", "Bob");
+  rig_state(rig, both.ada, VC_STATE_STT_DOWN, "unreachable"); // Bob is live
+  rig_state(rig, both.bob, VC_STATE_RECONNECTING, "");
+  rig_state(rig, both.bob, VC_STATE_STT_DOWN, "refused"); // the one who came first is shown
+  rig_state(rig, both.bob, VC_STATE_LIVE, "");
+  rig_close(rig, &both.bob, VC_CLOSE_PUBLISHER_LEFT);
+  both.bob = rig_open_of(rig, "demo", "Bob");
   rig_expect(rig, 0, "live hello e0#0 live", "live status e0#1 reconnecting",
              "live status e0#2 stt_down unreachable", "live status e0#3 live",
              "live status e0#4 stt_down unreachable", "live status e0#5 live", NULL);
-  vc_session_unref(ada);
-  vc_session_unref(bob);
 }
 
 static void test_replaces_one_whose_close_was_lost(void **state)
 {
   struct rig *rig = *state;
-  rig_join(rig, "demo");
-  rig_skip(rig, 0);
-  struct vc_session *ada = rig_open_of(rig, "demo", "Ada");
-  struct vc_session *bob = rig_open_of(rig, "demo", "Bob");
-  rig_partial(rig, ada, "a", "on");
+  rig_partial(rig, both.ada, "a", "on");
   struct vc_session *again = rig_open_of(rig, "demo", "Ada");
-  rig_final(rig, ada, "a", "One.");
+  rig_final(rig, both.ada, "a", "One.");
   rig_final(rig, again, "a", "Two.");
   rig_expect(rig, 0, "live hello e0#0 live", "live partial e0#1 1-Ada-a on",
              "live retract e0#2 1-Ada-a", "live final e0#3 2-Ada-a Two.", NULL);
   assert_int_equal(rig_count(rig, "ledger.stray_results_total"), 2);
-  vc_session_unref(ada);
   vc_session_unref(again);
-  vc_session_unref(bob);
 }
 
 static void test_ends_all_at_shutdown(void **state)
 {
   struct rig *rig = *state;
-  rig_join(rig, "demo");
-  rig_skip(rig, 0);
-  struct vc_session *ada = rig_open_of(rig, "demo", "Ada");
-  struct vc_session *bob = rig_open_of(rig, "demo", "Bob");
-  rig_partial(rig, ada, "a", "on");
+  rig_partial(rig, both.ada, "a", "on");
   assert_int_equal(vc_stage_stop(rig->ledger, 1000), 0);
   rig_expect(rig, 0, "live hello e0#0 live", "live partial e0#1 1-Ada-a on",
              "live retract e0#2 1-Ada-a", "live end e0#3  shutdown", NULL);
   rig_expect_records(rig, "started demo e0", "ended demo e0", NULL);
-  vc_session_unref(ada);
-  vc_session_unref(bob);
 }
 
 static void test_is_not_erased_while_one_is_on(void **state)
@@ -353,17 +348,19 @@ static void test_shows_all_who_speak_at_once(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(test_is_one_session_until_the_last_leaves, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_is_one_session_until_the_last_leaves, set_up_both,
+                                      tear_down_both),
       cmocka_unit_test_setup_teardown(test_mixes_with_one_of_nobody, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_names_the_speaker, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_counts_from_the_first_sound_of_any, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_keeps_the_clock_of_one_that_left, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_begins_its_clock_anew_with_an_epoch, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_gives_no_id_twice, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_gives_no_id_twice, set_up_both, tear_down_both),
       cmocka_unit_test_setup_teardown(test_tells_odd_participants_apart, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_is_as_well_as_its_best, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_replaces_one_whose_close_was_lost, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_ends_all_at_shutdown, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_is_as_well_as_its_best, set_up_both, tear_down_both),
+      cmocka_unit_test_setup_teardown(test_replaces_one_whose_close_was_lost, set_up_both,
+                                      tear_down_both),
+      cmocka_unit_test_setup_teardown(test_ends_all_at_shutdown, set_up_both, tear_down_both),
       cmocka_unit_test_setup_teardown(test_is_not_erased_while_one_is_on, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_shows_all_who_speak_at_once, set_up, tear_down),
   };
