@@ -149,6 +149,14 @@ void rig_start(struct rig *rig, struct server *server, const char *node, const c
   assert_int_equal(vc_redis_start(rig->redis, &error), 0);
 }
 
+void rig_begin(struct rig *rig, struct server *server, const char *node, const char *sessions)
+{
+  memset(rig, 0, sizeof *rig);
+  snprintf(rig->sessions, sizeof rig->sessions, "%s", sessions);
+  rig_start(rig, server, node, server->url);
+  rig_wait_gauge(rig, "redis.connections", 3);
+}
+
 void rig_stop(struct rig *rig)
 {
   vc_redis_stop(rig->redis, 5000);

@@ -28,6 +28,9 @@ struct rig {
 struct vc_redis_settings rig_settings(struct rig *rig, const char *node);
 // A node called `node`; it connects to `url` by itself.
 void rig_start(struct rig *rig, struct server *server, const char *node, const char *url);
+// Forgets what the rig was, starts it, with what the node says of itself, and waits until it is
+// connected.
+void rig_begin(struct rig *rig, struct server *server, const char *node, const char *sessions);
 void rig_stop(struct rig *rig);
 
 uint64_t rig_metric(struct rig *rig, const char *name);

@@ -23,9 +23,7 @@ static const struct rig_said said[] = {
 
 static int set_up(void **state)
 {
-  memset(&rig, 0, sizeof rig);
-  rig_start(&rig, &server, "a", server.url);
-  rig_wait_gauge(&rig, "redis.connections", 3);
+  rig_begin(&rig, &server, "a", "");
   return 0;
 }
 

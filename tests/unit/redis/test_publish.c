@@ -21,9 +21,7 @@ static struct rig rig, other;
 static int set_up(void **state)
 {
   server_do(&server, "FLUSHALL");
-  memset(&rig, 0, sizeof rig);
-  rig_start(&rig, &server, "a", server.url);
-  rig_wait_gauge(&rig, "redis.connections", 3);
+  rig_begin(&rig, &server, "a", "");
   return 0;
 }
 
@@ -210,9 +208,7 @@ static void test_scripts_forgotten(void **state)
 static void test_take_over(void **state)
 {
   begin();
-  memset(&other, 0, sizeof other);
-  rig_start(&other, &server, "b", server.url);
-  rig_wait_gauge(&other, "redis.connections", 3);
+  rig_begin(&other, &server, "b", "");
   struct redis_claim *claim = rig_claim_whole(&other, "demo", 1);
   assert_int_equal(claim->epoch, 6);
   assert_string_equal(claim->previous.node, "a");
@@ -432,13 +428,10 @@ static void test_was_orphaned_while_it_was_cut_off(void **state)
 static void test_a_namesake(void **state)
 {
   static struct rig first;
-  memset(&first, 0, sizeof first);
   memset(&other, 0, sizeof other);
   server_do(&server, "SET vc:name:twin of-one-that-was-killed PX 10000");
-  snprintf(first.sessions, sizeof first.sessions, "[]");
   snprintf(other.sessions, sizeof other.sessions, "[]");
-  rig_start(&first, &server, "twin", server.url);
-  rig_wait_gauge(&first, "redis.connections", 3);
+  rig_begin(&first, &server, "twin", "[]");
   for (int i = 0; i < 2; i++) { // it shows itself, and the other's name stays
     rig_wait_shown(&server, "twin");
     server_do(&server, "DEL vc:node:twin");
@@ -460,10 +453,7 @@ static void test_a_namesake(void **state)
 
 static void test_stop_lets_go(void **state)
 {
-  memset(&other, 0, sizeof other);
-  snprintf(other.sessions, sizeof other.sessions, "[]");
-  rig_start(&other, &server, "b", server.url);
-  rig_wait_gauge(&other, "redis.connections", 3);
+  rig_begin(&other, &server, "b", "[]");
   assert_int_equal(rig_claim(&other, "one", 5), 5);
   assert_int_equal(rig_claim(&other, "two", 5), 5);
   rig_say(&other, "one", 5, (struct rig_said){HELLO, 0, 0});

@@ -16,10 +16,7 @@ static struct rig rig, other;
 static int set_up(void **state)
 {
   server_do(&server, "FLUSHALL");
-  memset(&rig, 0, sizeof rig);
-  snprintf(rig.sessions, sizeof rig.sessions, "[{\"slug\":\"one\"},{\"slug\":\"two\"}]");
-  rig_start(&rig, &server, "a", server.url);
-  rig_wait_gauge(&rig, "redis.connections", 3);
+  rig_begin(&rig, &server, "a", "[{\"slug\":\"one\"},{\"slug\":\"two\"}]");
   return 0;
 }
 
@@ -45,9 +42,7 @@ static void expect_sessions(const char *wanted)
 static void test_sessions(void **state)
 {
   expect_sessions("[{\"slug\":\"one\"},{\"slug\":\"two\"}]");
-  memset(&other, 0, sizeof other);
-  snprintf(other.sessions, sizeof other.sessions, "[{\"slug\":\"three\"}]");
-  rig_start(&other, &server, "b", server.url);
+  rig_begin(&other, &server, "b", "[{\"slug\":\"three\"}]");
   expect_sessions("[{\"slug\":\"one\"},{\"slug\":\"two\"},{\"slug\":\"three\"}]");
   rig_stop(&other);
   expect_sessions("[{\"slug\":\"one\"},{\"slug\":\"two\"}]");
