@@ -43,6 +43,14 @@ class Redises(contextlib.ExitStack):
     def publish(self, i, slug="room", **more):
         return self.enter_context(self.fleet.publisher(self.nodes[i], slug, **more))
 
+    def begin(self, *nodes, count=3):
+        """(viewers on those nodes, none named: on all; publisher) of a session on node 0, once all have heard of it."""
+        viewers = [self.watch(i) for i in nodes] if nodes else self.watch_all()
+        publisher = self.publish(0)
+        for viewer in viewers:
+            viewer.wait_finals(count)
+        return viewers, publisher
+
     def metrics(self, i):
         return harness.http_json(self.nodes[i].url("admin", "/metrics"))
 
@@ -306,10 +314,7 @@ def test_a_node_subscribes_only_while_it_has_a_viewer():
 
 def test_an_erasure_is_honoured_everywhere():
     with Redises(SESSION_RESUME_MS=500, DATABASE_URL="") as world:
-        viewers = world.watch_all()
-        publisher = world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(2)
+        viewers, publisher = world.begin(count=2)
         assert world.erase(1)[0] == 409, "it is live on another node"
         publisher.stop()
         for viewer in viewers:
@@ -329,10 +334,7 @@ def test_an_erasure_is_honoured_everywhere():
 
 def test_another_node_takes_over():
     with Redises() as world:
-        viewers = world.watch_all()
-        first = world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(3)
+        viewers, first = world.begin()
         old = viewers[0].epoch()
         world.publish(1)
         epochs = {viewer.wait_epoch_after(old) for viewer in viewers}
@@ -355,10 +357,7 @@ def test_another_node_takes_over():
 
 def test_an_owner_is_lost_and_nobody_comes_back():
     with Redises(SESSION_RESUME_MS=9000) as world:
-        viewers = world.watch_all()
-        world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(3)
+        viewers, _ = world.begin()
         world.fleet.kill(0)
         rest = viewers[1:]
         for viewer in rest:
@@ -378,10 +377,7 @@ def test_an_owner_is_lost_and_nobody_comes_back():
 
 def test_an_owner_is_lost_and_its_publisher_goes_elsewhere():
     with Redises() as world:
-        viewers = world.watch_all()
-        world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(3)
+        viewers, _ = world.begin()
         old = viewers[1].epoch()
         world.fleet.kill(0)
         world.publish(1)
@@ -403,10 +399,7 @@ def test_an_owner_is_lost_and_its_publisher_goes_elsewhere():
 
 def test_the_owner_drains():
     with Redises() as world:
-        viewers = world.watch_all()
-        publisher = world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(3)
+        viewers, publisher = world.begin()
         old = viewers[0].epoch()
         world.nodes[0].signal(signal.SIGTERM)
         assert viewers[0].wait_close() == 1001
@@ -472,12 +465,16 @@ def is_whole_again(world, viewers, newcomer):
     assert len({viewer.epoch() for viewer in viewers}) == 1, "nobody took it from its owner"
 
 
+def history_is_there_again(world, viewers):
+    """Who comes late is given all of it."""
+    late = world.watch(2, since=(viewers[0].epoch(), 0))
+    harness.wait_until(lambda: finals_of(late) == finals_of(viewers[0]), "history was written again")
+    return late
+
+
 def test_redis_is_frozen():
     with Redises() as world:
-        viewers = [world.watch(0), world.watch(1)]
-        world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(3)
+        viewers, _ = world.begin(0, 1)
         world.redis.freeze()
         newcomer = goes_on_without(world, viewers)
         world.redis.thaw()
@@ -486,30 +483,22 @@ def test_redis_is_frozen():
 
 def test_redis_comes_back_empty():
     with Redises() as world:
-        viewers = [world.watch(0), world.watch(1)]
-        world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(3)
+        viewers, _ = world.begin(0, 1)
         world.redis.kill()
         newcomer = goes_on_without(world, viewers)
         world.redis.start()
         is_whole_again(world, viewers, newcomer)
-        late = world.watch(2, since=(viewers[0].epoch(), 0))
-        harness.wait_until(lambda: finals_of(late) == finals_of(viewers[0]), "history was written again")
+        history_is_there_again(world, viewers)
 
 
 def test_redis_is_flushed():
     with Redises() as world:
-        viewers = [world.watch(0), world.watch(1)]
-        world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(MORE)
+        viewers, _ = world.begin(0, 1, count=MORE)
         world.redis.flush()
         viewers[1].wait_more()
         stop_speaking(world, viewers)
         no_hole(viewers)
-        late = world.watch(2, since=(viewers[0].epoch(), 0))
-        harness.wait_until(lambda: finals_of(late) == finals_of(viewers[0]), "history was written again")
+        late = history_is_there_again(world, viewers)
         harness.wait_until(lambda: world.redis.ask("GET", "vc:owner:room"), "the owner's key is there again")
         world.redis.flush()  # nobody speaks now: only the renewal finds it
         harness.wait_until(lambda: world.redis.ask("EXISTS", "vc:history:room"), "and again")
@@ -518,10 +507,7 @@ def test_redis_is_flushed():
 
 def test_redis_is_full():
     with Redises() as world:
-        viewers = [world.watch(0), world.watch(1)]
-        world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(3)
+        viewers, _ = world.begin(0, 1)
         world.redis.ask("CONFIG", "SET", "maxmemory", "1")
         world.wait_degraded(0, "OOM")
         seen = len(viewers[1].finals())
@@ -541,10 +527,7 @@ def test_redis_fails_over():
             RedisServer(replicaof=f"127.0.0.1 {primary.port}") as replica, \
             Redises(RedisServer(), redis_url=f"redis://127.0.0.1:{proxy.port}") as world:
         harness.wait_until(lambda: replica.info("replication")["master_link_status"] == "up", "the replica follows")
-        viewers = [world.watch(0), world.watch(1)]
-        world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(3)
+        viewers, _ = world.begin(0, 1)
         proxy.target = replica.port
         primary.kill()
         world.wait_degraded(0, "replica")
@@ -559,10 +542,7 @@ def test_redis_fails_over():
 
 def test_both_own_it_while_redis_is_away():
     with Redises() as world:
-        viewers = world.watch_all()
-        first = world.publish(0)
-        for viewer in viewers:
-            viewer.wait_finals(3)
+        viewers, first = world.begin()
         old = viewers[0].epoch()
         world.redis.freeze()
         viewers[0].wait_more()
