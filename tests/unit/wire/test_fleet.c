@@ -17,22 +17,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "good_day.h"
 #include "no_memory.h"
 
 #define E INT64_C(1790000000000)
-
-static const struct vc_word words[] = {{"Good", 12.48, 12.7104, 0.97}, {"\"day\"", 12.71, 13, NAN}};
-
-static const struct vc_utterance good_day = {.id = "00-4",
-                                             .text = "Good\n\"day\" \x7f",
-                                             .language = "en",
-                                             .speaker = "Ann \xc3\xa9",
-                                             .start_s = 12.4804,
-                                             .end_s = 13,
-                                             .confidence = 0.9149,
-                                             .is_final = 1,
-                                             .words = words,
-                                             .n_words = 2};
 
 static void print_final(struct vc_text *text, const struct vc_utterance *utterance)
 {

@@ -14,22 +14,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "good_day.h"
 #include "no_memory.h"
 
 #define E INT64_C(1790000000000)
-
-static const struct vc_word words[] = {{"Good", 12.48, 12.71, 0.97}, {"\"day\"", 12.71, 13, NAN}};
-
-static const struct vc_utterance good_day = {.id = "00-4",
-                                             .text = "Good\n\"day\"",
-                                             .language = "en",
-                                             .speaker = "Ann \xc3\xa9",
-                                             .start_s = 12.48,
-                                             .end_s = 13,
-                                             .confidence = 0.91,
-                                             .is_final = 1,
-                                             .words = words,
-                                             .n_words = 2};
 
 static const struct vc_record_fields final = {.type = VC_RECORD_TYPE_TRANSCRIPT,
                                               .session = "demo",
@@ -43,8 +31,8 @@ static const struct vc_record_fields final = {.type = VC_RECORD_TYPE_TRANSCRIPT,
 
 #define FINAL                                                                                      \
   "{\"v\":1,\"type\":\"transcript\",\"session\":\"demo\",\"epoch\":1790000000000,\"seq\":42,"      \
-  "\"utteranceId\":\"1-0-00-4\",\"isFinal\":true,\"text\":\"Good\\n\\\"day\\\"\","                 \
-  "\"language\":\"en\",\"speaker\":\"Ann \xc3\xa9\",\"confidence\":0.910,\"start\":12.480,"        \
+  "\"utteranceId\":\"1-0-00-4\",\"isFinal\":true,\"text\":\"Good\\n\\\"day\\\" \\u007f\","         \
+  "\"language\":\"en\",\"speaker\":\"Ann \xc3\xa9\",\"confidence\":0.915,\"start\":12.480,"        \
   "\"end\":13.000,\"words\":[{\"word\":\"Good\",\"start\":12.480,\"end\":12.710,"                  \
   "\"confidence\":0.970},{\"word\":\"\\\"day\\\"\",\"start\":12.710,\"end\":13.000,"               \
   "\"confidence\":null}]"
@@ -146,7 +134,7 @@ static void test_a_transcript_comes_back(void **state)
   assert_string_equal(fields->text, good_day.text);
   assert_string_equal(fields->language, "en");
   assert_string_equal(fields->speaker, good_day.speaker);
-  assert_true(fields->confidence == 0.91 && fields->start_s == 12.48 && fields->end_s == 13);
+  assert_true(fields->confidence == 0.915 && fields->start_s == 12.48 && fields->end_s == 13);
   assert_int_equal(json_array_size(fields->words), 2);
   const json_t *word = json_array_get(fields->words, 1);
   assert_string_equal(json_string_value(json_object_get(word, "word")), "\"day\"");
