@@ -155,13 +155,20 @@ static int take_hops(const struct vc_front *front, struct vc_request *request, c
   }
 }
 
+// Civetweb passes over the headers for which it has no room. A proxy adds its own behind the
+// client's, so that what it says of the client may be among them.
+static int has_unread_headers(const struct vc_request *request)
+{
+  return mg_get_request_info(connection_of(request))->num_headers >= MG_MAX_HEADERS;
+}
+
 // X-Forwarded-For's last hop that is no proxy of ours; what lies before it anybody can write. A
 // proxy may add a line of its own behind the client's instead of lengthening it (HAProxy does): the
 // lines are one list, read from its end.
 static void resolve_client(const struct vc_front *front, struct vc_request *request)
 {
   const struct mg_request_info *info = mg_get_request_info(connection_of(request));
-  if (!vc_networks_have(front->settings.proxies, &request->client)) {
+  if (!vc_networks_have(front->settings.proxies, &request->client) || has_unread_headers(request)) {
     return;
   }
   for (int i = info->num_headers - 1; i >= 0; i--) {
@@ -277,10 +284,19 @@ static void log_access(const struct vc_request *request)
          VC_STR("path", print_path(request->path, path)), VC_INT("status", request->status));
 }
 
-static void refuse_path(struct vc_front *front, struct vc_request *request)
+// Returns: 1 when it was answered.
+static int refuse_malformed(struct vc_front *front, struct vc_request *request)
 {
+  if (request->path[0] != '\0' && !has_unread_headers(request)) {
+    return 0;
+  }
   atomic_fetch_add_explicit(&front->n_bad_requests, 1, memory_order_relaxed);
-  vc_respond_error(request, 400, "the path is malformed or too long");
+  if (request->path[0] == '\0') {
+    vc_respond_error(request, 400, "the path is malformed or too long");
+  } else {
+    vc_respond_error(request, 431, "the request has too many headers");
+  }
+  return 1;
 }
 
 static int handle_request(struct mg_connection *connection, void *context)
@@ -288,10 +304,8 @@ static int handle_request(struct mg_connection *connection, void *context)
   struct vc_front *front = context;
   struct vc_request request;
   request_init(front, &request, connection);
-  if (request.path[0] != '\0') {
+  if (!refuse_malformed(front, &request)) {
     front->settings.handle(front->settings.context, &request);
-  } else {
-    refuse_path(front, &request);
   }
   if (request.status == 0) {
     vc_respond_error(&request, 404, "there is nothing at this path");
@@ -356,8 +370,7 @@ static int socket_open(const struct mg_connection *connection, void *context)
   struct vc_front *front = context;
   struct vc_request request;
   request_init(front, &request, connection);
-  if (request.path[0] == '\0') {
-    refuse_path(front, &request);
+  if (refuse_malformed(front, &request)) {
     log_access(&request);
     return 1;
   }

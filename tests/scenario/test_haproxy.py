@@ -239,6 +239,8 @@ def test_addresses_over_two_hops():
             status, _, _ = balancer.get(f"/hops-{k}", source=source, headers={"X-Forwarded-For": said} if said else {})
             assert status == 404
             fleet.wait_any_log(rf"http\.request address={re.escape(client)} \S+ path=/hops-{k} ")
+        many = {**{f"X-{i}": "more than a node reads" for i in range(62)}, "X-Forwarded-For": "203.0.113.9"}
+        assert balancer.get("/hops-many", source="127.0.0.7", headers=many)[0] == 431
 
 
 def test_logs_have_paths_only():

@@ -351,6 +351,25 @@ static void test_who_is_exempt_of_the_limit_by_address(void **state)
   vc_limits_leave(public->limits, &far, 0);
 }
 
+// What a proxy adds stands behind all that the client has written.
+static void test_no_headers_hide_the_proxys(void **state)
+{
+  static const char line[] = "X-Y: z\r\n";
+  char headers[1024];
+  size_t size = 0;
+  for (size_t n = 0; n < 62; n++) {
+    size += (size_t)snprintf(headers + size, sizeof headers - size, "%s", line);
+  }
+  snprintf(headers + size, sizeof headers - size, "X-Forwarded-For: 192.0.2.1\r\n");
+  assert_int_equal(rig_ask(public, HTTP_DOOR, "GET", "/healthz", headers), 431);
+  assert_int_equal(rig_ask(public, ADMIN_DOOR, "GET", "/healthz", headers), 431);
+  assert_int_equal(rig_upgrade(public, "/live/demo", headers), 431);
+  const char *fewer = headers + 5 * strlen(line); // with those of a handshake they are 63
+  assert_int_equal(rig_ask(public, HTTP_DOOR, "GET", "/healthz", fewer), 200);
+  assert_int_equal(rig_upgrade(public, "/live/demo", fewer), 101);
+  assert_int_equal(public->newcomer.is_exempt, 0);
+}
+
 // Last: it does not come back from it.
 static void test_a_draining_node(void **state)
 {
@@ -381,6 +400,7 @@ int main(void)
       cmocka_unit_test(test_a_full_node_says_so_before_the_handshake),
       cmocka_unit_test(test_a_node_full_of_sessions_takes_viewers_of_those_it_holds),
       cmocka_unit_test(test_who_is_exempt_of_the_limit_by_address),
+      cmocka_unit_test(test_no_headers_hide_the_proxys),
       cmocka_unit_test(test_a_draining_node),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
