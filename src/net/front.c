@@ -189,8 +189,9 @@ static void request_init(const struct vc_front *front, struct vc_request *reques
       .query = info->query_string != NULL ? info->query_string : "",
       .connection = (struct mg_connection *)connection,
   };
-  // Civetweb would end the path at a %00, where whoever stands before the node reads on.
-  const char *path = info->local_uri != NULL ? info->local_uri : "";
+  // As it was sent, like whoever stands before the node reads it: Civetweb would end the path at a
+  // %00, and make another one of it where there are dots and slashes.
+  const char *path = info->local_uri_raw != NULL ? info->local_uri_raw : "";
   if (vc_percent_decode(path, strlen(path), request->path_bytes, sizeof request->path_bytes) < 0) {
     request->path_bytes[0] = '\0';
   }

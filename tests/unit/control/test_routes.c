@@ -139,6 +139,20 @@ static void test_dot_segments_lead_nowhere_else(void **state)
   assert_int_equal(rig_upgrade(rig, "/live/x/../..", ""), 404);
 }
 
+// A balancer that passes no readyz on has read the path as it stands.
+static void test_a_path_is_what_it_says(void **state)
+{
+  static const char *const targets[] = {"//readyz", "/./readyz", "/x/../readyz", "/readyz.",
+                                        "/readyz/."};
+  for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+    expect("GET", targets[i], 404);
+  }
+  expect_slug("/sessions/demo./transcript.txt", "demo.");
+  expect_slug("/sessions/a..b/transcript.txt", "a..b");
+  assert_int_equal(rig_upgrade(rig, "/live/demo.", ""), 101);
+  assert_string_equal(rig->adopted, "demo.");
+}
+
 static void test_paths(void **state)
 {
   static const char *const nowhere[] = {
@@ -390,6 +404,7 @@ int main(void)
       cmocka_unit_test(test_percent_encoding_is_undone_once),
       cmocka_unit_test(test_a_malformed_path),
       cmocka_unit_test(test_dot_segments_lead_nowhere_else),
+      cmocka_unit_test(test_a_path_is_what_it_says),
       cmocka_unit_test(test_paths),
       cmocka_unit_test(test_whoever_hangs_is_named),
       cmocka_unit_test(test_methods),
