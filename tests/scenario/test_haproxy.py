@@ -216,9 +216,12 @@ def test_a_full_node_passes_viewers_on():
 def test_operators_pages_stay_inside():
     with Fleet() as fleet, Haproxy(fleet) as balancer:
         admin = {"Authorization": "Bearer " + SECRETS["ADMIN_TOKEN"]}
-        for path in ("/metrics", "/metrics?format=prometheus", "/dashboard", "/healthz", "/readyz", "/admin/kick"):
+        for path in ("/metrics", "/metrics?format=prometheus", "/%6detrics", "/dashboard", "/healthz", "/readyz", "/read%79z",
+                     "/admin/kick", "/%61dmin/kick"):
             status, _, body = balancer.get(path, headers=admin)
             assert status == 404 and "ADMIN_LISTEN" in body, (path, status, body)
+        for path in ("//metrics", "/./metrics", "/x/../metrics", "/metrics.", "/readyz.", "/pages/../readyz"):
+            assert balancer.get(path, headers=admin)[0] == 404, path
         assert balancer.get("/sessions")[0] == 401
         assert balancer.get("/sessions", headers=admin)[0] == 200
         assert balancer.get("/pages/viewer.js")[0] == 200

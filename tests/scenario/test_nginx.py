@@ -109,6 +109,8 @@ def test_operators_pages_stay_inside():
                      "/admin/kick"):
             status, _, body = balancer.get(path, headers=admin)
             assert status == 404 and "ADMIN_LISTEN" in body, (path, status, body)
+        for path in ("//metrics", "/./metrics", "/x/../metrics", "/metrics.", "/readyz.", "/pages/../readyz"):
+            assert balancer.get(path, headers=admin)[0] == 404, path
         assert balancer.get("/sessions")[0] == 401
         assert balancer.get("/sessions", headers=admin)[0] == 200
         assert balancer.get("/pages/viewer.js")[0] == 200
