@@ -216,6 +216,16 @@ void run_key(struct redis_run *run, const char *kind, const char *slug)
   run->n_keys++;
 }
 
+void run_init_owner(struct redis_run *run, const struct vc_redis *redis, enum redis_script script,
+                    const char *slug)
+{
+  run_init(run, redis, script);
+  run_key(run, "owner", slug);
+  run_key(run, "history", slug);
+  run_key(run, "ctl", slug);
+  run_text(run, redis->node_json, strlen(redis->node_json));
+}
+
 void run_number(struct redis_run *run, int64_t number)
 {
   assert(run->n < RUN_ARGUMENTS_MAX);

@@ -262,11 +262,7 @@ static void let_go(struct publisher *publisher, struct owned *owned)
   const struct vc_redis *redis = publisher->redis;
   const struct redis_call call = {.answered = released, .subject = owned};
   struct redis_run run;
-  run_init(&run, redis, SCRIPT_RELEASE);
-  run_key(&run, "owner", owned->slug);
-  run_key(&run, "history", owned->slug);
-  run_key(&run, "ctl", owned->slug);
-  run_text(&run, redis->node_json, strlen(redis->node_json));
+  run_init_owner(&run, redis, SCRIPT_RELEASE, owned->slug);
   run_number(&run, owned->epoch);
   run_text(&run, redis->settings.node, strlen(redis->settings.node));
   run_number(&run, keep_ms_of(publisher));
@@ -386,14 +382,11 @@ static int renew(struct publisher *publisher, struct owned *owned)
                                   .subject = owned,
                                   .position.epoch = owned->epoch};
   struct redis_run run;
-  run_init(&run, redis, owned->is_let_go ? SCRIPT_LOOK : SCRIPT_RENEW);
   if (owned->is_let_go) {
+    run_init(&run, redis, SCRIPT_LOOK);
     run_key(&run, "history", owned->slug);
   } else {
-    run_key(&run, "owner", owned->slug);
-    run_key(&run, "history", owned->slug);
-    run_key(&run, "ctl", owned->slug);
-    run_text(&run, redis->node_json, strlen(redis->node_json));
+    run_init_owner(&run, redis, SCRIPT_RENEW, owned->slug);
     run_number(&run, owned->epoch);
     run_number(&run, OWNER_TTL_MS);
     run_number(&run, keep_ms_of(publisher));

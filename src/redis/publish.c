@@ -110,11 +110,7 @@ static void claim(struct publisher *publisher, struct redis_claim *wanted)
   const struct vc_redis *redis = publisher->redis;
   const struct redis_call call = {.answered = claimed, .subject = wanted};
   struct redis_run run;
-  run_init(&run, redis, SCRIPT_CLAIM);
-  run_key(&run, "owner", wanted->slug);
-  run_key(&run, "history", wanted->slug);
-  run_key(&run, "ctl", wanted->slug);
-  run_text(&run, redis->node_json, strlen(redis->node_json));
+  run_init_owner(&run, redis, SCRIPT_CLAIM, wanted->slug);
   run_number(&run, wanted->epoch_floor);
   run_number(&run, OWNER_TTL_MS);
   run_number(&run, redis->settings.session_keep_ms);

@@ -103,11 +103,7 @@ static int ask_erase(struct publisher *publisher, const struct redis_call *call,
 {
   const struct vc_redis *redis = publisher->redis;
   struct redis_run run;
-  run_init(&run, redis, SCRIPT_ERASE);
-  run_key(&run, "owner", vc_query_slug(query));
-  run_key(&run, "history", vc_query_slug(query));
-  run_key(&run, "ctl", vc_query_slug(query));
-  run_text(&run, redis->node_json, strlen(redis->node_json));
+  run_init_owner(&run, redis, SCRIPT_ERASE, vc_query_slug(query));
   run_number(&run, vc_query_number(query));
   return link_run(&publisher->link, call, &run);
 }

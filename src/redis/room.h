@@ -308,6 +308,10 @@ struct redis_run {
 };
 void run_init(struct redis_run *run, const struct vc_redis *redis, enum redis_script script);
 void run_key(struct redis_run *run, const char *kind, const char *slug); // before what follows
+// A script of this node's about who owns the slug: it is given the owner's key, the history and the
+// channel that owners talk on, then the node.
+void run_init_owner(struct redis_run *run, const struct vc_redis *redis, enum redis_script script,
+                    const char *slug);
 void run_text(struct redis_run *run, const char *text, size_t size);
 void run_number(struct redis_run *run, int64_t number);
 // Returns: as link_send.
