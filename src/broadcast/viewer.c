@@ -147,11 +147,9 @@ static void count_out(struct worker_state *state, const struct vc_address *addre
 
 void newcomer_turn_away(const struct vc_newcomer *newcomer, int code, const char *reason)
 {
-  uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MAX], payload[VC_WS_CONTROL_MAX];
-  size_t size = vc_ws_print_close(payload, code, reason);
-  size_t n = vc_ws_print_header(frame, VC_WS_CLOSE, size, NULL);
-  memcpy(frame + n, payload, size);
-  ssize_t sent = send(newcomer->fd, frame, n + size, MSG_DONTWAIT | MSG_NOSIGNAL);
+  uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MAX];
+  size_t size = vc_ws_print_close_frame(frame, code, reason);
+  ssize_t sent = send(newcomer->fd, frame, size, MSG_DONTWAIT | MSG_NOSIGNAL);
   (void)sent; // it is closed either way
   close(newcomer->fd);
 }

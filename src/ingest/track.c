@@ -60,11 +60,9 @@ void vc_ingest_door_destroy(struct vc_ingest_door **door)
 
 static void turn_away(const struct vc_track_newcomer *newcomer, int code, const char *why)
 {
-  uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MAX], payload[VC_WS_CONTROL_MAX];
-  size_t size = vc_ws_print_close(payload, code, why);
-  size_t n = vc_ws_print_header(frame, VC_WS_CLOSE, size, NULL);
-  memcpy(frame + n, payload, size);
-  ssize_t sent = send(newcomer->fd, frame, n + size, MSG_DONTWAIT | MSG_NOSIGNAL);
+  uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MAX];
+  size_t size = vc_ws_print_close_frame(frame, code, why);
+  ssize_t sent = send(newcomer->fd, frame, size, MSG_DONTWAIT | MSG_NOSIGNAL);
   (void)sent; // it is closed either way
   close(newcomer->fd);
 }

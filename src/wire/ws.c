@@ -332,6 +332,16 @@ size_t vc_ws_print_close(uint8_t payload[VC_WS_CONTROL_MAX], int code, const cha
   return n + 2;
 }
 
+size_t vc_ws_print_close_frame(uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MAX], int code,
+                               const char *reason)
+{
+  uint8_t payload[VC_WS_CONTROL_MAX];
+  size_t size = vc_ws_print_close(payload, code, reason);
+  size_t n = vc_ws_print_header(frame, VC_WS_CLOSE, size, NULL);
+  memcpy(frame + n, payload, size);
+  return n + size;
+}
+
 void vc_ws_print_accept(const char *key, char accept[VC_WS_ACCEPT_SIZE])
 {
   unsigned char digest[EVP_MAX_MD_SIZE];

@@ -73,6 +73,9 @@ struct vc_buffer *vc_ws_frame_create(enum vc_ws_opcode opcode, const void *paylo
                                      uint32_t *payload_offset);
 // The payload of a close frame; `reason` is cut at 123 bytes. Returns: its length.
 size_t vc_ws_print_close(uint8_t payload[VC_WS_CONTROL_MAX], int code, const char *reason);
+// The whole frame, bare. Returns: its length.
+size_t vc_ws_print_close_frame(uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MAX], int code,
+                               const char *reason);
 // Returns: 1 when a close frame may carry `code`.
 int vc_ws_close_code_is_valid(int code);
 

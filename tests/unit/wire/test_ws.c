@@ -289,6 +289,15 @@ static void test_close_payloads(void **state)
   assert_true(vc_utf8_is_valid((const char *)payload + 2, n - 2));
 }
 
+static void test_close_frames(void **state)
+{
+  uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MAX];
+  assert_int_equal(vc_ws_print_close_frame(frame, 1013, "too many"), 12);
+  assert_memory_equal(frame, "\x88\x0a\x03\xf5too many", 12);
+  assert_int_equal(vc_ws_print_close_frame(frame, 1000, NULL), 4);
+  assert_memory_equal(frame, "\x88\x02\x03\xe8", 4);
+}
+
 static void test_keys(void **state)
 {
   char accept[VC_WS_ACCEPT_SIZE], key[VC_WS_KEY_SIZE];
@@ -312,6 +321,7 @@ int main(void)
       cmocka_unit_test(test_headers),
       cmocka_unit_test(test_frames),
       cmocka_unit_test(test_close_payloads),
+      cmocka_unit_test(test_close_frames),
       cmocka_unit_test(test_keys),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
