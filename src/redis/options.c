@@ -99,6 +99,8 @@ const struct vc_metric vc_redis_metrics[] = {
                  "Sessions of other nodes that viewers of this one watch."},
     [SUBSCRIPTIONS] = {"redis.subscriptions", VC_METRIC_GAUGE, "channels",
                        "Channels of sessions that Redis has confirmed."},
+    [SUBSCRIPTIONS_REFUSED] = {"redis.subscriptions_refused_total", VC_METRIC_COUNTER, "times",
+                               "Times that Redis refused a channel; it is asked for again."},
     [RECEIVED] = {"redis.received_total", VC_METRIC_COUNTER, "messages",
                   "Messages of watched sessions that came live."},
     [READS] =

@@ -53,6 +53,7 @@ enum metric { // of vc_redis_metrics, in options.c
   /* watching */
   WATCHED,
   SUBSCRIPTIONS,
+  SUBSCRIPTIONS_REFUSED,
   RECEIVED,
   READS,
   READ_ENTRIES,
@@ -170,6 +171,7 @@ enum redis_trouble { // the first that stands is told by the condition "redis"
   TROUBLE_REFUSED,  // Redis answers with errors
   TROUBLE_EVICTING, // its policy is not noeviction
   TROUBLE_NAMESAKE, // another node has our name
+  TROUBLE_DEAF,     // it refuses subscriptions
   N_TROUBLES,
 };
 

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <verbacast/base/backoff.h>
+
 #include "watch.h"
 
 #define LOG_INTERVAL_MS 10000
@@ -190,7 +192,7 @@ static void slug_free(struct slug *slug)
 void slug_release(struct slug *slug)
 {
   if (!slug->is_watched && !slug->is_owned && slug->claim == NULL && slug->n_calls == 0 &&
-      slug->n_claims == 0 && slug->channel == CHANNEL_OFF && !slug->is_in_changed) {
+      slug->n_claims == 0 && slug->channel == CHANNEL_OFF && slug->list == NULL) {
     slug_free(slug);
   }
 }
@@ -199,7 +201,7 @@ void slug_release(struct slug *slug)
 
 int watcher_is_ready(const struct watcher *watcher)
 {
-  return watcher->is_ctl_heard && link_is_up(&watcher->subscriber) &&
+  return watcher->ctl == CHANNEL_ON && link_is_up(&watcher->subscriber) &&
          link_is_up(&watcher->commander);
 }
 
@@ -253,22 +255,88 @@ static void commander_down(struct redis_link *link)
   go_away(watcher);
 }
 
+// --- what Redis lets this node hear
+
+static void ask_for_ctl(struct watcher *watcher)
+{
+  const char *const arguments[] = {"PSUBSCRIBE", watcher->ctl_pattern};
+  if (link_send(&watcher->subscriber, NULL, 2, arguments, NULL) == 0) {
+    watcher->ctl = CHANNEL_ASKED;
+    watcher->ctl_command = ++watcher->n_commands;
+  } else {
+    link_break(&watcher->subscriber, "no room to subscribe");
+  }
+}
+
+static void ask_for_ctl_again(struct watcher *watcher)
+{
+  if (watcher->ctl == CHANNEL_OFF && link_is_up(&watcher->subscriber) &&
+      watcher_now(watcher) >= watcher->ctl_refusal.again_ns) {
+    ask_for_ctl(watcher);
+  }
+}
+
 static void subscriber_up(struct redis_link *link)
 {
   struct watcher *watcher = link->owner;
-  const char *const arguments[] = {"PSUBSCRIBE", watcher->ctl_pattern};
-  if (link_send(link, NULL, 2, arguments, NULL) != 0) {
-    link_break(link, "no room to subscribe");
-  }
+  ask_for_ctl(watcher);
   link_pause(link, watcher->n_unput > 0);
 }
 
 static void subscriber_down(struct redis_link *link)
 {
   struct watcher *watcher = link->owner;
-  watcher->is_ctl_heard = 0;
+  watcher->ctl = CHANNEL_OFF;
   watched_deaf(watcher);
+  watcher_not_refused(watcher, &watcher->ctl_refusal);
   go_away(watcher);
+}
+
+void watcher_refused(struct watcher *watcher, struct refusal *refusal, const char *channel,
+                     const char *reason)
+{
+  refusal->again_ms =
+      vc_backoff_next(refusal->again_ms, CHANNEL_AGAIN_FIRST_MS, CHANNEL_AGAIN_MAX_MS);
+  refusal->again_ns = watcher_now(watcher) + refusal->again_ms * VC_NS_PER_MS;
+  watcher_count(watcher, SUBSCRIPTIONS_REFUSED, 1);
+  redis_trouble(watcher->redis, TROUBLE_DEAF, "a subscription is refused: %.90s", reason);
+  if (!watcher->is_deaf) {
+    watcher->is_deaf = 1;
+    vc_log(VC_LOG_WARN, VC_EVENT("redis.subscription_refused"), VC_STR("channel", channel),
+           VC_STR("reason", reason));
+  }
+}
+
+void watcher_not_refused(struct watcher *watcher, struct refusal *refusal)
+{
+  *refusal = (struct refusal){0};
+  if (watcher->is_deaf && watcher->n_refused == 0 && watcher->ctl_refusal.again_ms == 0) {
+    watcher->is_deaf = 0;
+    redis_trouble_clear(watcher->redis, TROUBLE_DEAF);
+  }
+}
+
+// Of the first command that Redis has not answered: it answers in their order.
+static void take_refusal(struct redis_link *link, const redisReply *reply)
+{
+  struct watcher *watcher = link->owner;
+  const struct slug *asked = watcher->asked;
+  int is_ctl =
+      watcher->ctl == CHANNEL_ASKED && (asked == NULL || watcher->ctl_command < asked->command);
+  int is_final;
+  if (!is_ctl && asked == NULL) {
+    watcher_take_error(link, reply);
+    return;
+  }
+  watcher_count(watcher, redis_error_metric(reply->str, &is_final), 1);
+  if (is_final) {
+    link_break(link, "%.100s", reply->str);
+  } else if (is_ctl) {
+    watcher->ctl = CHANNEL_OFF;
+    watcher_refused(watcher, &watcher->ctl_refusal, watcher->ctl_pattern, reply->str);
+  } else {
+    watched_refused(watcher, reply->str);
+  }
 }
 
 // --- what comes by itself
@@ -313,7 +381,8 @@ static void take_ctl(struct watcher *watcher, const redisReply *channel, const r
 static void take_confirmation(struct watcher *watcher, const char *what, const redisReply *channel)
 {
   if (strcmp(what, "psubscribe") == 0) {
-    watcher->is_ctl_heard = 1;
+    watcher->ctl = CHANNEL_ON;
+    watcher_not_refused(watcher, &watcher->ctl_refusal);
     claims_step(watcher);
   } else if (strcmp(what, "subscribe") == 0) {
     struct slug *slug = find_live(watcher, channel);
@@ -327,7 +396,7 @@ static void pushed(struct redis_link *link, const redisReply *reply)
 {
   struct watcher *watcher = link->owner;
   if (reply->type == REDIS_REPLY_ERROR) {
-    watcher_take_error(link, reply);
+    take_refusal(link, reply);
     return;
   }
   if (reply->type != REDIS_REPLY_ARRAY || !is_text(reply, 0) || !is_text(reply, 1)) {
@@ -532,6 +601,8 @@ static void tick(struct vc_worker *worker)
   link_tick(&watcher->subscriber);
   link_tick(&watcher->commander);
   miss_redis(watcher);
+  ask_for_ctl_again(watcher);
+  watched_ask_again(watcher);
   if (watcher->n_unput == 0) {
     watched_poll(watcher);
     watched_settle_reads(watcher);

@@ -10,6 +10,9 @@
 // of all slugs, so that a claim need not subscribe first and an erasure reaches all nodes; a
 // slug's messages (live) only while it is watched.
 //
+// A channel that Redis refuses is asked for again, CHANNEL_AGAIN_FIRST_MS to CHANNEL_AGAIN_MAX_MS
+// later, alone; each time the stream is read in its stead.
+//
 // Bounds: READING_MAX pieces of streams are read at a time, of READ_ENTRIES_MAX entries and
 // READ_BYTES_MAX bytes (one entry may be larger); ASKED_MAX channels wait for Redis' confirmation;
 // what the ledger's lane did not take is kept, and nothing is read until it is empty: it is at most
@@ -28,6 +31,8 @@
 #define READ_BYTES_MAX (1024 * 1024)
 #define ASKED_MAX 1000
 #define CHANNELS_MAX 100 // in one command
+#define CHANNEL_AGAIN_FIRST_MS 1000
+#define CHANNEL_AGAIN_MAX_MS 10000
 #define POLL_MS 3000
 #define ANSWER_MS 300   // a step of a claim without an answer of Redis
 #define LEAVING_MS 500  // the node before has this long to say that it is there
@@ -39,10 +44,16 @@
 #define TRANSCRIPTS_MAX 16
 #define TRANSCRIPT_BYTES_MAX ((size_t)64 * 1024 * 1024)
 
-enum channel { // `live` of a slug
+enum channel { // `live` of a slug, or ctl of all
   CHANNEL_OFF,
   CHANNEL_ASKED,
   CHANNEL_ON,
+};
+
+// What Redis refused.
+struct refusal {
+  uint64_t again_ms; // it is asked for again so much later; 0: it was not refused
+  uint64_t again_ns; // that is then
 };
 
 struct claim;
@@ -50,20 +61,24 @@ struct claim;
 struct slug {
   UT_hash_handle hh;                      // in watcher.slugs
   struct slug *prev, *next;               // in watcher.polled, while watched
-  struct slug *change_prev, *change_next; // in watcher.changed
+  struct slug *change_prev, *change_next; // in *list
   struct slug *read_prev, *read_next;     // in watcher.to_read
   char name[VC_SLUG_MAX + 1];
   uint32_t ledger; // its worker
   struct watcher *watcher;
-  int is_in_changed, is_in_to_read;
+  struct slug **list; // the watcher's changed, asked or refused; NULL: none
+  int is_in_to_read;
   size_t n_calls;  // commands under way that come back to it
   size_t n_claims; // the publishing worker has not answered: the last answer counts
   enum channel channel;
+  uint64_t command; // CHANNEL_ASKED: by which
   /* watched */
   int is_watched;
   int is_filled;         // VC_REMOTE_FILLED was said
   int owes_fill;         // before VC_REMOTE_BACK
   struct vc_owner owner; // as the ledger knows it
+  int asks_alone;        // for its channel: a command with others was refused
+  struct refusal refusal;
   /* watched, or a claim that reads */
   struct order order;
   uint64_t serial;  // of the order: what a read of an older one brings is dropped
@@ -105,14 +120,20 @@ struct watcher {
   uint64_t started_ns;
   /* the worker's */
   struct redis_link subscriber, commander;
-  int is_ctl_heard;
-  int is_away; // the ledger was told
+  enum channel ctl;
+  uint64_t ctl_command; // CHANNEL_ASKED: by which
+  struct refusal ctl_refusal;
+  uint64_t n_commands; // of the subscriber that can be refused
+  int is_deaf;         // one was, and that was said
+  int is_away;         // the ledger was told
   uint64_t away_ns;
   size_t n_owing;
   struct slug *slugs;                      // by name
   struct slug *polled, *changed, *to_read; // lists
+  struct slug *asked;                      // CHANNEL_ASKED, in the order of the commands
+  struct slug *refused;                    // wait until they are asked for again
   uint64_t polled_ns;
-  size_t n_watched, n_on, n_asked, n_reading;
+  size_t n_watched, n_on, n_asked, n_refused, n_reading;
   struct claim *claims;
   struct transcript *transcripts;
   size_t n_transcripts;
@@ -137,6 +158,11 @@ void watcher_take_error(struct redis_link *link, const redisReply *reply);
 struct vc_remote *watcher_make(struct watcher *watcher, enum vc_remote_kind kind, const char *slug);
 // Takes the item, which may be NULL.
 void watcher_tell(struct watcher *watcher, uint32_t ledger, struct vc_remote *remote);
+// Redis refuses `channel`, for this reason: counted, and said where it is the first.
+void watcher_refused(struct watcher *watcher, struct refusal *refusal, const char *channel,
+                     const char *reason);
+// It does not any more, or nobody asks.
+void watcher_not_refused(struct watcher *watcher, struct refusal *refusal);
 // Both connections are up and ctl is heard.
 int watcher_is_ready(const struct watcher *watcher);
 // For so long that no claim need wait for it.
@@ -158,6 +184,9 @@ int incoming_parse(const char *text, size_t size, const char *slug, struct vc_re
 int watched_begin(struct watcher *watcher, const struct vc_fleet *fleet);
 void watched_end(struct slug *slug);
 void watched_confirm(struct slug *slug); // the channel is on
+// The channels of the first command that is not answered are refused; there is one.
+void watched_refused(struct watcher *watcher, const char *reason);
+void watched_ask_again(struct watcher *watcher); // each tick: for what was refused
 void watched_live(struct slug *slug, const char *text, size_t size);
 // All channels are off: the connection broke.
 void watched_deaf(struct watcher *watcher);

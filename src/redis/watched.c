@@ -8,30 +8,40 @@
 
 // --- lists
 
-static void unlist(struct slug *slug)
+// Where it stands by what is to become of its channel; while Redis has not answered nothing is
+// asked.
+static struct slug **list_of(const struct slug *slug)
 {
-  if (slug->is_in_changed) {
-    slug->is_in_changed = 0;
-    DL_DELETE2(slug->watcher->changed, slug, change_prev, change_next);
+  struct watcher *watcher = slug->watcher;
+  if (slug->channel == CHANNEL_ASKED) {
+    return &watcher->asked;
   }
+  if (slug->is_watched == (slug->channel == CHANNEL_ON)) {
+    return NULL;
+  }
+  return slug->refusal.again_ns > watcher_now(watcher) ? &watcher->refused : &watcher->changed;
 }
 
-// Its channel is to be another than it is; while Redis has not answered nothing is asked.
-static void list_when_changed(struct slug *slug)
+static void list_by_channel(struct slug *slug)
 {
-  int is_on = slug->channel == CHANNEL_ON;
-  if (slug->channel == CHANNEL_ASKED || slug->is_watched == is_on) {
-    unlist(slug);
-  } else if (!slug->is_in_changed) {
-    slug->is_in_changed = 1;
-    DL_APPEND2(slug->watcher->changed, slug, change_prev, change_next);
+  struct slug **list = list_of(slug);
+  if (slug->list == list) {
+    return;
+  }
+  if (slug->list != NULL) {
+    DL_DELETE2(*slug->list, slug, change_prev, change_next);
+  }
+  slug->list = list;
+  if (list != NULL) {
+    DL_APPEND2(*list, slug, change_prev, change_next);
   }
 }
 
 static int may_read(const struct slug *slug)
 {
+  int is_refused = slug->refusal.again_ms > 0;
   return slug->claim != NULL ? slug->claim->phase == CLAIM_READING
-                             : slug->is_watched && slug->channel == CHANNEL_ON;
+                             : slug->is_watched && (slug->channel == CHANNEL_ON || is_refused);
 }
 
 void slug_look(struct slug *slug)
@@ -397,6 +407,13 @@ void watched_settle_reads(struct watcher *watcher)
 
 // --- the channel
 
+static void stop_refusal(struct slug *slug)
+{
+  slug->watcher->n_refused -= slug->refusal.again_ms > 0;
+  slug->asks_alone = 0;
+  watcher_not_refused(slug->watcher, &slug->refusal);
+}
+
 void watched_confirm(struct slug *slug)
 {
   if (slug->channel == CHANNEL_ASKED) {
@@ -404,12 +421,51 @@ void watched_confirm(struct slug *slug)
     slug->channel = CHANNEL_ON;
     watcher->n_asked--;
     watcher->n_on++;
+    stop_refusal(slug);
     if (slug->is_watched) {
       order_again(&slug->order, watcher_now(watcher));
       slug->serial++; // a read that is under way began too early
       slug_look(slug);
     }
-    list_when_changed(slug);
+    list_by_channel(slug);
+  }
+}
+
+// Once more, alone, where it was with others; else later.
+static void refuse(struct slug *slug, int was_alone, const char *reason)
+{
+  struct watcher *watcher = slug->watcher;
+  char channel[REDIS_KEY_MAX];
+  slug->channel = CHANNEL_OFF;
+  watcher->n_asked--;
+  if (slug->is_watched && was_alone) {
+    watcher->n_refused += slug->refusal.again_ms == 0;
+    watcher_refused(watcher, &slug->refusal, redis_key(watcher->redis, channel, "live", slug->name),
+                    reason);
+    order_miss(&slug->order);
+    slug_look(slug);
+  }
+  slug->asks_alone = 1;
+  list_by_channel(slug);
+  slug_release(slug);
+}
+
+void watched_refused(struct watcher *watcher, const char *reason)
+{
+  const struct slug *first = watcher->asked, *second = first->change_next;
+  const uint64_t command = first->command;
+  int was_alone = second == NULL || second->command != command;
+  while (watcher->asked != NULL && watcher->asked->command == command) {
+    refuse(watcher->asked, was_alone, reason);
+  }
+}
+
+void watched_ask_again(struct watcher *watcher)
+{
+  struct slug *slug, *next;
+  DL_FOREACH_SAFE2(watcher->refused, slug, next, change_next)
+  {
+    list_by_channel(slug);
   }
 }
 
@@ -447,7 +503,8 @@ void watched_deaf(struct watcher *watcher)
   HASH_ITER(hh, watcher->slugs, slug, next)
   {
     slug->channel = CHANNEL_OFF;
-    list_when_changed(slug);
+    stop_refusal(slug);
+    list_by_channel(slug);
     if (slug->is_watched) {
       look_away(slug);
       watcher->n_owing += !slug->owes_fill;
@@ -470,13 +527,18 @@ static void gather(struct watcher *watcher, struct channels *channels, int is_wa
   struct slug *slug;
   size_t most = is_watched ? ASKED_MAX - watcher->n_asked : CHANNELS_MAX;
   enum channel from = is_watched ? CHANNEL_OFF : CHANNEL_ON;
+  int is_alone = 0;
   channels->n = 0;
   DL_FOREACH2(watcher->changed, slug, change_next)
   {
-    if (channels->n == CHANNELS_MAX || channels->n >= most) {
+    if (channels->n == CHANNELS_MAX || channels->n >= most || is_alone) {
       break;
     }
     if (slug->is_watched == is_watched && slug->channel == from) {
+      is_alone = is_watched && slug->asks_alone;
+      if (is_alone && channels->n > 0) {
+        break;
+      }
       char *name = channels->room[channels->n];
       channels->slugs[channels->n++] = slug;
       channels->at[channels->n] = redis_key(watcher->redis, name, "live", slug->name);
@@ -494,12 +556,14 @@ static int send_channels(struct watcher *watcher, int is_watched)
       link_send(&watcher->subscriber, NULL, 1 + (int)channels.n, channels.at, NULL) != 0) {
     return 0;
   }
+  watcher->n_commands++;
   for (size_t i = 0; i < channels.n; i++) {
     struct slug *slug = channels.slugs[i];
     slug->channel = is_watched ? CHANNEL_ASKED : CHANNEL_OFF;
+    slug->command = watcher->n_commands;
     watcher->n_asked += is_watched;
     watcher->n_on -= !is_watched;
-    unlist(slug);
+    list_by_channel(slug);
     slug_release(slug);
   }
   return 1;
@@ -534,7 +598,7 @@ int watched_begin(struct watcher *watcher, const struct vc_fleet *fleet)
   slug->is_filled = 0;
   slug_order_begin(slug, fleet->position);
   slug_look(slug);
-  list_when_changed(slug);
+  list_by_channel(slug);
   return 0;
 }
 
@@ -547,6 +611,7 @@ void watched_end(struct slug *slug)
     DL_DELETE(watcher->polled, slug);
     slug_order_end(slug);
     stop_owing(slug);
-    list_when_changed(slug);
+    stop_refusal(slug);
+    list_by_channel(slug);
   }
 }

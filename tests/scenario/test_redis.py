@@ -601,6 +601,29 @@ def test_a_wrong_password_costs_only_the_fleet():
         no_hole([viewer])
 
 
+def test_channels_that_a_user_may_not_hear():
+    with RedisServer() as redis:
+        redis.ask("ACL", "SETUSER", "poor", "on", ">word", "~*", "+@all", "resetchannels", "&vc:ctl:*")
+        url = f"redis://poor:word@127.0.0.1:{redis.port}"
+        with Redises(contextlib.nullcontext(redis), n=2, redis_url=url) as world:
+            viewers = [world.watch(0), world.watch(1)]
+            world.publish(0)
+            viewers[1].wait_finals(3)  # as the stream has them
+            assert viewers[1].wait_type("hello") and not viewers[1].of("gap")
+            world.wait_degraded(1, "a subscription is refused", "NOPERM")
+            assert world.metrics(1)["counters"]["redis.subscriptions_refused_total"] > 0
+            # What is written meanwhile takes nothing of that back.
+            shown = int(redis.ask("TIME")[0])
+            harness.wait_until(lambda: int(redis.ask("ZSCORE", "vc:nodes", "node-2")) // 1000 > shown, "node 1 was written of again")
+            world.wait_degraded(1, "a subscription is refused", "NOPERM")
+            assert world.nodes[1].log().count("event=redis.subscription_refused") == 1
+            redis.ask("ACL", "SETUSER", "poor", "&vc:live:*")
+            viewers[1].wait(lambda message: message["type"] == "transcript" and not message["isFinal"], "what is not kept")
+            harness.wait_until(lambda: not world.degraded(1), "node 1 is well")
+            same_finals(viewers)
+            no_hole(viewers)
+
+
 def test_tls_is_refused_by_name():
     for url in (f"rediss://:{PASSWORD}@127.0.0.1:6380", f"redis://:{PASSWORD}@127.0.0.1:6380/x"):
         refused = harness.Process("verbacast", {"REDIS_URL": url}, ready=False)

@@ -1,6 +1,7 @@
 // What comes in of other nodes' sessions: from a stream, a channel and an owner's key that the test
 // writes itself, and from a redis-server that is killed, frozen and emptied.
 #include "node.h"
+#include "shown.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #define N_ENTRIES 1050
 #define N_MANY 3000
 #define N_FLOOD 20000
+#define N_CHANNELS 99 // in one command
 
 static struct server server;
 static struct node node;
@@ -542,6 +544,111 @@ static void test_a_user_without_channels(void **state)
   server_do(&server, "ACL DELUSER poor");
 }
 
+static void start_poor(struct node *poor, struct server *as, const char *channels, const char *more)
+{
+  *as = server;
+  server_do(&server, "ACL SETUSER poor reset on >word ~* +@all %s %s", channels, more);
+  snprintf(as->url, sizeof as->url, "redis://poor:word@127.0.0.1:%d", server.port);
+  node_start(poor, as, "poor", NULL);
+}
+
+static void stop_poor(struct node *poor)
+{
+  node_stop(poor);
+  server_do(&server, "ACL DELUSER poor");
+}
+
+static void await_well(struct node *of)
+{
+  struct vc_condition conditions[VC_HEALTH_MAX];
+  uint64_t until = shown_patience_ns();
+  while (vc_health_list(of->health, conditions) != 0) {
+    if (!shown_wait_more(until)) {
+      fail_msg("%s is degraded: %s", of->name, conditions[0].reason);
+    }
+  }
+}
+
+static void expect_refused(struct node *of, uint64_t at_least)
+{
+  struct vc_condition conditions[VC_HEALTH_MAX];
+  node_await_counter(of, "redis.subscriptions_refused_total", at_least);
+  assert_int_equal(vc_health_list(of->health, conditions), 1);
+  assert_string_equal(conditions[0].what, "redis");
+  assert_non_null(strstr(conditions[0].reason, "a subscription is refused: NOPERM"));
+}
+
+// Those who watch have what the stream has, a little later; the rest when it is allowed.
+static void test_a_channel_that_is_refused(void **state)
+{
+  struct node poor;
+  struct server as;
+  start_poor(&poor, &as, "&vc:ctl:*", "&vc:none");
+  node_await_ready(&poor);
+  entry(&server, "demo", 'h', 5, 0, 0);
+  node_watch(&poor, "demo", 0, 0);
+  node_expect(&poor, "demo 5.0");
+  node_expect(&poor, "demo filled 0");
+  expect_refused(&poor, 1);
+  both(&server, "demo", 'f', 5, 2, 0);
+  node_expect(&poor, "demo 5.2"); // by the next try
+  expect_refused(&poor, 2);
+  server_do(&server, "ACL SETUSER poor &vc:live:*");
+  node_await_gauge(&poor, "redis.subscriptions", 1);
+  await_well(&poor);
+  publish(&server, "demo", 'p', 5, 3, 2);
+  node_expect(&poor, "demo 5.3");
+  stop_poor(&poor);
+}
+
+// One is enough to have a whole command refused: those that were asked for with it are not.
+static void test_a_channel_that_is_refused_among_others(void **state)
+{
+  struct node poor;
+  struct server as;
+  char said[NODE_MAX_SAID] = "", slug[32];
+  start_poor(&poor, &as, "&vc:ctl:*", "&vc:live:*");
+  node_await_ready(&poor);
+  for (int i = 0; i < N_CHANNELS; i++) {
+    snprintf(slug, sizeof slug, i == N_CHANNELS / 2 ? "other" : "s%d", i);
+    node_watch(&poor, slug, 0, 0);
+  }
+  node_await_gauge(&poor, "redis.subscriptions", N_CHANNELS);
+  // It cuts off who has what is not allowed any more, and all are asked for again.
+  server_do(&server, "ACL SETUSER poor resetchannels &vc:ctl:* &vc:live:s*");
+  while (strcmp(said, "back") != 0) {
+    struct vc_remote *remote = node_take(&poor);
+    node_print(remote, said);
+    vc_item_destroy(&remote->item);
+  }
+  node_await_gauge(&poor, "redis.subscriptions", N_CHANNELS - 1);
+  expect_refused(&poor, 1);
+  publish(&server, "s1", 'h', 5, 0, 0);
+  node_expect(&poor, "s1 5.0");
+  node_unwatch(&poor, "other");
+  await_well(&poor);
+  stop_poor(&poor);
+}
+
+static void test_what_owners_say_is_refused(void **state)
+{
+  struct node poor;
+  struct server as;
+  start_poor(&poor, &as, "&vc:none", "&vc:live:*");
+  node_expect(&poor, "away");
+  expect_refused(&poor, 1);
+  node_claim(&poor, "else", (struct vc_position){0, 0}, 5);
+  node_expect(&poor, "else owned 0"); // it does not wait
+  entry(&server, "demo", 'h', 5, 0, 0);
+  node_watch(&poor, "demo", 0, 0);
+  node_expect(&poor, "demo 5.0");
+  node_expect(&poor, "demo filled 0");
+  server_do(&server, "ACL SETUSER poor &vc:ctl:*");
+  node_expect(&poor, "back");
+  await_well(&poor);
+  stop_poor(&poor);
+}
+
 static void test_a_prefix_that_looks_like_a_pattern(void **state)
 {
   struct node odd;
@@ -634,6 +741,9 @@ int main(void)
       TEST(test_a_frozen_redis),
       TEST(test_a_redis_that_was_never_there),
       TEST(test_a_user_without_channels),
+      TEST(test_a_channel_that_is_refused),
+      TEST(test_a_channel_that_is_refused_among_others),
+      TEST(test_what_owners_say_is_refused),
       TEST(test_a_prefix_that_looks_like_a_pattern),
       TEST(test_a_transcript),
       TEST(test_a_transcript_with_holes),
