@@ -1,4 +1,5 @@
-"""deploy/alerts.yml in the real Prometheus: every alarm is rung by what it is there for, and falls silent after. (release only)"""
+"""deploy/alerts.yml in the real Prometheus: every alarm is rung by what it is there for, and falls silent after. (release only)
+(takes long)"""
 
 import contextlib
 import ctypes

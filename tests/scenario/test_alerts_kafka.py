@@ -1,4 +1,5 @@
-"""The alarms of Kafka and of the sink in the real Prometheus, rung by real brokers and a real sink. (release only)"""
+"""The alarms of Kafka and of the sink in the real Prometheus, rung by real brokers and a real sink. (release only)
+(takes long)"""
 
 import contextlib
 import json

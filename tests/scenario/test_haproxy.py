@@ -1,4 +1,5 @@
-"""The real HAProxy on deploy/haproxy/haproxy.cfg before three nodes: who goes where, and what it writes. (release only)"""
+"""The real HAProxy on deploy/haproxy/haproxy.cfg before three nodes: who goes where, and what it writes. (release only)
+(takes long)"""
 
 import contextlib
 import json

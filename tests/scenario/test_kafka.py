@@ -1,4 +1,4 @@
-"""The node and a real Kafka: what the topics hold, what a consumer makes of it, and what is in the way."""
+"""The node and a real Kafka: what the topics hold, what a consumer makes of it, and what is in the way. (takes long)"""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Rooms of LiveKit: their webhooks, their egresses, and the words of them."""
+"""Rooms of LiveKit: their webhooks, their egresses, and the words of them. (takes long)"""
 
 import contextlib
 import json

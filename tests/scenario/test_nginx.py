@@ -1,4 +1,5 @@
-"""The real nginx on deploy/nginx/nginx.conf before three nodes: what it does as HAProxy, and what it cannot. (release only)"""
+"""The real nginx on deploy/nginx/nginx.conf before three nodes: what it does as HAProxy, and what it cannot. (release only)
+(takes long)"""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The viewer page and the dashboard in a real browser, on a real session."""
+"""The viewer page and the dashboard in a real browser, on a real session. (takes long)"""
 
 import contextlib
 import json

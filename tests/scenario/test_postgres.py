@@ -1,4 +1,4 @@
-"""PostgreSQL as the node's own store, without Kafka."""
+"""PostgreSQL as the node's own store, without Kafka. (takes long)"""
 
 import harness
 import services

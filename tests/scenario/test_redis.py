@@ -1,4 +1,4 @@
-"""Several nodes with one Redis: anyone watches anything anywhere, whatever dies meanwhile."""
+"""Several nodes with one Redis: anyone watches anything anywhere, whatever dies meanwhile. (takes long)"""
 
 import contextlib
 import json

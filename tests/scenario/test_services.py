@@ -1,4 +1,5 @@
-"""The services that other scenarios stand on: deploy/services as a user runs it, and what kills and heals them. (release only)"""
+"""The services that other scenarios stand on: deploy/services as a user runs it, and what kills and heals them. (release only)
+(takes long)"""
 
 import os
 import re
