@@ -68,8 +68,8 @@ struct vc_ledger_settings {
   // epochs are larger. Called on the ledger's thread: must not block. May be NULL.
   int64_t (*epoch_floor)(void *context, const char *slug);
   // Another node publishes `slug` now: close its publisher here. Called on the ledger's thread:
-  // must not block. May be NULL.
-  void (*take_over)(void *context, const char *slug);
+  // must not block. Returns: 0, or 1: there is no room now, ask again. May be NULL.
+  int (*take_over)(void *context, const char *slug);
   void *context;
 };
 

@@ -292,6 +292,24 @@ static void settle_watch(struct ledger *ledger, struct session *session)
   }
 }
 
+// One that was let go of meanwhile is closed all the same: its words are nobody's but this node's.
+static void settle_closing(struct ledger *ledger, struct session *session)
+{
+  const struct vc_ledger_settings *settings = ledger->settings;
+  struct fleet *fleet = &session->fleet;
+  if (fleet->closing == CLOSING_NONE) {
+    return;
+  }
+  if (session->live == NULL || settings->take_over == NULL ||
+      settings->take_over(settings->context, session->slug) == 0) {
+    fleet->closing = CLOSING_NONE;
+  } else if (fleet->closing == CLOSING_WANTED) {
+    fleet->closing = CLOSING_LATE;
+    ledger_count(ledger, CLOSES_LATE);
+    vc_log(VC_LOG_WARN, VC_EVENT("ledger.close_late"), VC_STR("session", session->slug));
+  }
+}
+
 static void settle_resend(struct ledger *ledger, struct session *session)
 {
   while (session->fleet.is_resending && !is_claiming(session) &&
@@ -303,7 +321,7 @@ static void settle_resend(struct ledger *ledger, struct session *session)
 static int is_kept_back(const struct session *session)
 {
   const struct fleet *fleet = &session->fleet;
-  return fleet->must_release || fleet->claim == CLAIM_WANTED ||
+  return fleet->must_release || fleet->claim == CLAIM_WANTED || fleet->closing != CLOSING_NONE ||
          (fleet->is_resending && !is_claiming(session)) ||
          fleet->is_watched != should_watch(session) || fleet->refresh == REFRESH_WANTED;
 }
@@ -344,6 +362,7 @@ void fleet_settle(struct ledger *ledger, struct session *session)
   settle_release(ledger, session);
   settle_watch(ledger, session);
   settle_resend(ledger, session);
+  settle_closing(ledger, session);
   set_busy(ledger, session);
 }
 

@@ -61,6 +61,7 @@ enum ledger_metric {
   CLAIMS_LATE,
   EPOCHS_FENCED,
   EPOCHS_TAKEN,
+  CLOSES_LATE,
   ORPHANS,
   JOINS_UNFILLED,
 };
@@ -150,6 +151,9 @@ enum claim {
 // What Redis holds is asked for once more: somebody knows more than it held.
 enum refresh { REFRESH_NONE, REFRESH_WANTED, REFRESH_ASKED };
 
+// Whoever publishes it here is to be told that another node does now.
+enum closing { CLOSING_NONE, CLOSING_WANTED, CLOSING_LATE };
+
 // What the fleet knows and is to be told of a session; without Redis all of it stays zero.
 struct fleet {
   enum claim claim;
@@ -159,6 +163,7 @@ struct fleet {
   int has_unshown; // what came in before that was not shown
   int is_unsure;   // of what was said before the epoch that begins next
   enum refresh refresh;
+  enum closing closing;
   int must_release; // what was kept up to `released` is not ours any more, and that not told
   int is_resending; // what is kept after `resend_after` is to be put
   int64_t claimed_epoch;

@@ -253,7 +253,6 @@ static void filled(struct ledger *ledger, struct session *session, const struct 
 
 static void taken(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
-  const struct vc_ledger_settings *settings = ledger->settings;
   if (session->live == NULL || session->fleet.taken_ns != 0 ||
       remote->epoch < session_newest(session)->number) { // the other is the one that gives way
     return;
@@ -263,9 +262,7 @@ static void taken(struct ledger *ledger, struct session *session, const struct v
          VC_INT("epoch", session_newest(session)->number), VC_STR("by", remote->node),
          VC_INT("its_epoch", remote->epoch));
   session->fleet.taken_ns = vc_worker_now_ns(ledger->worker);
-  if (settings->take_over != NULL) {
-    settings->take_over(settings->context, session->slug);
-  }
+  session->fleet.closing = CLOSING_WANTED;
 }
 
 static void fenced(struct ledger *ledger, struct session *session, const struct vc_remote *remote)

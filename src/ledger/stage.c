@@ -101,6 +101,8 @@ const struct vc_metric vc_ledger_metrics[] = {
                        "Epochs that had to go on as a new one: another node had given them up."},
     [EPOCHS_TAKEN] = {"ledger.epochs_taken_total", VC_METRIC_COUNTER, "epochs",
                       "Sessions that went on at another node."},
+    [CLOSES_LATE] = {"ledger.closes_late_total", VC_METRIC_COUNTER, "sessions",
+                     "Those of them whose publisher was not told at once: its lane was full."},
     [ORPHANS] = {"ledger.orphans_total", VC_METRIC_COUNTER, "messages",
                  "Statuses and ends said for sessions whose node is lost."},
     [JOINS_UNFILLED] = {"ledger.joins_unfilled_total", VC_METRIC_COUNTER, "viewers",

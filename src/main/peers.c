@@ -12,24 +12,28 @@ int peers_has_redis(const struct vc_redis_options *options)
 
 // --- what is asked of this node
 
-static void close_here(const struct peers *peers, const char *slug, enum vc_query_kind kind)
+// Returns: 0, or 1: there is no room, or no memory, now.
+static int close_here(const struct peers *peers, const char *slug, enum vc_query_kind kind)
 {
   uint32_t worker = vc_ask_worker(peers->ingest, slug);
-  if (vc_ask_put(peers->putter, worker, vc_query_create(kind, slug)) != 0) {
-    // Its owner's key is another's: the ledger lets go of it by itself, and the publisher's words
-    // are this node's alone until it goes.
+  return vc_ask_put(peers->putter, worker, vc_query_create(kind, slug)) != 0;
+}
+
+static void end_here(const struct peers *peers, const char *slug)
+{
+  if (close_here(peers, slug, VC_QUERY_END_SESSION) != 0) { // it ends when its publisher goes
     vc_log(VC_LOG_WARN, VC_EVENT("peers.not_closed"), VC_STR("session", slug));
   }
 }
 
 static void end_session(void *context, const char *slug)
 {
-  close_here(context, slug, VC_QUERY_END_SESSION);
+  end_here(context, slug);
 }
 
-void peers_take_over(const struct peers *peers, const char *slug)
+int peers_take_over(const struct peers *peers, const char *slug)
 {
-  close_here(peers, slug, VC_QUERY_TAKE_OVER);
+  return close_here(peers, slug, VC_QUERY_TAKE_OVER);
 }
 
 static struct vc_buffer *sessions(void *context)
@@ -55,7 +59,7 @@ static int ask(const struct peers *peers, enum vc_query_kind kind, const char *n
 
 void peers_end_session(const struct peers *peers, const char *slug)
 {
-  close_here(peers, slug, VC_QUERY_END_SESSION);
+  end_here(peers, slug);
   int status = peers->redis != NULL ? ask(peers, VC_QUERY_FLEET_END, slug, 0) : 404;
   if (status != 200 && status != 404) { // it ends by itself, after SESSION_RESUME_MS
     vc_log(VC_LOG_WARN, VC_EVENT("peers.not_ended"), VC_STR("session", slug));

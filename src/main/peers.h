@@ -33,8 +33,9 @@ int peers_open(struct peers *peers, struct vc_stage *ledger, struct vc_stage *in
                struct vc_error *error);
 // Everything that other nodes may ask for runs.
 int peers_start(struct peers *peers, struct vc_control *control, struct vc_error *error);
-// Thread: any. Another node publishes the slug now: it is closed here.
-void peers_take_over(const struct peers *peers, const char *slug);
+// Thread: any. Another node publishes the slug now: it is closed here. Returns: 0, or 1: not now,
+// ask again.
+int peers_take_over(const struct peers *peers, const char *slug);
 // Thread: any that may wait for 2 s. Whoever publishes it ends it, on whichever node.
 void peers_end_session(const struct peers *peers, const char *slug);
 // Thread: the same. Of all nodes one gets the key, for ttl_ms. Returns: 0 it is ours, 1 another's,

@@ -83,10 +83,10 @@ static int64_t epoch_floor(void *context, const char *slug)
 }
 
 // Thread: the ledger's.
-static void take_over(void *context, const char *slug)
+static int take_over(void *context, const char *slug)
 {
   struct pipeline *pipeline = context;
-  peers_take_over(&pipeline->peers, slug);
+  return peers_take_over(&pipeline->peers, slug);
 }
 
 static const char *stuck(void *context, uint32_t silent_ms)

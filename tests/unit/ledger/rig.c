@@ -410,10 +410,12 @@ void rig_expect_records(struct rig *rig, ...)
 
 // --- other nodes
 
-static void taken_over(void *context, const char *slug)
+static int taken_over(void *context, const char *slug)
 {
   struct rig *rig = context;
   snprintf(rig->taken_over, sizeof rig->taken_over, "%s", slug);
+  rig->n_taken_over++;
+  return rig->is_ingest_full;
 }
 
 void rig_with_fleet(struct rig *rig)

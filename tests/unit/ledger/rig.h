@@ -32,6 +32,8 @@ struct rig {
   struct vc_stage *publisher, *watcher; // inboxes likewise: of the redis room
   struct vc_putter *putter;             // into the ledger
   char taken_over[VC_SLUG_MAX + 1];     // by another node, as the ledger said last
+  int n_taken_over;                     // times that it said so
+  int is_ingest_full;                   // to which it says it
   uint64_t next_session, next_viewer;
   int64_t began_ms; // as the last that rig_expect saw says
 };

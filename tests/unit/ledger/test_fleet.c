@@ -245,6 +245,27 @@ static void test_what_is_taken_is_let_go_of_in_time(void **state)
   rig_expect_records(rig, "started demo e0", "final demo e0#1", "ended demo e0", NULL);
 }
 
+// Its publisher is told until that is heard, or it is gone.
+static void test_what_is_taken_is_closed_when_there_is_room(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo"), *other = begin(rig, "other");
+  rig->is_ingest_full = 1;
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  rig_remote(rig, VC_REMOTE_TAKEN, "other", E0 + 7, 0);
+  rig_pass_ms(rig, 2000); // longer than it is waited for
+  assert_int_equal(rig_count(rig, "ledger.closes_late_total"), 2);
+  rig_close(rig, &other, VC_CLOSE_PUBLISHER_LEFT);
+  rig->is_ingest_full = 0;
+  rig_pass_ms(rig, 10);
+  assert_string_equal(rig->taken_over, "demo");
+  int n = rig->n_taken_over;
+  rig_pass_ms(rig, 10);
+  assert_int_equal(rig->n_taken_over, n);
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  assert_int_equal(rig_count(rig, "ledger.closes_late_total"), 2);
+}
+
 static void test_a_fenced_epoch_goes_on_as_a_new_one(void **state)
 {
   struct rig *rig = *state;
@@ -648,6 +669,8 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_another_node_takes_it, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_an_older_epoch_takes_nothing, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_what_is_taken_is_let_go_of_in_time, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_what_is_taken_is_closed_when_there_is_room, set_up,
+                                      tear_down),
       cmocka_unit_test_setup_teardown(test_a_fenced_epoch_goes_on_as_a_new_one, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_what_redis_missed_is_given_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_what_redis_missed_is_given_after_the_end, set_up,
