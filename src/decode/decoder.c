@@ -9,6 +9,7 @@
 #include <libavutil/opt.h>
 #include <libswresample/swresample.h>
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ struct decoder {
   int input_rate_hz;
   int input_format;
   AVChannelLayout input_layout;
+  int is_raw; // its channels have no places
   uint64_t frame_ns;
 };
 
@@ -145,6 +147,17 @@ static int resampler_fits(const struct decoder *decoder)
          av_channel_layout_compare(&decoder->input_layout, &frame->ch_layout) == 0;
 }
 
+// By their layouts a bass channel would not be heard. Raw PCM may have a voice in any channel.
+static int mix_evenly(struct decoder *decoder)
+{
+  double weights[VC_TRACK_CHANNELS_MAX];
+  int n = decoder->input_layout.nb_channels;
+  for (int i = 0; i < n; i++) {
+    weights[i] = 1.0 / n;
+  }
+  return swr_set_matrix(decoder->resampler, weights, n);
+}
+
 static int resampler_open(struct decoder *decoder)
 {
   const AVFrame *frame = decoder->frame;
@@ -159,7 +172,7 @@ static int resampler_open(struct decoder *decoder)
   if (swr_alloc_set_opts2(&decoder->resampler, &mono, AV_SAMPLE_FMT_S16, VC_SAMPLE_RATE_HZ,
                           &decoder->input_layout, frame->format, frame->sample_rate, 0, NULL) < 0 ||
       av_opt_set_int(decoder->resampler, "filter_size", FILTER_TAPS, 0) < 0 ||
-      swr_init(decoder->resampler) < 0) {
+      (decoder->is_raw && mix_evenly(decoder) < 0) || swr_init(decoder->resampler) < 0) {
     resampler_close(decoder);
     return -1;
   }
@@ -227,6 +240,8 @@ int decoder_resample(struct decoder *decoder, const struct vc_packet *packet, st
 {
   AVFrame *frame = decoder->frame;
   int channels = (int)packet->channels_hint;
+  assert(channels <= VC_TRACK_CHANNELS_MAX);
+  decoder->is_raw = 1;
   frame->format = AV_SAMPLE_FMT_S16;
   frame->sample_rate = (int)packet->sample_rate_hint_hz;
   frame->nb_samples = channels > 0 ? (int)(packet->data->size / 2 / packet->channels_hint) : 0;

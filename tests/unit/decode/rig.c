@@ -114,6 +114,12 @@ void rig_send(struct rig *rig, int session, enum vc_codec codec, const struct so
 
 void rig_send_pcm(struct rig *rig, int session, uint32_t rate_hz, uint32_t channels, uint32_t ms)
 {
+  rig_send_pcm_of(rig, session, rate_hz, channels, RIG_ALL_CHANNELS, ms);
+}
+
+void rig_send_pcm_of(struct rig *rig, int session, uint32_t rate_hz, uint32_t channels,
+                     uint32_t channel, uint32_t ms)
+{
   struct vc_session *of = rig->sessions[session];
   uint32_t n = rate_hz * ms / 1000;
   struct vc_packet *packet = vc_packet_create(of, VC_TURN_DATA);
@@ -121,7 +127,9 @@ void rig_send_pcm(struct rig *rig, int session, uint32_t rate_hz, uint32_t chann
   assert_non_null(packet);
   assert_non_null(samples);
   for (uint32_t i = 0; i < n * channels; i++) {
-    samples[i] = (int16_t)(8000 * sin(2 * 3.14159265 * 440 * (i / channels) / rate_hz));
+    int is_heard = channel == RIG_ALL_CHANNELS || i % channels == channel;
+    samples[i] =
+        (int16_t)(is_heard ? 8000 * sin(2 * 3.14159265 * 440 * (i / channels) / rate_hz) : 0);
   }
   packet->codec = VC_CODEC_PCM_S16LE;
   packet->sample_rate_hint_hz = rate_hz;

@@ -14,6 +14,7 @@
 #define RIG_FRAME_MS 64   // of exact_sound: 1024 samples
 #define RIG_FRAME 1024
 #define RIG_CHUNK 800 // samples
+#define RIG_ALL_CHANNELS UINT32_MAX
 
 // All that came out for one session. It is held against itself as it comes: no chunk is larger
 // than it may be, none overlaps another.
@@ -51,6 +52,9 @@ void rig_send(struct rig *rig, int session, enum vc_codec codec, const struct so
               uint32_t timestamp_ms);
 // One packet of PCM, `ms` long, of a tone of that rate and so many channels.
 void rig_send_pcm(struct rig *rig, int session, uint32_t rate_hz, uint32_t channels, uint32_t ms);
+// The same with the tone in one of them, the others silent.
+void rig_send_pcm_of(struct rig *rig, int session, uint32_t rate_hz, uint32_t channels,
+                     uint32_t channel, uint32_t ms);
 // OPEN and the configuration of the sound, AAC.
 void rig_open(struct rig *rig, int session, const struct sound *sound);
 // Sends frames [from, to) of the sound each at its time; the first one has `timestamp_ms`.

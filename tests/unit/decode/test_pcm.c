@@ -53,6 +53,26 @@ static void test_becomes_mono_of_16_khz(void **state)
   }
 }
 
+// A voice may be in any of them: they have no places in a room.
+static void test_hears_each_channel_alike(void **state)
+{
+  (void)state;
+  for (uint32_t n = 1; n <= VC_TRACK_CHANNELS_MAX; n++) {
+    for (uint32_t channel = 0; channel < n; channel++) {
+      struct rig rig;
+      start(&rig);
+      for (int i = 0; i < 50; i++) {
+        rig_pass_ms(&rig, 20);
+        rig_send_pcm_of(&rig, 0, 48000, n, channel, 20);
+      }
+      rig_say(&rig, 0, VC_TURN_CLOSE);
+      double level = sound_level(rig.heard[0].samples + 500 * MS, 100 * MS) * n;
+      assert_true(level > 5600 && level < 5700);
+      rig_stop(&rig);
+    }
+  }
+}
+
 static void test_may_change_its_shape(void **state)
 {
   (void)state;
@@ -262,6 +282,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_becomes_mono_of_16_khz),
+      cmocka_unit_test(test_hears_each_channel_alike),
       cmocka_unit_test(test_may_change_its_shape),
       cmocka_unit_test(test_counts_samples_whatever_the_jitter),
       cmocka_unit_test(test_a_burst_fills_its_hole),
