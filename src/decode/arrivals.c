@@ -12,13 +12,17 @@ void arrivals_begin(struct arrivals *arrivals, uint64_t origin_ns)
   *arrivals = (struct arrivals){.origin_ns = origin_ns, .last_ns = origin_ns};
 }
 
+static int64_t samples_between(uint64_t then_ns, uint64_t now_ns)
+{
+  uint64_t elapsed_ns = now_ns > then_ns ? now_ns - then_ns : 0;
+  uint64_t whole = elapsed_ns / VC_NS_PER_MS * SAMPLES_PER_MS;
+  return (int64_t)(whole + elapsed_ns % VC_NS_PER_MS * SAMPLES_PER_MS / VC_NS_PER_MS);
+}
+
 // How many samples a stream lags that has come to `end` at that time; negative: it is ahead.
 static int64_t late_samples(const struct arrivals *arrivals, uint64_t now_ns, uint64_t end)
 {
-  uint64_t elapsed_ns = now_ns > arrivals->origin_ns ? now_ns - arrivals->origin_ns : 0;
-  uint64_t elapsed = elapsed_ns / VC_NS_PER_MS * SAMPLES_PER_MS;
-  elapsed += elapsed_ns % VC_NS_PER_MS * SAMPLES_PER_MS / VC_NS_PER_MS;
-  return (int64_t)elapsed - (int64_t)end;
+  return samples_between(arrivals->origin_ns, now_ns) - (int64_t)end;
 }
 
 int arrivals_take(struct arrivals *arrivals, uint64_t now_ns, uint64_t position, uint64_t n)
@@ -51,6 +55,7 @@ uint64_t arrivals_settle(struct arrivals *arrivals, uint64_t position, uint64_t 
 
 void arrivals_mute(struct arrivals *arrivals, uint64_t now_ns)
 {
+  arrivals->muted_ns = now_ns;
   arrivals->muted_left = ARRIVALS_SILENCE_MS * SAMPLES_PER_MS;
   arrivals->muted_next_ns = now_ns + MUTED_STEP_MS * VC_NS_PER_MS;
 }
@@ -60,8 +65,11 @@ uint64_t arrivals_silence(struct arrivals *arrivals, uint64_t now_ns, uint64_t p
   if (arrivals->muted_next_ns == 0 || now_ns < arrivals->muted_next_ns) {
     return 0;
   }
+  uint64_t given = ARRIVALS_SILENCE_MS * SAMPLES_PER_MS - arrivals->muted_left;
   int64_t late = late_samples(arrivals, now_ns, position);
-  uint64_t n = late > 0 ? (uint64_t)late : 0;
+  int64_t passed = samples_between(arrivals->muted_ns, now_ns) - (int64_t)given;
+  int64_t due = late > passed ? late : passed;
+  uint64_t n = due > 0 ? (uint64_t)due : 0;
   n = n < arrivals->muted_left ? n : arrivals->muted_left;
   arrivals->muted_left -= n;
   arrivals->muted_next_ns = arrivals->muted_left > 0 ? now_ns + MUTED_STEP_MS * VC_NS_PER_MS : 0;

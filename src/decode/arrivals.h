@@ -14,8 +14,7 @@
 // - A hole is heard as at most ARRIVALS_SILENCE_MS of silence, enough to end an utterance; over the
 //   rest the clock jumps.
 // - A publisher that says that it is muted is not waited for: as time goes by silence follows, up
-// to
-//   ARRIVALS_SILENCE_MS, so that what was said last is told.
+//   to ARRIVALS_SILENCE_MS, so that what was said last is told; also where it had run ahead.
 //
 // Pure: times and counts of samples at VC_SAMPLE_RATE_HZ. `position` is the clock's.
 #pragma once
@@ -31,6 +30,7 @@ struct arrivals {
   uint64_t origin_ns;     // of the clock, 0: nothing came
   uint64_t last_ns;       // the last packet
   uint64_t settle_at_ns;  // 0: nothing is held back
+  uint64_t muted_ns;      // when it said so last
   uint64_t muted_next_ns; // when silence is due again, 0: it is not
   uint64_t muted_left;    // samples of silence, while it is muted
   int is_broken;          // the next packet comes after some that were dropped

@@ -230,6 +230,25 @@ static void test_a_short_mute_takes_no_time(void **state)
   rig_stop(&rig);
 }
 
+// Ten seconds came too early; whoever waits for the last words of them does not wait for those.
+static void test_a_mute_of_one_that_is_early(void **state)
+{
+  (void)state;
+  struct rig rig;
+  start(&rig);
+  for (int i = 0; i < 500; i++) {
+    rig_send_pcm(&rig, 0, 16000, 1, 20);
+  }
+  rig_say(&rig, 0, VC_TURN_MUTED);
+  rig_pass_ms(&rig, 600);
+  assert_int_equal(rig_counter(&rig, "decode.silence_ms_total"), 600);
+  rig_pass_ms(&rig, 19400);
+  assert_int_equal(rig_counter(&rig, "decode.silence_ms_total"), 2000);
+  speak(&rig, 1000);
+  expect_position_ms(&rig, 21020); // the mute made it good
+  rig_stop(&rig);
+}
+
 // The end comes while it is not known yet how long the hole was.
 static void test_what_is_held_back_is_not_lost(void **state)
 {
@@ -292,6 +311,7 @@ int main(void)
       cmocka_unit_test(test_a_long_hole_is_jumped_over),
       cmocka_unit_test(test_a_mute_is_silence_as_time_goes_by),
       cmocka_unit_test(test_a_short_mute_takes_no_time),
+      cmocka_unit_test(test_a_mute_of_one_that_is_early),
       cmocka_unit_test(test_what_is_held_back_is_not_lost),
       cmocka_unit_test(test_a_return_is_looked_at),
       cmocka_unit_test(test_a_flood_is_not_held_back),
