@@ -32,6 +32,7 @@ void raw_release(struct vc_worker *worker, struct session *session)
     chunks_add_samples(worker, session, session->held.samples, session->held.n,
                        session->arrivals.last_ns);
     pcm_fini(&session->held); // holes are rare
+    set_timed(vc_worker_state(worker), session);
   }
 }
 

@@ -297,6 +297,26 @@ static void test_a_flood_is_not_held_back(void **state)
   rig_stop(&rig);
 }
 
+// It is lost while its sound is held back: what another one waits for is not forgotten.
+static void test_a_lost_one_keeps_nobody_waiting(void **state)
+{
+  (void)state;
+  struct rig rig;
+  start(&rig);
+  rig_say(&rig, 1, VC_TURN_OPEN);
+  rig_pass_ms(&rig, 20);
+  rig_send_pcm(&rig, 1, 16000, 1, 20);
+  rig_pass_ms(&rig, 1000);
+  speak(&rig, 1000);
+  rig_say(&rig, 0, VC_TURN_MUTED);
+  rig_send_pcm(&rig, 1, 16000, 1, 20); // after a pause
+  rig_say(&rig, 1, VC_TURN_LOST);
+  uint64_t silence_ms = rig_counter(&rig, "decode.silence_ms_total");
+  rig_pass_ms(&rig, 600);
+  assert_int_equal(rig_counter(&rig, "decode.silence_ms_total"), silence_ms + 600);
+  rig_stop(&rig);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -315,6 +335,7 @@ int main(void)
       cmocka_unit_test(test_what_is_held_back_is_not_lost),
       cmocka_unit_test(test_a_return_is_looked_at),
       cmocka_unit_test(test_a_flood_is_not_held_back),
+      cmocka_unit_test(test_a_lost_one_keeps_nobody_waiting),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
