@@ -270,9 +270,11 @@ static void take_sound(struct vc_worker *worker, struct track *track, const uint
   struct worker_state *state = vc_worker_state(worker);
   vc_metric_add(vc_worker_slots(worker), PACKETS, 1);
   uint64_t sound_ns = length_ns(track, *n + size);
-  ingest_session_begin_sound(track->session,
-                             track->read_ns > sound_ns ? track->read_ns - sound_ns : 1);
-  track->is_muted = 0;
+  if (sound_ns > 0) { // else it holds no whole sample
+    ingest_session_begin_sound(track->session,
+                               track->read_ns > sound_ns ? track->read_ns - sound_ns : 1);
+    track->is_muted = 0;
+  }
   pace(track, track->read_ns, length_ns(track, size));
   while (size > 0) {
     size_t room = FRAME_MAX - *n, part = size < room ? size : room;

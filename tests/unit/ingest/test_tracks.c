@@ -201,6 +201,22 @@ static void test_becomes_packets(void **state)
   assert_int_equal(rig_counter(rig, "ingest.publishers"), 1);
 }
 
+// Messages that hold no whole sample begin nothing.
+static void test_the_clock_begins_with_a_sample(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  struct peer *ada = start(rig, 0, "demo", "Ada");
+  send_sound(ada, 0);
+  send_sound(ada, 3);
+  AWAIT_COUNTER(rig, "ingest.packets_total", 2);
+  rig_pass(rig, 5000);
+  send_sound(ada, 1917);
+  const struct taken *taken = rig_taken(rig, 1, VC_TURN_DATA);
+  assert_int_equal(taken->size, 1920);
+  assert_int_equal(taken->first_audio_ns, rig->now_ns - 10 * VC_NS_PER_MS);
+}
+
 // Samples of four bytes that come in pieces of any size.
 static void test_is_cut_anywhere(void **state)
 {
@@ -685,6 +701,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       TEST(test_becomes_packets),
+      TEST(test_the_clock_begins_with_a_sample),
       TEST(test_is_cut_anywhere),
       TEST(test_takes_large_messages_in_parts),
       TEST(test_says_that_it_is_muted),
