@@ -1,6 +1,8 @@
 """A page's microphone, in a real browser whose microphone plays a recording: what is said in one page is read in another."""
 
+import contextlib
 import os
+import socket
 import subprocess
 import tempfile
 
@@ -9,6 +11,7 @@ import scoring
 from browser import Browser
 from redis_server import RedisServer
 from scripted_stt import ScriptedStt
+from services import Proxy
 from test_tracks import publisher_row
 from test_words import recordings
 from tokens import token
@@ -109,6 +112,27 @@ def test_a_node_that_comes_back_is_found_again():
             assert "Another stream" in page.run(TEXT)
             other.click("#speak-toggle")
             expect(other, "off")
+
+
+@contextlib.contextmanager
+def behind_a_proxy(node):
+    """(proxy, page of the node behind it); little of what the page sends lies in between."""
+    with contextlib.closing(Proxy(node.port("http"))) as proxy:
+        proxy.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        proxy.listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1000)
+        yield proxy, browser.page(f"http://127.0.0.1:{proxy.port}/?session=room", {"microphone": "granted"})
+
+
+def test_a_network_that_stands_still_is_not_believed():
+    with ScriptedStt() as stt, harness.node(stt.url) as node, behind_a_proxy(node) as (proxy, page):
+        speak(page, "Ada")
+        expect(page, "on")
+        proxy.hole()
+        expect(page, "reconnecting")
+        proxy.heal()
+        expect(page, "on")
+        harness.wait_until(lambda: publisher_row(node)["connected"], "the node has it again")
+        assert not page.complaints(), page.complaints()
 
 
 def test_who_may_not():

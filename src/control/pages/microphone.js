@@ -4,6 +4,7 @@
 const RATE_MAX_HZ = 96000;
 const RATE_OTHERWISE_HZ = 48000;
 const UNSENT_MAX_BYTES = 1024 * 1024; // about ten seconds: what comes beyond is a hole
+const STUCK_MS = 5000;        // nothing of what waits goes out for so long: nobody takes it any more
 const RETRY_FIRST_MS = 250;
 const RETRY_MAX_MS = 10000;
 const ASK_TIMEOUT_MS = 5000;
@@ -75,6 +76,11 @@ export function createMicrophone({ slug, token, changed }) {
     mine.timer = setTimeout(() => connect(mine), wait);
   }
 
+  function lose(mine) {
+    mine.attempts = 0;
+    retry(mine);
+  }
+
   // A page is not told why its handshake was refused; the same address asked without one says so.
   async function askWhyRefused(mine) {
     let reason = null;
@@ -95,9 +101,10 @@ export function createMicrophone({ slug, token, changed }) {
     const socket = new WebSocket(urlOf(mine, location.protocol === "https:" ? "wss:" : "ws:"));
     let wasOpen = false;
     mine.socket = socket;
+    mine.given = mine.taken = 0;
     socket.addEventListener("open", () => {
       wasOpen = true;
-      mine.attempts = 0;
+      mine.takenAt = performance.now();
       if (mine.isMuted) {
         socket.send(JSON.stringify({ muted: true }));
       }
@@ -112,14 +119,31 @@ export function createMicrophone({ slug, token, changed }) {
       } else if (event.code in FINAL_CLOSES) {
         end(mine, "refused", FINAL_CLOSES[event.code]);
       } else {
-        retry(mine);
+        lose(mine);
       }
     });
   }
 
+  // A page is not told that the network stands still: what it sends lies in the browser.
+  function isStuck(mine) {
+    const waiting = mine.socket.bufferedAmount;
+    if (waiting === 0 || mine.given - waiting > mine.taken) {
+      mine.taken = mine.given - waiting;
+      mine.takenAt = performance.now();
+    }
+    return performance.now() - mine.takenAt > STUCK_MS;
+  }
+
   function send(mine, piece) {
     const socket = mine.socket;
-    if (current === mine && !mine.isMuted && socket?.readyState === WebSocket.OPEN && socket.bufferedAmount < UNSENT_MAX_BYTES) {
+    if (current !== mine || mine.isMuted || socket?.readyState !== WebSocket.OPEN) {
+      return;
+    }
+    if (isStuck(mine)) {
+      lose(mine);
+      socket.close();
+    } else if (socket.bufferedAmount < UNSENT_MAX_BYTES) {
+      mine.given += piece.byteLength;
       socket.send(piece);
     }
   }
