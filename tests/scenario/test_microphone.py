@@ -15,6 +15,7 @@ from services import Proxy
 from test_tracks import publisher_row
 from test_words import recordings
 from tokens import token
+from track import Track
 
 STATE = "document.getElementById('speak-state').dataset.state"
 TEXT = "document.getElementById('speak-state').textContent"
@@ -133,6 +134,22 @@ def test_a_network_that_stands_still_is_not_believed():
         expect(page, "on")
         harness.wait_until(lambda: publisher_row(node)["connected"], "the node has it again")
         assert not page.complaints(), page.complaints()
+
+
+def test_who_is_told_to_come_later_does():
+    with ScriptedStt() as stt, harness.node(stt.url) as node, behind_a_proxy(node) as (proxy, page):
+        speak(page, "Ada")
+        expect(page, "on")
+        proxy.hole()  # it does not hear that it is replaced
+        with Track(node, "room", "Ada", rate=16000, channels=1) as other:
+            proxy.cut()
+            expect(page, "reconnecting")
+            proxy.heal()
+            assert other.wait_close() == 4002  # ten seconds later
+        expect(page, "on")
+        tries = [url for url in page.sockets() if "/ingest/" in url]
+        print(f"{len(tries)} connections")
+        assert 2 < len(tries) < 16, len(tries)
 
 
 def test_who_may_not():

@@ -7,6 +7,7 @@ const UNSENT_MAX_BYTES = 1024 * 1024; // about ten seconds: what comes beyond is
 const STUCK_MS = 5000;        // nothing of what waits goes out for so long: nobody takes it any more
 const RETRY_FIRST_MS = 250;
 const RETRY_MAX_MS = 10000;
+const STEADY_MS = 5000;       // a connection that ends sooner is tried again as one that failed
 const ASK_TIMEOUT_MS = 5000;
 // Closes after which nothing is tried: the node does not want this stream.
 const FINAL_CLOSES = {
@@ -77,7 +78,9 @@ export function createMicrophone({ slug, token, changed }) {
   }
 
   function lose(mine) {
-    mine.attempts = 0;
+    if (performance.now() - mine.openedAt > STEADY_MS) {
+      mine.attempts = 0;
+    }
     retry(mine);
   }
 
@@ -104,7 +107,7 @@ export function createMicrophone({ slug, token, changed }) {
     mine.given = mine.taken = 0;
     socket.addEventListener("open", () => {
       wasOpen = true;
-      mine.takenAt = performance.now();
+      mine.openedAt = mine.takenAt = performance.now();
       if (mine.isMuted) {
         socket.send(JSON.stringify({ muted: true }));
       }
