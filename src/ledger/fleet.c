@@ -66,7 +66,7 @@ static int put_turn(struct ledger *ledger, struct vc_putter *putter, const struc
   struct vc_fleet *fleet = vc_fleet_create(kind, session->slug, 0);
   if (fleet != NULL) {
     fleet->position = position;
-    fleet->epoch_floor = kind == VC_FLEET_CLAIM ? next_epoch(ledger, session) : 0;
+    fleet->epoch_floor = kind == VC_FLEET_CLAIM ? session->fleet.key_epoch : 0;
   }
   return put(ledger, putter, fleet);
 }
@@ -253,8 +253,11 @@ static void care_for_lost(struct ledger *ledger, struct session *session)
 static void settle_claim(struct ledger *ledger, struct session *session)
 {
   struct fleet *fleet = &session->fleet;
-  if (fleet->claim == CLAIM_WANTED &&
-      put_turn(ledger, ledger->watcher, session, VC_FLEET_CLAIM, position_of(session)) == 0) {
+  if (fleet->claim != CLAIM_WANTED) {
+    return;
+  }
+  fleet->key_epoch = next_epoch(ledger, session);
+  if (put_turn(ledger, ledger->watcher, session, VC_FLEET_CLAIM, position_of(session)) == 0) {
     fleet->claim = CLAIM_ASKED;
     fleet->is_watched = 0; // a claim ends it
     fleet->is_filled = 0;
@@ -488,6 +491,7 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch)
   struct vc_item *results = fleet->results;
   fleet->claim = CLAIM_HELD;
   fleet->claimed_epoch = epoch;
+  fleet->key_epoch = epoch > 0 ? epoch : fleet->key_epoch;
   fleet->gone_ns = 0;
   fleet->results = NULL;
   fleet->n_results = 0;
@@ -526,6 +530,9 @@ void fleet_let_go(struct ledger *ledger, struct session *session)
     fleet->claim = CLAIM_NONE;
     fleet->must_release = 1;
     fleet->released = position_of(session);
+    if (fleet->released.epoch < fleet->key_epoch) { // there was no memory to begin it
+      fleet->released = (struct vc_position){fleet->key_epoch, 0};
+    }
   }
   fleet_settle(ledger, session);
 }

@@ -167,6 +167,7 @@ struct fleet {
   int must_release; // what was kept up to `released` is not ours any more, and that not told
   int is_resending; // what is kept after `resend_after` is to be put
   int64_t claimed_epoch;
+  int64_t key_epoch; // of the owner's key that was claimed last, or what it is at least
   struct vc_position released;
   struct vc_position resend_after;
   struct vc_position resend_behind; // the last that was put, or what was asked for

@@ -190,6 +190,72 @@ static void test_allocations_among_other_nodes_may_fail(void **state)
   run_among_others(0, SIZE_MAX);
 }
 
+// The last that the fleet was told is that the slug is let go, of the epoch that it gave or a later
+// one: what is of an older one says nothing of this claim.
+static void expect_it_is_let_go(struct rig *rig, int64_t epoch)
+{
+  struct vc_position released = {0, 0};
+  struct vc_item *item;
+  while ((item = hand_take(rig->publisher, 0)) != NULL) {
+    const struct vc_fleet *fleet = (const struct vc_fleet *)item;
+    released = fleet->kind == VC_FLEET_RELEASE ? fleet->position : (struct vc_position){.epoch = 0};
+    vc_item_destroy(item);
+  }
+  assert_true(released.epoch >= epoch);
+}
+
+static size_t claim_without_memory(size_t from)
+{
+  struct rig *rig = rig_create(small_with_fleet);
+  struct vc_session *session = rig_open(rig, "demo");
+  memory_fail(from, 1);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  size_t total = memory_n_allocations();
+  memory_fail(0, 0);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_turn(rig);
+  expect_it_is_let_go(rig, E0 + 1);
+  session = rig_open(rig, "demo"); // of what there was before, too
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 3, 0);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  session = rig_open(rig, "demo");
+  memory_fail(from, 1);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 5, 0);
+  memory_fail(0, 0);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_turn(rig);
+  expect_it_is_let_go(rig, E0 + 5);
+  rig_destroy(rig);
+  return total;
+}
+
+static void test_a_claim_is_given_up_where_no_session_begins(void **state)
+{
+  (void)state;
+  size_t total = claim_without_memory(SIZE_MAX);
+  assert_true(total > 3);
+  for (size_t from = 0; from < total; from++) {
+    claim_without_memory(from);
+  }
+}
+
+// A fenced one goes on as it was, unheard.
+static void test_a_claim_is_given_up_where_no_epoch_begins(void **state)
+{
+  (void)state;
+  struct rig *rig = rig_create(small_with_fleet);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  rig_remote(rig, VC_REMOTE_FENCED, "demo", E0 + 1, 0);
+  memory_fail(0, SIZE_MAX);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 3, 0);
+  memory_fail(0, 0);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_turn(rig);
+  expect_it_is_let_go(rig, E0 + 3);
+  rig_destroy(rig);
+}
+
 // --- on its own
 
 // Returns: how many allocations there were.
@@ -241,6 +307,8 @@ int main(void)
       cmocka_unit_test(test_each_allocation_may_fail),
       cmocka_unit_test(test_a_run_of_allocations_may_fail),
       cmocka_unit_test(test_allocations_among_other_nodes_may_fail),
+      cmocka_unit_test(test_a_claim_is_given_up_where_no_session_begins),
+      cmocka_unit_test(test_a_claim_is_given_up_where_no_epoch_begins),
   };
   return cmocka_run_group_tests(tests, quiet, NULL);
 }

@@ -279,6 +279,18 @@ static void test_a_claim_that_was_not_waited_for_is_let_go(void **state)
   rig_wait_gauge(&rig, "redis.owned", 0);
 }
 
+// There was no memory to begin what was claimed.
+static void test_a_claim_of_which_nothing_was_said_is_let_go(void **state)
+{
+  assert_int_equal(rig_claim(&rig, "demo", 5), 5);
+  rig_release(&rig, "demo", 5, 0);
+  rig_expect_ask(&rig, "demo", 0, 0);
+  rig_give(&rig, "demo", (struct vc_position){0, 0}, 1, 5, NULL, 0);
+  rig_expect_released(&rig, "demo");
+  rig_wait_no_owner(&server, "demo");
+  rig_wait_gauge(&rig, "redis.owned", 0);
+}
+
 // What is released late is of the session before.
 static void test_a_release_behind_the_next_claim(void **state)
 {
@@ -481,6 +493,7 @@ int main(void)
       WITH(test_fenced),
       WITH(test_a_claim_of_a_clock_that_is_behind),
       WITH(test_a_claim_that_outlives_its_session),
+      WITH(test_a_claim_of_which_nothing_was_said_is_let_go),
       WITH(test_a_claim_that_was_not_waited_for_is_let_go),
       WITH(test_a_release_behind_the_next_claim),
       WITH(test_never_claimed),
