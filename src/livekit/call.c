@@ -108,9 +108,19 @@ int call_end(struct vc_livekit *livekit, struct vc_post **post_in,
   return -1;
 }
 
-int call_says_not_found(const struct vc_post_answer *answer)
+static int says(const struct vc_post_answer *answer, const char *code)
 {
   char said[VC_LIVEKIT_ERROR_MAX + 1];
   vc_livekit_parse_error(answer->body, answer->size, said);
-  return answer->trouble == VC_TROUBLE_NONE && strncmp(said, "not_found:", 10) == 0;
+  return answer->trouble == VC_TROUBLE_NONE && strncmp(said, code, strlen(code)) == 0;
+}
+
+int call_says_not_found(const struct vc_post_answer *answer)
+{
+  return says(answer, "not_found:");
+}
+
+int call_says_ended(const struct vc_post_answer *answer)
+{
+  return says(answer, "not_found:") || says(answer, "failed_precondition:");
 }

@@ -2,13 +2,24 @@
 
 #include <string.h>
 
+struct found {
+  int is_on, is_going;
+  const struct vc_livekit_egress *first, *surplus; // of those on that nodes begin
+  const struct vc_livekit_egress *last;
+};
+
+static int is_own(const struct known *known, const struct vc_livekit_egress *egress)
+{
+  return strcmp(egress->id, known->own) == 0;
+}
+
 // Of this room, in this life of it, and sent to us.
 static int concerns(const struct known *known, const struct vc_livekit_egress *egress)
 {
   int is_of_room = strcmp(egress->room.name, known->room) == 0;
   int is_of_life = known->sid[0] == '\0' || egress->room.sid[0] == '\0' ||
                    strcmp(egress->room.sid, known->sid) == 0;
-  return egress->is_ours && is_of_room && is_of_life;
+  return (egress->is_ours || is_own(known, egress)) && is_of_room && is_of_life;
 }
 
 static int is_on(const struct vc_livekit_egress *egress)
@@ -16,38 +27,65 @@ static int is_on(const struct vc_livekit_egress *egress)
   return egress->status == VC_LIVEKIT_STARTING || egress->status == VC_LIVEKIT_ACTIVE;
 }
 
+// One that was stopped because it was too many may have begun after the one that stayed.
+static int64_t end_of(const struct vc_livekit_egress *egress)
+{
+  return egress->ended_ns != 0 ? egress->ended_ns : egress->started_ns;
+}
+
 static const struct vc_livekit_egress *later(const struct vc_livekit_egress *a,
                                              const struct vc_livekit_egress *b)
 {
-  return a == NULL || b->started_ns >= a->started_ns ? b : a;
+  return a == NULL || end_of(b) >= end_of(a) ? b : a;
 }
 
-enum verdict decide(const struct known *known, const struct vc_livekit_egress **last)
+// The first by id stays: all nodes agree on it, so that however many of them stop others at once
+// one is left.
+static void note_begun(struct found *found, const struct vc_livekit_egress *egress)
 {
-  const struct vc_livekit_egress *first = NULL; // by id: all nodes agree on it
-  int own_is_on = 0, is_going = 0;
-  *last = NULL;
+  int order = found->first != NULL ? strcmp(egress->id, found->first->id) : 0;
+  if (found->first == NULL) {
+    found->first = egress;
+  } else if (order != 0) {
+    found->surplus = order < 0 ? found->first : egress;
+    found->first = order < 0 ? egress : found->first;
+  }
+}
+
+static void note(struct found *found, const struct known *known,
+                 const struct vc_livekit_egress *egress)
+{
+  if (is_on(egress)) {
+    found->is_on = 1;
+    if (egress->is_mix || is_own(known, egress)) {
+      note_begun(found, egress);
+    }
+  } else if (egress->status == VC_LIVEKIT_ENDING) {
+    found->is_going = 1;
+  } else if (strcmp(egress->id, known->surplus) != 0) {
+    found->last = later(found->last, egress);
+  }
+}
+
+enum verdict decide(const struct known *known, const struct vc_livekit_egress **which)
+{
+  struct found found = {0};
   for (size_t i = 0; i < known->egresses->n; i++) {
-    const struct vc_livekit_egress *egress = &known->egresses->items[i];
-    if (!concerns(known, egress)) {
-      continue;
-    }
-    if (is_on(egress)) {
-      first = first == NULL || strcmp(egress->id, first->id) < 0 ? egress : first;
-      own_is_on |= strcmp(egress->id, known->own) == 0;
-    } else if (egress->status == VC_LIVEKIT_ENDING) {
-      is_going = 1;
-    } else {
-      *last = later(*last, egress);
+    if (concerns(known, &known->egresses->items[i])) {
+      note(&found, known, &known->egresses->items[i]);
     }
   }
-  if (first != NULL) {
-    return own_is_on && strcmp(first->id, known->own) != 0 ? VERDICT_STOP : VERDICT_REST;
+  *which = found.surplus != NULL ? found.surplus : found.last;
+  if (found.surplus != NULL) {
+    return VERDICT_STOP;
   }
-  if (is_going) {
+  if (found.is_on) {
+    return VERDICT_REST;
+  }
+  if (found.is_going) {
     return VERDICT_WAIT;
   }
-  int was_wanted = *last != NULL && ((*last)->status == VC_LIVEKIT_COMPLETE ||
-                                     (*last)->status == VC_LIVEKIT_LIMIT_REACHED);
+  int was_wanted = found.last != NULL && (found.last->status == VC_LIVEKIT_COMPLETE ||
+                                          found.last->status == VC_LIVEKIT_LIMIT_REACHED);
   return was_wanted ? VERDICT_LEAVE : VERDICT_START;
 }

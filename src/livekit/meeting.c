@@ -19,6 +19,7 @@
 #define CLAIMED_MS 20000 // then it is looked at what another node has made of its claim
 #define GOING_MS 1000    // an egress ends in about that time
 #define VERIFY_MS 2000   // another node that was as fast has begun its own
+#define SURPLUS_MS 5000  // the node that began one too many has stopped it, if it is there
 #define BACKOFF_FIRST_MS 1000
 #define BACKOFF_MAX_MS 60000
 #define SERVED_MS 120000 // an egress that lives so long is well
@@ -227,27 +228,40 @@ static int is_claimed(struct meeting *meeting, const struct vc_livekit_egress *l
 
 // --- one too many
 
+// It is looked again, then: there may be more.
 static void stopped(void *context, const struct vc_post_answer *answer)
 {
   struct meeting *meeting = context;
   char reason[REASON_MAX];
-  if (call_end(meeting->livekit, &meeting->post, answer, reason) != 0 &&
-      !call_says_not_found(answer)) {
+  if (call_end(meeting->livekit, &meeting->post, answer, reason) != 0 && !call_says_ended(answer)) {
     try_again(meeting, reason);
   } else {
-    settle(meeting, PHASE_SERVED); // by the other one
+    wait_ms(meeting, GOING_MS);
   }
 }
 
-static void stop(struct meeting *meeting)
+static void stop(struct meeting *meeting, const struct vc_livekit_egress *surplus)
 {
   struct vc_text text = {0};
   vc_log(VC_LOG_INFO, VC_EVENT("livekit.egress_stopped"), VC_STR("room", meeting->room.name),
-         VC_STR("egress", meeting->own));
+         VC_STR("egress", surplus->id));
   room_count(meeting->livekit, EGRESS_STOPS);
-  vc_livekit_print_stop(&text, meeting->own);
+  vc_livekit_print_stop(&text, surplus->id);
   if (call_start(meeting->livekit, &meeting->post, STOP_EGRESS, &text, stopped, meeting) != 0) {
     try_again(meeting, "no memory");
+  }
+}
+
+// The node that began it stops it, when it looks at what it did. That node may be dead, or may not
+// know that LiveKit began the one for whose answer it waited too long: then whoever sees it twice.
+static void rid_of(struct meeting *meeting, const struct vc_livekit_egress *surplus)
+{
+  int was_seen = strcmp(surplus->id, meeting->surplus) == 0;
+  memcpy(meeting->surplus, surplus->id, sizeof meeting->surplus);
+  if (was_seen || strcmp(surplus->id, meeting->own) == 0) {
+    stop(meeting, surplus);
+  } else {
+    wait_ms(meeting, SURPLUS_MS);
   }
 }
 
@@ -267,6 +281,7 @@ static void act(struct meeting *meeting, const struct vc_livekit_egresses *egres
   const struct known known = {.room = meeting->room.name,
                               .sid = meeting->room.sid,
                               .own = meeting->own,
+                              .surplus = meeting->surplus,
                               .egresses = egresses};
   enum verdict verdict = decide(&known, &last);
   if (verdict == VERDICT_START && meeting->own[0] != '\0') {
@@ -277,7 +292,7 @@ static void act(struct meeting *meeting, const struct vc_livekit_egresses *egres
   } else if (verdict == VERDICT_START) {
     start(meeting);
   } else if (verdict == VERDICT_STOP) {
-    stop(meeting);
+    rid_of(meeting, last);
   } else if (verdict == VERDICT_WAIT) {
     wait_ms(meeting, GOING_MS);
   } else if (verdict == VERDICT_LEAVE) {

@@ -27,17 +27,40 @@ static void fail(struct vc_livekit *livekit, const char *reason)
   finish(livekit);
 }
 
-static int is_served(const struct vc_livekit_room *room, const struct vc_livekit_egresses *egresses)
+static int by_room(const void *a, const void *b)
 {
-  for (size_t i = 0; i < egresses->n; i++) {
-    const struct vc_livekit_egress *egress = &egresses->items[i];
-    int is_of_life = egress->room.sid[0] == '\0' || strcmp(egress->room.sid, room->sid) == 0;
-    if (egress->is_ours && is_of_life && egress->status <= VC_LIVEKIT_ACTIVE &&
-        strcmp(egress->room.name, room->name) == 0) {
-      return 1;
+  return strcmp(((const struct vc_livekit_egress *)a)->room.name,
+                ((const struct vc_livekit_egress *)b)->room.name);
+}
+
+// Of egresses that are sorted by_room. Returns: the first that is not before `name`, n: none.
+static size_t find_room(const struct vc_livekit_egresses *egresses, const char *name)
+{
+  size_t from = 0, to = egresses->n;
+  while (from < to) {
+    size_t middle = from + (to - from) / 2;
+    if (strcmp(egresses->items[middle].room.name, name) < 0) {
+      from = middle + 1;
+    } else {
+      to = middle;
     }
   }
-  return 0;
+  return from;
+}
+
+// One of ours is there, and of those that nodes begin no second.
+static int is_served(const struct vc_livekit_room *room, const struct vc_livekit_egresses *egresses)
+{
+  size_t n_on = 0, n_mixes = 0;
+  for (size_t i = find_room(egresses, room->name);
+       i < egresses->n && strcmp(egresses->items[i].room.name, room->name) == 0; i++) {
+    const struct vc_livekit_egress *egress = &egresses->items[i];
+    int is_of_life = egress->room.sid[0] == '\0' || strcmp(egress->room.sid, room->sid) == 0;
+    int is_on = egress->is_ours && is_of_life && egress->status <= VC_LIVEKIT_ACTIVE;
+    n_on += is_on != 0;
+    n_mixes += is_on && egress->is_mix;
+  }
+  return n_on > 0 && n_mixes < 2;
 }
 
 static void egresses_listed(void *context, const struct vc_post_answer *answer)
@@ -55,6 +78,7 @@ static void egresses_listed(void *context, const struct vc_post_answer *answer)
     return;
   }
   const struct vc_livekit_rooms *rooms = &livekit->poll.rooms;
+  qsort(egresses.items, egresses.n, sizeof *egresses.items, by_room);
   for (size_t i = 0; i < rooms->n; i++) {
     if (!is_served(&rooms->items[i], &egresses)) {
       meeting_wake(livekit, &rooms->items[i], room_now(livekit), 0);

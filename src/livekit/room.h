@@ -51,8 +51,9 @@ enum phase {
 struct meeting {
   struct vc_livekit_room room;
   char slug[VC_SLUG_MAX + 1];
-  char own[VC_LIVEKIT_ID_MAX + 1]; // the egress that we have just started, "" none
-  char claim[VC_SLUG_MAX + 1];     // the key that is ours until claimed_ns
+  char own[VC_LIVEKIT_ID_MAX + 1];     // the egress that we have just started, "" none
+  char surplus[VC_LIVEKIT_ID_MAX + 1]; // one that was seen to be too many, "" none
+  char claim[VC_SLUG_MAX + 1];         // the key that is ours until claimed_ns
   uint64_t claimed_ns;
   uint64_t on_ns;  // when it was known to be on, 0: it is to be asked
   uint64_t due_ns; // the next step, 0: none, or a call is under way
@@ -109,8 +110,10 @@ void call_cancel(struct vc_livekit *livekit, struct vc_post **post);
 // of itself, or "unreachable".
 int call_end(struct vc_livekit *livekit, struct vc_post **post, const struct vc_post_answer *answer,
              char reason[REASON_MAX]);
-// Of an answer that call_end did not like: there is no such room, or no such egress.
+// Of an answer that call_end did not like: there is no such room, or no such egress; or, as an
+// egress is to be stopped, it ends already.
 int call_says_not_found(const struct vc_post_answer *answer);
+int call_says_ended(const struct vc_post_answer *answer);
 
 // --- meeting.c
 // A meeting that is on (`on_ns`, 0: it may be over by now) is looked at in `in_ms`.

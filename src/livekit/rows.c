@@ -93,7 +93,7 @@ const struct vc_metric vc_livekit_metrics[] = {
     [EGRESS_FAILURES] = {"livekit.egress_failures_total", VC_METRIC_COUNTER, "egresses",
                          "Egresses that LiveKit did not begin, or said to have failed."},
     [EGRESS_STOPS] = {"livekit.egress_stops_total", VC_METRIC_COUNTER, "egresses",
-                      "Egresses that we stopped because another node had begun one, too."},
+                      "Egresses that we stopped because their room had another one of ours."},
     [POLLS] = {"livekit.polls_total", VC_METRIC_COUNTER, "polls",
                "Times that this node listed all rooms and egresses."},
     [POLL_FAILURES] = {"livekit.poll_failures_total", VC_METRIC_COUNTER, "polls",

@@ -117,6 +117,9 @@ static const char *read_egress(const json_t *info, const char *ours, struct vc_l
   }
   into->status = read_status(json_object_get(info, "status"));
   into->started_ns = whole_number(member(info, "startedAt", "started_at"));
+  into->ended_ns = whole_number(member(info, "endedAt", "ended_at"));
+  into->is_mix = json_is_true(
+      member(member(info, "roomComposite", "room_composite"), "audioOnly", "audio_only"));
   into->is_ours = ours != NULL && ours[0] != '\0' && has_address(info, ours);
   read_error(json_object_get(info, "error"), into->error);
   return into->id[0] != '\0' ? NULL : "an egress has no id";

@@ -69,24 +69,33 @@ class Egress:
         self.url = request["stream_outputs"][0]["urls"][0]
         self.status = "EGRESS_STARTING"
         self.error = ""
-        self.started = 0
+        self.started = self.ended = 0
         self.publisher = None
+
+    def shown(self):
+        """What was asked for, as it is told."""
+        shown = json.loads(json.dumps(self.request))
+        shown["stream_outputs"][0]["urls"] = [blackened(self.url)]
+        return shown
 
     def info(self):
         """As Twirp answers."""
-        shown = json.loads(json.dumps(self.request))
-        shown["stream_outputs"][0]["urls"] = [blackened(self.url)]
+        shown = self.shown()
         return {"egress_id": self.id, "room_id": self.room["sid"], "room_name": self.room["name"], "status": self.status,
-                "started_at": str(self.started), "ended_at": "0", "error": self.error, "error_code": 0,
+                "started_at": str(self.started), "ended_at": str(self.ended), "error": self.error, "error_code": 0,
                 "source_type": "EGRESS_SOURCE_TYPE_SDK", "room_composite": shown,
                 "stream_results": [{"url": blackened(self.url), "status": "ACTIVE", "retries": 0}]}
 
     def webhook_info(self):
         info = {"egressId": self.id, "roomId": self.room["sid"], "roomName": self.room["name"], "status": self.status,
                 "sourceType": "EGRESS_SOURCE_TYPE_SDK", "startedAt": str(self.started),
+                "roomComposite": {"roomName": self.room["name"], "audioOnly": self.request["audio_only"],
+                                  "streamOutputs": self.shown()["stream_outputs"]},
                 "streamResults": [{"url": blackened(self.url), "status": "ACTIVE"}]}
         if self.error:
             info["error"] = self.error
+        if self.ended:
+            info["endedAt"] = str(self.ended)
         if self.status == "EGRESS_STARTING":
             del info["status"]
         return info
@@ -201,6 +210,7 @@ class FakeLiveKit:
             self.egress_fails -= fails
             egress.status = "EGRESS_FAILED" if fails else "EGRESS_ACTIVE"
             egress.error = "no space left on it" if fails else ""
+            egress.ended = time.time_ns() if fails else 0
         if fails:
             self.tell("egress_ended", egressInfo=egress.webhook_info())
         elif self.publishes:
@@ -236,7 +246,7 @@ class FakeLiveKit:
 
     def end_egress(self, egress, status, error="", tells=True):
         with self.lock:
-            egress.status, egress.error = status, error
+            egress.status, egress.error, egress.ended = status, error, time.time_ns()
         if egress.publisher is not None:
             if status == "EGRESS_COMPLETE":
                 egress.publisher.stop()

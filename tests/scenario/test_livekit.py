@@ -121,6 +121,42 @@ def test_two_nodes_are_told():
         assert livekit.n_calls("StopEgress") == 1, livekit.calls
 
 
+def test_one_of_two_fails():
+    """That the other was stopped, since it was one too many, is no reason to leave the room alone."""
+    with stage() as (livekit, node), ScriptedStt() as stt, \
+            livekit_node(stt, livekit, LIVEKIT_AUTO_EGRESS=f"rtmp://{node.addresses['rtmp']}/live") as other:
+        livekit.serve(node, other)
+        livekit.publishes = False
+        livekit.before_start = threading.Barrier(2, timeout=harness.PATIENCE_S).wait
+        livekit.start_room("r")
+        harness.wait_until(lambda: livekit.n_calls("StopEgress") == 1, f"one is stopped: {livekit.calls}")
+        livekit.before_start = lambda: None
+        livekit.serve(node)
+        livekit.end_egress(livekit.wait_active("r")[0], "EGRESS_FAILED", "its machine died")
+        livekit.wait_active("r")
+
+
+def test_egress_that_begins_late():
+    """LiveKit begins it after all, when nobody waits for the answer any more: of two one is stopped."""
+    is_first, begins = threading.Lock(), threading.Event()
+
+    def wait():
+        if is_first.acquire(blocking=False):  # pylint: disable=consider-using-with
+            begins.wait(harness.PATIENCE_S)
+
+    with stage(LIVEKIT_POLL_MS=1000) as (livekit, node):
+        livekit.publishes = False
+        livekit.before_start = wait
+        livekit.start_room("r")
+        livekit.wait_active("r")
+        begins.set()
+        livekit.wait_active("r", 2)
+        harness.wait_until(lambda: [egress.id for egress in livekit.active("r")] == ["EG_0000"], f"one is left: {livekit.calls}")
+        polls = counters(node)["polls_total"]
+        wait_counter(node, "polls_total", polls + 3)
+        assert livekit.n_calls("StartRoomCompositeEgress") == 2 and livekit.n_calls("StopEgress") == 1, livekit.calls
+
+
 def test_lost_webhooks():
     with stage(LIVEKIT_POLL_MS=300) as (livekit, node), harness.viewer(node, "lost") as viewer:
         livekit.start_room("lost", tells=False)

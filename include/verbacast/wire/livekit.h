@@ -47,8 +47,10 @@ struct vc_livekit_egress {
   char id[VC_LIVEKIT_ID_MAX + 1];
   struct vc_livekit_room room;
   enum vc_livekit_status status;
-  int64_t started_ns; // Unix time, 0: not yet
+  int64_t started_ns; // Unix time, 0: not said
+  int64_t ended_ns;   // the same
   int is_ours;        // it streams, or streamed, to the address that was asked for
+  int is_mix;         // of a whole room, its sound alone: what vc_livekit_print_start asks for
   char error[VC_LIVEKIT_ERROR_MAX + 1];
 };
 

@@ -30,8 +30,8 @@ static int tear_down(void **state)
 
 #define EGRESS(id, status)                                                                         \
   "{\"egress_id\":\"" id "\",\"room_id\":\"RM_1\",\"room_name\":\"r\",\"status\":\"EGRESS_" status \
-  "\",\"error\":\"it has its reasons\",\"stream_results\":[{\"url\":\"" RIG_ADDRESS                \
-  "/{r...r}\"}]}"
+  "\",\"error\":\"it has its reasons\",\"room_composite\":{\"audio_only\":true},"                  \
+  "\"stream_results\":[{\"url\":\"" RIG_ADDRESS "/{r...r}\"}]}"
 #define ONE(row) "{\"items\":[" row "]}"
 #define ROOM "{\"rooms\":[{\"sid\":\"RM_1\",\"name\":\"r\"}]}"
 #define NOT_FOUND "{\"code\":\"not_found\",\"msg\":\"requested room does not exist\"}"
@@ -191,9 +191,12 @@ static void test_egress_that_fails_at_once(void **state)
   rig_await_counter(&rig, "livekit.egress_starts_total", 2);
 }
 
+#define ENDS "{\"code\":\"failed_precondition\",\"msg\":\"it ends\"}"
+
 static void test_one_too_many(void **state)
 {
   (void)state;
+  rig_answer(&rig, RIG_STOP, 412, ENDS);
   rig_answer(&rig, RIG_START, 200, EGRESS("EG_2", "STARTING"));
   begin_room();
   rig_await_counter(&rig, "livekit.egress_starts_total", 1);
@@ -202,10 +205,47 @@ static void test_one_too_many(void **state)
   rig_pass(&rig, 2000);
   rig_await_calls(&rig, RIG_STOP, 1);
   rig_expect_last(&rig, "{\"egress_id\":\"EG_2\"}");
+  // It is looked again, and both are still there.
+  rig_await_counter(&rig, "livekit.call_failures_total", 1);
+  settle();
+  rig_pass(&rig, 1000);
+  rig_await_counter(&rig, "livekit.call_failures_total", 2);
+  settle();
+  rig_answer(&rig, RIG_LIST_EGRESS, 200,
+             ONE(EGRESS("EG_1", "ACTIVE") "," EGRESS("EG_2", "COMPLETE")));
+  rig_pass(&rig, 1000);
+  rig_await_calls(&rig, RIG_LIST_EGRESS, 4);
   rig_pass(&rig, 600000);
   settle();
-  expect_calls(0, 2, 1, 1);
-  assert_int_equal(rig_counter(&rig, "livekit.egress_stops_total"), 1);
+  expect_calls(0, 4, 1, 2);
+  assert_int_equal(rig_counter(&rig, "livekit.egress_stops_total"), 2);
+}
+
+// Both are other nodes', of which one is no more.
+static void test_one_too_many_of_others(void **state)
+{
+  (void)state;
+  rig_answer(&rig, RIG_STOP, 412, ENDS);
+  rig_answer(&rig, RIG_LIST_EGRESS, 200,
+             ONE(EGRESS("EG_2", "ACTIVE") "," EGRESS("EG_1", "ACTIVE")));
+  rig_answer(&rig, RIG_LIST_ROOMS, 200, ROOM);
+  begin_room();
+  rig_await_calls(&rig, RIG_LIST_EGRESS, 1);
+  settle();
+  rig_pass(&rig, 4999);
+  settle();
+  expect_calls(0, 1, 0, 0);
+  rig_pass(&rig, 1);
+  rig_await_calls(&rig, RIG_STOP, 1);
+  rig_expect_last(&rig, "{\"egress_id\":\"EG_2\"}");
+  rig_await_counter(&rig, "livekit.call_failures_total", 1);
+  settle();
+  // The other one fails meanwhile: what we stopped was nobody's wish.
+  rig_answer(&rig, RIG_LIST_EGRESS, 200,
+             ONE(EGRESS("EG_1", "FAILED") "," EGRESS("EG_2", "COMPLETE")));
+  rig_answer(&rig, RIG_START, 200, EGRESS("EG_3", "STARTING"));
+  rig_pass(&rig, 1000);
+  rig_await_counter(&rig, "livekit.egress_starts_total", 1);
 }
 
 static void test_answers_that_are_none(void **state)
@@ -307,6 +347,21 @@ static void test_poll_finds(void **state)
   expect_calls(3, 5, 1, 0);
 }
 
+static void test_poll_finds_one_too_many(void **state)
+{
+  (void)state;
+  rig_await_counter(&rig, "livekit.polls_total", 1);
+  rig_answer(&rig, RIG_LIST_ROOMS, 200, ROOM);
+  rig_answer(&rig, RIG_LIST_EGRESS, 200,
+             ONE(EGRESS("EG_2", "ACTIVE") "," EGRESS("EG_1", "ACTIVE")));
+  rig_pass(&rig, 30000);
+  rig_await_calls(&rig, RIG_LIST_EGRESS, 3);
+  settle();
+  rig_pass(&rig, 5000);
+  rig_await_calls(&rig, RIG_STOP, 1);
+  rig_expect_last(&rig, "{\"egress_id\":\"EG_2\"}");
+}
+
 static void test_another_node_polls(void **state)
 {
   (void)state;
@@ -352,10 +407,12 @@ int main(void)
       TEST(test_starts_that_fail, set_up),
       TEST(test_egress_that_fails_at_once, set_up),
       TEST(test_one_too_many, set_up),
+      TEST(test_one_too_many_of_others, set_up),
       TEST(test_answers_that_are_none, set_up),
       TEST(test_over_meanwhile, set_up),
       TEST(test_failed_egress_of_a_room_of_another_node, set_up),
       TEST(test_poll_finds, set_up_poll),
+      TEST(test_poll_finds_one_too_many, set_up_poll),
       TEST(test_another_node_polls, set_up_poll),
       TEST(test_poll_that_fails, set_up_poll),
   };

@@ -20,7 +20,9 @@
 static const char ended[] =
     "{\"event\":\"egress_ended\",\"id\":\"EV_1\",\"createdAt\":\"1790000000\",\"egressInfo\":{"
     "\"egressId\":\"EG_x\",\"roomId\":\"RM_x\",\"roomName\":\"r1\",\"status\":\"EGRESS_FAILED\","
-    "\"startedAt\":\"1790000000000000001\",\"streamResults\":[{\"url\":\"" OURS "{re...ed}\","
+    "\"startedAt\":\"1790000000000000001\",\"endedAt\":\"1790000000000000002\","
+    "\"roomComposite\":{\"roomName\":\"r1\",\"audioOnly\":true},\"streamResults\":[{\"url\":\"" OURS
+    "{re...ed}\","
     "\"status\":\"FAILED\"}],\"error\":\"no answer\"}}";
 
 static void test_webhook_of_an_egress(void **state)
@@ -37,7 +39,9 @@ static void test_webhook_of_an_egress(void **state)
   assert_string_equal(webhook.egress.room.name, "r1");
   assert_int_equal(webhook.egress.status, VC_LIVEKIT_FAILED);
   assert_true(webhook.egress.started_ns == INT64_C(1790000000000000001));
+  assert_true(webhook.egress.ended_ns == INT64_C(1790000000000000002));
   assert_true(webhook.egress.is_ours);
+  assert_true(webhook.egress.is_mix);
   assert_string_equal(webhook.egress.error, "no answer");
   assert_int_equal(
       vc_livekit_parse_webhook(ended, strlen(ended), "rtmp://other/live/", &webhook, &why), 0);
@@ -120,11 +124,12 @@ static void test_webhooks_that_are_none(void **state)
 // As Twirp prints it: the protocol's own names, nothing left out.
 static const char list[] =
     "{\"items\":[{\"egress_id\":\"EG_1\",\"room_id\":\"RM_1\",\"room_name\":\"r\",\"status\":"
-    "\"EGRESS_ACTIVE\",\"started_at\":\"5\",\"stream_results\":[],\"room_composite\":{"
-    "\"stream_outputs\":[{\"protocol\":\"RTMP\",\"urls\":[\"" OURS
-    "{re...ed}\"]}]},\"error\":\"\"},"
+    "\"EGRESS_ACTIVE\",\"started_at\":\"5\",\"stream_results\":[],\"ended_at\":\"6\","
+    "\"room_composite\":{\"audio_only\":true,\"stream_outputs\":[{\"protocol\":\"RTMP\",\"urls\":["
+    "\"" OURS "{re...ed}\"]}]},\"error\":\"\"},"
     "{\"room_name\":\"has no id\"},7,"
-    "{\"egress_id\":\"EG_2\",\"room_name\":\"r\",\"status\":3,\"file\":{\"filename\":\"a.ogg\"}}]}";
+    "{\"egress_id\":\"EG_2\",\"room_name\":\"r\",\"status\":3,\"participant\":{"
+    "\"audio_only\":true},\"file\":{\"filename\":\"a.ogg\"}}]}";
 
 static void test_egresses(void **state)
 {
@@ -136,6 +141,9 @@ static void test_egresses(void **state)
   assert_true(egresses.items[0].is_ours);
   assert_int_equal(egresses.items[0].status, VC_LIVEKIT_ACTIVE);
   assert_true(egresses.items[0].started_ns == 5);
+  assert_true(egresses.items[0].ended_ns == 6);
+  assert_true(egresses.items[0].is_mix);
+  assert_false(egresses.items[1].is_mix);
   assert_string_equal(egresses.items[0].room.sid, "RM_1");
   assert_false(egresses.items[1].is_ours);
   assert_int_equal(egresses.items[1].status, VC_LIVEKIT_COMPLETE);
