@@ -27,21 +27,9 @@ static void time_member(struct vc_text *text, const char *key, int64_t unix_ms)
 static void print_transcript(struct vc_text *text, const struct vc_record_fields *fields)
 {
   const struct vc_utterance *utterance = fields->utterance;
-  vc_text_format(text, ",\"seq\":%" PRIu64, fields->seq);
-  string_member(text, "utteranceId", fields->utterance_id);
-  vc_text_format(text, ",\"isFinal\":%s", utterance->is_final ? "true" : "false");
-  string_member(text, "text", utterance->text);
-  string_member(text, "language", utterance->language[0] != '\0' ? utterance->language : NULL);
-  string_member(text, "speaker", utterance->speaker);
-  vc_text_add(text, ",\"confidence\":");
-  vc_text_json_number(text, utterance->confidence, 3);
-  vc_text_format(text, ",\"start\":%.3f,\"end\":%.3f,\"words\":", utterance->start_s,
-                 utterance->end_s);
-  if (utterance->n_words > 0) {
-    vc_viewer_print_words(text, utterance->words, utterance->n_words);
-  } else {
-    vc_text_add(text, "null");
-  }
+  vc_viewer_print_said(text, fields->seq, fields->utterance_id, utterance);
+  vc_text_add(text, ",\"words\":");
+  vc_viewer_print_words(text, utterance->words, utterance->n_words);
   if (utterance->is_approximate) {
     vc_text_add(text, ",\"approximate\":true");
   }

@@ -29,6 +29,10 @@ void vc_viewer_print_hello(struct vc_text *text, const struct vc_viewer_hello *h
 
 void vc_viewer_print_words(struct vc_text *text, const struct vc_word *words, size_t n_words)
 {
+  if (n_words == 0) {
+    vc_text_add(text, "null");
+    return;
+  }
   vc_text_add(text, "[");
   for (size_t i = 0; i < n_words; i++) {
     vc_text_add(text, i > 0 ? ",{\"word\":" : "{\"word\":");
@@ -41,12 +45,11 @@ void vc_viewer_print_words(struct vc_text *text, const struct vc_word *words, si
   vc_text_add(text, "]");
 }
 
-void vc_viewer_print_transcript(struct vc_text *text, const struct vc_viewer_transcript *transcript)
+void vc_viewer_print_said(struct vc_text *text, uint64_t seq, const char *utterance_id,
+                          const struct vc_utterance *utterance)
 {
-  const struct vc_utterance *utterance = transcript->utterance;
-  begin(text, "transcript", transcript->session, transcript->epoch);
-  vc_text_format(text, ",\"seq\":%" PRIu64, transcript->seq);
-  string_member(text, "utteranceId", transcript->utterance_id);
+  vc_text_format(text, ",\"seq\":%" PRIu64, seq);
+  string_member(text, "utteranceId", utterance_id);
   vc_text_format(text, ",\"isFinal\":%s", utterance->is_final ? "true" : "false");
   string_member(text, "text", utterance->text);
   string_member(text, "language", utterance->language[0] != '\0' ? utterance->language : NULL);
@@ -54,15 +57,18 @@ void vc_viewer_print_transcript(struct vc_text *text, const struct vc_viewer_tra
   vc_text_add(text, ",\"confidence\":");
   vc_text_json_number(text, utterance->confidence, 3);
   vc_text_format(text, ",\"start\":%.3f,\"end\":%.3f", utterance->start_s, utterance->end_s);
+}
+
+void vc_viewer_print_transcript(struct vc_text *text, const struct vc_viewer_transcript *transcript)
+{
+  const struct vc_utterance *utterance = transcript->utterance;
+  begin(text, "transcript", transcript->session, transcript->epoch);
+  vc_viewer_print_said(text, transcript->seq, transcript->utterance_id, utterance);
   vc_text_format(text, ",\"sentAt\":%" PRId64 ".%03d", transcript->sent_at_us / 1000000,
                  (int)(transcript->sent_at_us / 1000 % 1000));
   if (utterance->is_final) {
     vc_text_add(text, ",\"words\":");
-    if (utterance->n_words > 0) {
-      vc_viewer_print_words(text, utterance->words, utterance->n_words);
-    } else {
-      vc_text_add(text, "null");
-    }
+    vc_viewer_print_words(text, utterance->words, utterance->n_words);
   }
   vc_text_add(text, utterance->is_approximate ? ",\"approximate\":true}" : "}");
 }

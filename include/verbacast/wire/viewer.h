@@ -39,7 +39,10 @@ void vc_viewer_print_gap(struct vc_text *text, const char *session, int64_t epoc
                          uint64_t to);
 void vc_viewer_print_end(struct vc_text *text, const char *session, int64_t epoch, uint64_t seq,
                          const char *reason);
-// [{"word":…,"start":…,"end":…,"confidence":…}]
+// What a transcript and a record of it have in common: ,"seq":…, … ,"start":…,"end":…
+void vc_viewer_print_said(struct vc_text *text, uint64_t seq, const char *utterance_id,
+                          const struct vc_utterance *utterance);
+// [{"word":…,"start":…,"end":…,"confidence":…}], or null: there are none.
 void vc_viewer_print_words(struct vc_text *text, const struct vc_word *words, size_t n_words);
 
 // "EPOCH.SEQ", both decimal. Returns: 0, or -1 malformed.
