@@ -345,24 +345,25 @@ static void test_shows_all_who_speak_at_once(void **state)
   }
 }
 
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST_OF_BOTH(name) cmocka_unit_test_setup_teardown(name, set_up_both, tear_down_both)
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_setup_teardown(test_is_one_session_until_the_last_leaves, set_up_both,
-                                      tear_down_both),
-      cmocka_unit_test_setup_teardown(test_mixes_with_one_of_nobody, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_names_the_speaker, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_counts_from_the_first_sound_of_any, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_keeps_the_clock_of_one_that_left, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_begins_its_clock_anew_with_an_epoch, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_gives_no_id_twice, set_up_both, tear_down_both),
-      cmocka_unit_test_setup_teardown(test_tells_odd_participants_apart, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_is_as_well_as_its_best, set_up_both, tear_down_both),
-      cmocka_unit_test_setup_teardown(test_replaces_one_whose_close_was_lost, set_up_both,
-                                      tear_down_both),
-      cmocka_unit_test_setup_teardown(test_ends_all_at_shutdown, set_up_both, tear_down_both),
-      cmocka_unit_test_setup_teardown(test_is_not_erased_while_one_is_on, set_up, tear_down),
-      cmocka_unit_test_setup_teardown(test_shows_all_who_speak_at_once, set_up, tear_down),
+      TEST_OF_BOTH(test_is_one_session_until_the_last_leaves),
+      TEST(test_mixes_with_one_of_nobody),
+      TEST(test_names_the_speaker),
+      TEST(test_counts_from_the_first_sound_of_any),
+      TEST(test_keeps_the_clock_of_one_that_left),
+      TEST(test_begins_its_clock_anew_with_an_epoch),
+      TEST_OF_BOTH(test_gives_no_id_twice),
+      TEST(test_tells_odd_participants_apart),
+      TEST_OF_BOTH(test_is_as_well_as_its_best),
+      TEST_OF_BOTH(test_replaces_one_whose_close_was_lost),
+      TEST_OF_BOTH(test_ends_all_at_shutdown),
+      TEST(test_is_not_erased_while_one_is_on),
+      TEST(test_shows_all_who_speak_at_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
