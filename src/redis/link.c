@@ -271,6 +271,18 @@ const char *reply_text(const redisReply *reply, size_t i)
   return found != NULL ? found->str : "";
 }
 
+int redis_is_number(int64_t number)
+{
+  return number >= 0 && number <= INT64_C(1) << 53;
+}
+
+int reply_position(const redisReply *reply, size_t i, struct vc_position *position)
+{
+  int64_t epoch = reply_number(reply, i), seq = reply_number(reply, i + 1);
+  *position = (struct vc_position){epoch, (uint64_t)seq};
+  return redis_is_number(epoch) && redis_is_number(seq) ? 0 : -1;
+}
+
 static void loaded(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
 {
   link->n_loading--;

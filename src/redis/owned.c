@@ -10,6 +10,8 @@
 #define RETRY_FIRST_MS 1000 // after an error
 #define RETRY_MAX_MS 10000
 
+static const char not_ours[] = "the stream ends with what no node has numbered";
+
 static uint64_t now_of(const struct publisher *publisher)
 {
   return vc_worker_now_ns(publisher->worker);
@@ -339,7 +341,11 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
     return;
   }
   int64_t what = reply_number(reply, 0);
-  struct vc_position last = {reply_number(reply, 3), (uint64_t)reply_number(reply, 4)};
+  struct vc_position last;
+  if (reply_position(reply, 3, &last) != 0 || !redis_is_number(reply_number(reply, 2))) {
+    publisher_malformed(publisher, owned->slug, not_ours);
+    return; // nobody has it, and it is asked again
+  }
   snprintf(owned->other.node, sizeof owned->other.node, "%s", reply_text(reply, 1));
   owned->other.epoch = reply_number(reply, 2);
   if (what == NEWER) {
@@ -365,8 +371,10 @@ static void looked(struct redis_link *link, const struct redis_call *call, const
     publisher_take_error(publisher, reply);
     return;
   }
-  struct vc_position last = {reply_number(reply, 0), (uint64_t)reply_number(reply, 1)};
-  if (last.epoch > owned->epoch) {
+  struct vc_position last;
+  if (reply_position(reply, 0, &last) != 0) {
+    publisher_malformed(publisher, owned->slug, not_ours);
+  } else if (last.epoch > owned->epoch) {
     fence(publisher, owned, last);
   } else {
     learn(publisher, owned, last);
@@ -448,7 +456,12 @@ static void written(struct redis_link *link, const struct redis_call *call, cons
     write_failed(publisher, owned, reply);
     return;
   }
-  struct vc_position last = {reply_number(reply, 1), (uint64_t)reply_number(reply, 2)};
+  struct vc_position last;
+  if (reply_position(reply, 1, &last) != 0) {
+    publisher_malformed(publisher, owned->slug, not_ours);
+    fall_behind_by_error(publisher, owned);
+    return;
+  }
   switch (reply_number(reply, 0)) {
   case WRITTEN:
     count_written(publisher, call);

@@ -6,6 +6,7 @@
 #include "publish.h"
 
 #define SHOW_TTL_MS 10000
+#define LOG_INTERVAL_MS 10000
 
 void publisher_count(const struct publisher *publisher, enum metric metric, uint64_t n)
 {
@@ -21,6 +22,16 @@ int publisher_take_error(struct publisher *publisher, const redisReply *reply)
   }
   link_load_scripts(&publisher->link);
   return 1;
+}
+
+void publisher_malformed(struct publisher *publisher, const char *slug, const char *reason)
+{
+  uint64_t n_left_out, now = vc_worker_now_ns(publisher->worker);
+  publisher_count(publisher, MALFORMED, 1);
+  if (vc_log_limit_pass(&publisher->malformed_limit, now, LOG_INTERVAL_MS, &n_left_out)) {
+    vc_log(VC_LOG_WARN, VC_EVENT("redis.malformed"), VC_STR("session", slug),
+           VC_STR("reason", reason), VC_INT("left_out", n_left_out));
+  }
 }
 
 // --- messages
@@ -84,6 +95,24 @@ static void give_back_waiting(struct publisher *publisher)
 
 static void claim(struct publisher *publisher, struct redis_claim *wanted);
 
+// Without an epoch that can be ours the claim goes back as one that Redis did not answer.
+static void take_claim(struct publisher *publisher, struct redis_claim *wanted,
+                       const redisReply *reply)
+{
+  int64_t epoch = reply_number(reply, 0), floor = wanted->epoch_floor;
+  int is_ours = epoch > 0 && epoch >= floor && (epoch <= REDIS_EPOCH_MAX || epoch == floor);
+  wanted->previous.epoch = reply_number(reply, 2);
+  if (!is_ours || !redis_is_number(wanted->previous.epoch) ||
+      reply_position(reply, 3, &wanted->last) != 0) {
+    publisher_malformed(publisher, wanted->slug, "the slug's epochs leave none for a claim");
+    return;
+  }
+  snprintf(wanted->previous.node, sizeof wanted->previous.node, "%s", reply_text(reply, 1));
+  wanted->epoch = epoch;
+  publisher_count(publisher, CLAIMS, 1);
+  owned_claimed(publisher, wanted);
+}
+
 static void claimed(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
 {
   struct publisher *publisher = link->owner;
@@ -94,13 +123,8 @@ static void claimed(struct redis_link *link, const struct redis_call *call, cons
     claim(publisher, wanted);
     return;
   }
-  if (reply != NULL && reply->type == REDIS_REPLY_ARRAY) {
-    wanted->epoch = reply_number(reply, 0);
-    snprintf(wanted->previous.node, sizeof wanted->previous.node, "%s", reply_text(reply, 1));
-    wanted->previous.epoch = reply_number(reply, 2);
-    wanted->last = (struct vc_position){reply_number(reply, 3), (uint64_t)reply_number(reply, 4)};
-    publisher_count(publisher, CLAIMS, 1);
-    owned_claimed(publisher, wanted);
+  if (reply != NULL && reply->type != REDIS_REPLY_ERROR) {
+    take_claim(publisher, wanted, reply);
   }
   give_back_claim(publisher, wanted);
 }

@@ -61,7 +61,8 @@ struct publisher {
   size_t n_asking;
   struct vc_item *claims; // answered, waiting for room in the watching worker's lane
   struct vc_text text;    // used again and again
-  int64_t namesake_ms;    // when the name of the other that has it ends, 0: nobody has
+  struct vc_log_limit malformed_limit;
+  int64_t namesake_ms; // when the name of the other that has it ends, 0: nobody has
   int has_namesake;
   int is_draining;
 };
@@ -75,6 +76,8 @@ int position_compare(const struct vc_position *a, const struct vc_position *b); 
 void publisher_count(const struct publisher *publisher, enum metric metric, uint64_t n);
 // Scripts were forgotten: they are loaded again. Returns: 1 NOSCRIPT, 0 another error.
 int publisher_take_error(struct publisher *publisher, const redisReply *reply);
+// What Redis has of the slug is of no node's making: counted, and said.
+void publisher_malformed(struct publisher *publisher, const char *slug, const char *reason);
 int message_is_kept(const struct vc_message *message);
 struct vc_position message_position(const struct vc_message *message);
 // Its envelope, into publisher.text. Returns: 0, or -1 no memory.

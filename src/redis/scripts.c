@@ -15,13 +15,16 @@
   "  end\n"                                                                                        \
   "  return tonumber(epoch), tonumber(seq), message\n"                                             \
   "end\n"
-// Whose the slug is: node and epoch, which may be '' and 0.
+// Whose the slug is: node and epoch, which may be '' and 0. What has an epoch that nobody can have
+// given out is nobody's.
 #define OWNER                                                                                      \
   "local function owner(key)\n"                                                                    \
   "  local value = redis.call('GET', key)\n"                                                       \
   "  local is_known, whose = pcall(cjson.decode, value or '')\n"                                   \
   "  if not is_known or type(whose) ~= 'table' then return '', 0 end\n"                            \
-  "  return tostring(whose.node or ''), tonumber(whose.epoch) or 0\n"                              \
+  "  local epoch = math.floor(tonumber(whose.epoch) or 0)\n"                                       \
+  "  if not (epoch > 0 and epoch <= 2 ^ 53) then return '', 0 end\n"                               \
+  "  return tostring(whose.node or ''), epoch\n"                                                   \
   "end\n"
 #define NUMBER "local function number(n) return string.format('%.0f', n) end\n"
 // The value of the owner's key, and a message on ctl; `node` is JSON already.
@@ -80,11 +83,18 @@ const char *const redis_scripts[N_SCRIPTS] = {
              "return 1\n",
 
     // KEYS owner, history, ctl. ARGV node, the epoch's floor, time to live of the owner, of the
-    // stream. Answers {our epoch, node and epoch of the owner before, what the stream ends with}.
+    // stream. Answers {our epoch, node and epoch of the owner before, what the stream ends with};
+    // our
+    // epoch is -1 where it would have to be larger than REDIS_EPOCH_MAX for what is found here:
+    // then
+    // nothing was done.
     [SCRIPT_CLAIM] = LAST OWNER SAY
     "local before, before_epoch = owner(KEYS[1])\n"
     "local last_epoch, last_seq = last(KEYS[2])\n"
     "local epoch = math.max(tonumber(ARGV[2]), before_epoch + 1, last_epoch + 1)\n"
+    "if epoch > math.max(tonumber(ARGV[2]), 2 ^ 52) then\n"
+    "  return {-1, before, before_epoch, last_epoch, last_seq}\n"
+    "end\n"
     "redis.call('SET', KEYS[1], owned(ARGV[1], epoch), 'PX', ARGV[3])\n"
     "redis.call('PEXPIRE', KEYS[2], ARGV[4])\n"
     "say(KEYS[3], 'take', ARGV[1], epoch)\n"
@@ -134,12 +144,14 @@ const char *const redis_scripts[N_SCRIPTS] = {
 
     // KEYS owner, history, ctl. ARGV node, the epoch that is known to who asks. Answers {HTTP
     // status, the epoch that was erased up to}.
-    [SCRIPT_ERASE] = LAST SAY "if redis.call('EXISTS', KEYS[1]) == 1 then return {409, 0} end\n"
-                              "local last_epoch = last(KEYS[2])\n"
-                              "local epoch = math.max(last_epoch, tonumber(ARGV[2]))\n"
-                              "redis.call('DEL', KEYS[2])\n"
-                              "say(KEYS[3], 'erased', ARGV[1], epoch)\n"
-                              "return {last_epoch > 0 and 200 or 404, epoch}\n",
+    [SCRIPT_ERASE] =
+        LAST SAY "if redis.call('EXISTS', KEYS[1]) == 1 then return {409, 0} end\n"
+                 "local last_epoch = last(KEYS[2])\n"
+                 "local epoch = tonumber(ARGV[2])\n"
+                 "if last_epoch <= 2 ^ 52 then epoch = math.max(last_epoch, epoch) end\n"
+                 "redis.call('DEL', KEYS[2])\n"
+                 "say(KEYS[3], 'erased', ARGV[1], epoch)\n"
+                 "return {last_epoch > 0 and 200 or 404, epoch}\n",
 
     // KEYS owner, ctl. ARGV node. Answers an HTTP status.
     [SCRIPT_END] = OWNER SAY "local whose, epoch = owner(KEYS[1])\n"

@@ -279,6 +279,48 @@ static void test_a_claim_that_was_not_waited_for_is_let_go(void **state)
   rig_wait_gauge(&rig, "redis.owned", 0);
 }
 
+// Numbers that no node can have given out: nothing is built upon them.
+static void test_an_owner_with_an_odd_epoch_is_none(void **state)
+{
+  static const char *const epochs[] = {"1e300", "9223372036854775807", "-7", "\"x\"", "null"};
+  for (size_t i = 0; i < sizeof epochs / sizeof *epochs; i++) {
+    server_do(&server, "SET vc:owner:demo {\"node\":\"b\",\"epoch\":%s}", epochs[i]);
+    struct redis_claim *claim = rig_claim_whole(&rig, "demo", 5);
+    assert_int_equal(claim->epoch, 5);
+    assert_int_equal(claim->previous.epoch, 0);
+    vc_item_destroy(&claim->item.owned.item);
+    rig_wait_owner(&server, "demo", "a", 5);
+  }
+}
+
+static void test_an_epoch_that_leaves_none_for_others(void **state)
+{
+  server_do(&server, "SET vc:owner:demo {\"node\":\"b\",\"epoch\":9007199254740992}");
+  assert_int_equal(rig_claim(&rig, "demo", 5), 0);
+  assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 1);
+  rig_wait_owner(&server, "demo", "b", INT64_C(9007199254740992)); // nor is the key ours
+  // One whose clock is beyond all measure goes on.
+  assert_int_equal(rig_claim(&rig, "other", REDIS_EPOCH_MAX + 7), REDIS_EPOCH_MAX + 7);
+  assert_int_equal(rig_metric(&rig, "redis.claims_total"), 1);
+}
+
+static void test_a_stream_that_ends_beyond_all_numbers(void **state)
+{
+  static const struct rig_said all[] = {{HELLO, 0, 0}, {FINAL, 1, 0}};
+  server_do(&server, "XADD vc:history:demo 18446744073709551615-1 message nonsense");
+  assert_int_equal(rig_claim(&rig, "demo", 5), 0);
+  assert_int_equal(server_number(&server, "EXISTS vc:owner:demo"), 0);
+  say(5, HELLO, 0, 0); // the ledger goes on alone, and nobody takes that from it
+  rig_wait_metric(&rig, "redis.malformed_total", 2);
+  rig_expect_no_remote(&rig);
+  server_do(&server, "DEL vc:history:demo");
+  rig_expect_ask(&rig, "demo", 0, 0);
+  rig_give(&rig, "demo", (struct vc_position){0, 0}, 1, 5, all, 2);
+  rig_wait_stream(&server, "demo", "5-0 5-1");
+  rig_wait_owner(&server, "demo", "a", 5);
+  assert_int_equal(rig_metric(&rig, "redis.fenced_total"), 0);
+}
+
 // There was no memory to begin what was claimed.
 static void test_a_claim_of_which_nothing_was_said_is_let_go(void **state)
 {
@@ -493,6 +535,9 @@ int main(void)
       WITH(test_fenced),
       WITH(test_a_claim_of_a_clock_that_is_behind),
       WITH(test_a_claim_that_outlives_its_session),
+      WITH(test_an_owner_with_an_odd_epoch_is_none),
+      WITH(test_an_epoch_that_leaves_none_for_others),
+      WITH(test_a_stream_that_ends_beyond_all_numbers),
       WITH(test_a_claim_of_which_nothing_was_said_is_let_go),
       WITH(test_a_claim_that_was_not_waited_for_is_let_go),
       WITH(test_a_release_behind_the_next_claim),

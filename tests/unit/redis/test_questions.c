@@ -88,6 +88,16 @@ static void test_erase(void **state)
   redisFree(listener);
 }
 
+// What no node has numbered goes too, and takes no number from those to come.
+static void test_erase_of_what_no_node_has_numbered(void **state)
+{
+  int64_t number = 3;
+  server_do(&server, "XADD vc:history:demo 18446744073709551615-1 message nonsense");
+  assert_int_equal(rig_query(&rig, VC_QUERY_FLEET_ERASE, "demo", &number, NULL), 200);
+  assert_int_equal(number, 3);
+  assert_int_equal(server_number(&server, "EXISTS vc:history:demo"), 0);
+}
+
 // Its key is lost, but it is live here.
 static void test_erase_of_our_own(void **state)
 {
@@ -172,6 +182,7 @@ int main(void)
       WITH(test_sessions),
       WITH(test_erase),
       WITH(test_erase_of_our_own),
+      WITH(test_erase_of_what_no_node_has_numbered),
       WITH(test_erase_of_what_is_not_complete),
       WITH(test_erase_of_anothers),
       WITH(test_claim),
