@@ -3,7 +3,8 @@
 //
 //   webhook -- verified --> livekit -- Twirp --> LiveKit -- egress, by RTMP --> ingest
 //
-// One stage of one worker. Nobody waits for it, and its `claim` may wait. Webhooks may be lost and
+// One stage of one worker. Nobody waits for it, and its `claim` may wait: a turn takes one webhook,
+// so that calls under way are heard between two waits. Webhooks may be lost and
 // come twice, on one node or on several: what is to be done is decided by what LiveKit itself lists
 // (StartRoomCompositeEgress is called only when ListEgress has none of ours, by the node that has
 // the claim), and rooms are listed every LIVEKIT_POLL_MS by one node for what was not heard.

@@ -131,7 +131,7 @@ static uint32_t take_batch(struct vc_worker *worker)
   size_t n_lanes = atomic_load_explicit(&inbox->n_lanes, memory_order_acquire);
   uint32_t taken = 0;
   size_t empty_in_a_row = 0;
-  while (taken < VC_STAGE_BATCH && empty_in_a_row < n_lanes) {
+  while (taken < worker->stage->settings.batch && empty_in_a_row < n_lanes) {
     if (worker->next_lane >= n_lanes) {
       worker->next_lane = 0;
     }
@@ -380,6 +380,7 @@ int vc_stage_create(struct vc_stage **stage_out, const struct vc_stage_settings 
     return vc_error_set(error, "%s: no memory", settings->ops->name);
   }
   stage->settings = *settings;
+  stage->settings.batch = settings->batch != 0 ? settings->batch : VC_STAGE_BATCH;
   stage->config = calloc(1, settings->config_size + 1);
   if (stage->config == NULL) {
     free(stage);
@@ -606,6 +607,13 @@ void vc_worker_assert_here(const struct vc_worker *worker)
 {
   assert(this_worker == worker);
   (void)worker;
+}
+
+void vc_worker_beat(struct vc_worker *worker)
+{
+  vc_worker_assert_here(worker);
+  read_clock(worker);
+  atomic_store_explicit(&worker->turn_ns, worker->now_ns, memory_order_relaxed);
 }
 
 void vc_worker_set_state(struct vc_worker *worker, void *state)

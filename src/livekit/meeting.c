@@ -211,17 +211,17 @@ static void start(struct meeting *meeting)
 // One node begins what follows `last`: its claim names it, so that the next one is another's.
 static int is_claimed(struct meeting *meeting, const struct vc_livekit_egress *last)
 {
-  const struct vc_livekit_settings *settings = &meeting->livekit->settings;
   const char *life = meeting->room.sid[0] != '\0' ? meeting->room.sid : meeting->slug;
   char key[sizeof meeting->claim];
   snprintf(key, sizeof key, "lk:room:%.50s:%.50s", life, last != NULL ? last->id : "");
   if (strcmp(key, meeting->claim) == 0 && room_now(meeting->livekit) < meeting->claimed_ns) {
     return 1;
   }
-  enum vc_livekit_claim claim = settings->claim(settings->context, key, CLAIM_MS);
+  uint64_t claimed_ns = after_ms(meeting, CLAIM_MS);
+  enum vc_livekit_claim claim = room_claim(meeting->livekit, key, CLAIM_MS);
   if (claim == VC_LIVEKIT_OURS) {
     memcpy(meeting->claim, key, sizeof key);
-    meeting->claimed_ns = after_ms(meeting, CLAIM_MS);
+    meeting->claimed_ns = claimed_ns;
   }
   return claim != VC_LIVEKIT_OTHERS;
 }

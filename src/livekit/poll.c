@@ -111,12 +111,10 @@ static void rooms_listed(void *context, const struct vc_post_answer *answer)
 
 static void begin(struct vc_livekit *livekit)
 {
-  const struct vc_livekit_settings *settings = &livekit->settings;
-  int64_t interval_ms = settings->options->livekit_poll_ms;
+  int64_t interval_ms = livekit->settings.options->livekit_poll_ms;
   struct vc_text text = {0};
   // A little less: whoever polled may do so again.
-  if (settings->claim(settings->context, "lk:poll", interval_ms - interval_ms / 10) ==
-      VC_LIVEKIT_OTHERS) {
+  if (room_claim(livekit, "lk:poll", interval_ms - interval_ms / 10) == VC_LIVEKIT_OTHERS) {
     wait_for_next(livekit);
     return;
   }

@@ -29,6 +29,14 @@ uint64_t room_now(const struct vc_livekit *livekit)
   return vc_worker_now_ns(livekit->worker);
 }
 
+enum vc_livekit_claim room_claim(struct vc_livekit *livekit, const char *key, int64_t ttl_ms)
+{
+  const struct vc_livekit_settings *settings = &livekit->settings;
+  enum vc_livekit_claim claim = settings->claim(settings->context, key, ttl_ms);
+  vc_worker_beat(livekit->worker);
+  return claim;
+}
+
 void room_count(struct vc_livekit *livekit, size_t metric)
 {
   vc_metric_add(livekit->slots, metric, 1);
@@ -146,7 +154,6 @@ int vc_livekit_take_webhook(struct vc_livekit *livekit, const char *authorizatio
 // Remembers it. Returns: 1 when it was there.
 static int is_repeated(struct vc_livekit *livekit, const char *id)
 {
-  const struct vc_livekit_settings *settings = &livekit->settings;
   char key[VC_LIVEKIT_ID_MAX + 16];
   struct event *event;
   HASH_FIND_STR(livekit->events, id, event);
@@ -167,7 +174,7 @@ static int is_repeated(struct vc_livekit *livekit, const char *id)
     free(oldest);
   }
   snprintf(key, sizeof key, "lk:event:%s", id);
-  return settings->claim(settings->context, key, EVENT_CLAIM_MS) == VC_LIVEKIT_OTHERS;
+  return room_claim(livekit, key, EVENT_CLAIM_MS) == VC_LIVEKIT_OTHERS;
 }
 
 static void room_started(struct vc_livekit *livekit, const struct vc_livekit_webhook *webhook)
@@ -194,6 +201,7 @@ static void room_finished(struct vc_livekit *livekit, const struct vc_livekit_ro
   vc_log(VC_LOG_INFO, VC_EVENT("livekit.room_finished"), VC_STR("room", room->name),
          VC_STR("session", slug));
   livekit->settings.end_session(livekit->settings.context, slug);
+  vc_worker_beat(livekit->worker);
 }
 
 static void egress_ended(struct vc_livekit *livekit, const struct vc_livekit_egress *egress)
@@ -335,6 +343,7 @@ int vc_livekit_create(struct vc_livekit **livekit_out, const struct vc_livekit_s
                                                            .n_workers = 1,
                                                            .tick_ms = TICK_MS,
                                                            .lane_capacity = VC_LIVEKIT_WEBHOOKS_MAX,
+                                                           .batch = 1,
                                                            .clock = settings->clock,
                                                            .metrics = settings->metrics,
                                                            .metric_rows = vc_livekit_metrics},

@@ -130,6 +130,8 @@ void poll_fini(struct vc_livekit *livekit);
 
 // --- room.c
 uint64_t room_now(const struct vc_livekit *livekit);
+// Waits, for a second at most.
+enum vc_livekit_claim room_claim(struct vc_livekit *livekit, const char *key, int64_t ttl_ms);
 void room_count(struct vc_livekit *livekit, size_t metric);
 // What was called failed, and does again until room_is_well.
 void room_is_ill(struct vc_livekit *livekit, int *is_failing, const char *reason);

@@ -6,6 +6,7 @@ import time
 
 import fake_livekit
 import harness
+import services
 from fake_livekit import FakeLiveKit
 from redis_server import RedisServer
 from scripted_stt import ScriptedStt
@@ -69,6 +70,40 @@ def test_end_is_told_another_node():
             livekit.finish_room("r")
             for viewer in (near, far):
                 assert viewer.wait_type("end", timeout=20)["reason"] == "publisher_left"
+
+
+class SlowWay(services.Proxy):
+    """To a Redis whose answers take their time."""
+
+    delay_s = 0
+
+    def passing(self, source, data):
+        if source in self.servers:
+            time.sleep(self.delay_s)
+        return data
+
+
+def test_redis_is_slow():
+    """Each webhook waits for Redis, one after the other; the node is well, and what LiveKit answers is heard meanwhile."""
+    with ScriptedStt() as stt, FakeLiveKit() as livekit, RedisServer() as redis, contextlib.closing(SlowWay(redis.port)) as way:
+        with livekit_node(stt, livekit, REDIS_URL=redis.url_of(way.port)) as node:
+            livekit.serve(node)
+            livekit.publishes = False
+            harness.wait_until(lambda: redis.ask("KEYS", "vc:node:*"), "the node shows itself")
+            way.delay_s = 0.1
+            for n in range(40):
+                livekit.start_room(f"r{n}")
+            seen = set()
+
+            def is_begun():
+                seen.update(harness.http(node.url("admin", page))[0] for page in ("/healthz", "/readyz"))
+                return livekit.active("r0")
+
+            harness.wait_until(is_begun, "the first is begun")
+            assert len(redis.ask("KEYS", "vc:lk:event:*")) < 40, "the others' webhooks wait"
+            harness.wait_until(lambda: is_begun() and len(redis.ask("KEYS", "vc:lk:event:*")) == 40, "all are taken")
+            assert seen == {200}, seen
+            way.delay_s = 0
 
 
 def test_one_node_polls():

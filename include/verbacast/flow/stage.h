@@ -5,8 +5,8 @@
 // sleeping taker. `put` never blocks: when the lane is full the item is still the putter's, whose
 // written policy applies. Items of one putter arrive in order; between putters there is no order.
 //
-// A worker's turn: sleep when there is nothing to do; take at most VC_STAGE_BATCH items and hand
-// each to `handle`; serve what epoll has ready; call `turned` (so that a room can send what a batch
+// A worker's turn: sleep when there is nothing to do; take a batch of items at most and hand each
+// to `handle`; serve what epoll has ready; call `turned` (so that a room can send what a batch
 // gathered in one go); call `tick` when it is due, under load too.
 #pragma once
 
@@ -53,6 +53,7 @@ struct vc_stage_settings {
   uint32_t n_workers;   // >= 1
   uint32_t tick_ms;     // 0: no tick
   size_t lane_capacity; // items per lane
+  uint32_t batch;       // items a turn takes at most, 0: VC_STAGE_BATCH
   const struct vc_clock *clock;
   struct vc_metrics *metrics;          // may be NULL
   const struct vc_metric *metric_rows; // the room's; each worker gets slots of its own; may be NULL
@@ -102,6 +103,8 @@ vc_worker_now_ns(const struct vc_worker *worker); // read once a turn and before
 const struct vc_clock *vc_worker_clock(const struct vc_worker *worker);
 struct vc_slots *vc_worker_slots(const struct vc_worker *worker); // of the room's rows, may be NULL
 void vc_worker_assert_here(const struct vc_worker *worker);
+// After a wait that was bounded: a turn of several is not one that hangs. Reads the clock, too.
+void vc_worker_beat(struct vc_worker *worker);
 
 // Descriptors of a room. A watch is embedded in the room's own object; it may be unwatched and
 // freed inside any handler: events of the same batch that are for it are not delivered any more.

@@ -30,6 +30,7 @@ struct rig {
   struct vc_stage *stage;
   struct vc_metrics *metrics;
   struct vc_clock clock;
+  uint32_t batch;
   uint32_t failing_worker;                                 // whose enter fails; UINT32_MAX: none
   void (*play)(struct vc_worker *worker, struct rig *rig); // what a PLAY item does
   /* any thread, atomic */
@@ -210,6 +211,7 @@ static void make_stage(struct rig *rig, uint32_t n_workers, uint32_t tick_ms, si
       .n_workers = n_workers,
       .tick_ms = tick_ms,
       .lane_capacity = lane_capacity,
+      .batch = rig->batch,
       .clock = &rig->clock,
       .metrics = rig->metrics,
   };
@@ -532,6 +534,49 @@ static void test_stuck_worker(void **state)
   assert_int_equal(vc_stage_stuck_worker(rig->stage, 5000), -1); // gone is not stuck
 }
 
+// Each is a wait of an hour, in one turn.
+static void wait_for_long(struct vc_worker *worker, struct rig *rig)
+{
+  atomic_fetch_add(&rig->hand_ns, 3600 * VC_NS_PER_S);
+  atomic_fetch_add(&rig->n_wrong, vc_stage_stuck_worker(rig->stage, 3600 * 1000 + 5000) != -1);
+  vc_worker_beat(worker);
+}
+
+static void test_worker_of_many_waits(void **state)
+{
+  struct rig *rig = *state;
+  make_stage(rig, 1, 0, 7);
+  struct vc_putter *putter = vc_putter_create(rig->stage);
+  rig->play = wait_for_long;
+  for (int i = 0; i < 5; i++) {
+    put(putter, 0, task_create(PLAY, 0, i));
+  }
+  start_stage(rig);
+  assert_true(await(&rig->n_handled, 5));
+  assert_int_equal(atomic_load(&rig->n_wrong), 0);
+}
+
+static void note_turns(struct vc_worker *worker, struct rig *rig)
+{
+  (void)worker;
+  atomic_store(&rig->ticks_seen, atomic_load(&rig->n_turned));
+}
+
+static void test_batch_of_a_stage(void **state)
+{
+  struct rig *rig = *state;
+  rig->batch = 2;
+  make_stage(rig, 1, 0, 7);
+  struct vc_putter *putter = vc_putter_create(rig->stage);
+  rig->play = note_turns;
+  for (int i = 0; i < 5; i++) {
+    put(putter, 0, task_create(PLAY, 0, i));
+  }
+  start_stage(rig);
+  assert_true(await(&rig->n_handled, 5));
+  assert_int_equal(atomic_load(&rig->ticks_seen), 2); // over when the fifth was taken
+}
+
 // --- start and stop
 
 static void test_failing_enter(void **state)
@@ -730,6 +775,8 @@ int main(void)
       STAGE_TEST(test_wake_all),
       STAGE_TEST(test_what_a_sleeper_is_woken_for_comes_first),
       STAGE_TEST(test_stuck_worker),
+      STAGE_TEST(test_worker_of_many_waits),
+      STAGE_TEST(test_batch_of_a_stage),
       STAGE_TEST(test_failing_enter),
       STAGE_TEST(test_drain_handles_all),
       STAGE_TEST(test_drain_out_of_time),

@@ -63,6 +63,8 @@ static enum vc_livekit_claim claim(void *context, const char *key, int64_t ttl_m
   assert_true(ttl_ms > 0);
   pthread_mutex_lock(&rig->mutex);
   append(rig->claimed, sizeof rig->claimed, key);
+  rig->passed_ms += rig->claim_ms;
+  rig->n_stuck += vc_stage_stuck_worker(vc_livekit_stage(rig->livekit), 5000) >= 0;
   const char *others = rig->others;
   pthread_mutex_unlock(&rig->mutex);
   if (others == NULL) {
@@ -218,6 +220,21 @@ void rig_let_go(struct rig *rig)
   rig->is_held = 0;
   pthread_cond_broadcast(&rig->changed);
   pthread_mutex_unlock(&rig->mutex);
+}
+
+void rig_set_claim_ms(struct rig *rig, uint64_t ms)
+{
+  pthread_mutex_lock(&rig->mutex);
+  rig->claim_ms = ms;
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+int rig_n_stuck(struct rig *rig)
+{
+  pthread_mutex_lock(&rig->mutex);
+  int n = rig->n_stuck;
+  pthread_mutex_unlock(&rig->mutex);
+  return n;
 }
 
 // --- webhooks

@@ -43,6 +43,8 @@ struct rig {
   char claimed[1024]; // keys, likewise
   const char *others; // keys that begin so are another node's; NULL: there is nobody to ask
   int is_held;        // the room's thread waits in end_session
+  uint64_t claim_ms;  // that a claim takes
+  int n_stuck;        // claims at whose end the room's thread was said to hang
 };
 
 // `poll_ms`: LIVEKIT_POLL_MS, and egresses are begun; NULL: they are not.
@@ -52,6 +54,8 @@ void rig_pass(struct rig *rig, uint64_t ms);
 void rig_answer(struct rig *rig, int method, int status, const char *body);
 void rig_set_others(struct rig *rig, const char *others);
 void rig_let_go(struct rig *rig);
+void rig_set_claim_ms(struct rig *rig, uint64_t ms);
+int rig_n_stuck(struct rig *rig);
 
 struct signer {
   const char *key, *secret;

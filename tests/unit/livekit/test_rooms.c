@@ -377,6 +377,19 @@ static void test_another_node_polls(void **state)
   rig_await_calls(&rig, RIG_LIST_EGRESS, 2);
 }
 
+// A webhook's and a poll's in one turn: each was waited for, the thread does not hang.
+static void test_claims_of_one_turn(void **state)
+{
+  (void)state;
+  rig_await_counter(&rig, "livekit.polls_total", 1);
+  rig_pass(&rig, 28000);
+  settle();
+  rig_set_claim_ms(&rig, 3000);
+  begin_room();
+  rig_await_counter(&rig, "livekit.polls_total", 2);
+  assert_int_equal(rig_n_stuck(&rig), 0);
+}
+
 static void test_poll_that_fails(void **state)
 {
   (void)state;
@@ -414,6 +427,7 @@ int main(void)
       TEST(test_poll_finds, set_up_poll),
       TEST(test_poll_finds_one_too_many, set_up_poll),
       TEST(test_another_node_polls, set_up_poll),
+      TEST(test_claims_of_one_turn, set_up_poll),
       TEST(test_poll_that_fails, set_up_poll),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,7 @@
 // too many wait.
 #include "rig.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -108,6 +109,28 @@ static void test_too_many_wait(void **state)
   rig_await_ended(&rig, "one two ");
 }
 
+// Each waits for a second for a Redis that is slow: that is not a thread that hangs.
+static void test_claims_that_take_long(void **state)
+{
+  (void)state;
+  char body[128];
+  rig.is_held = 1;
+  assert_int_equal(rig_bring_good(&rig, FINISHED("EV_0", "one")), 200);
+  rig_await_ended(&rig, "one ");
+  rig_set_claim_ms(&rig, 1000);
+  for (int i = 1; i <= 20; i++) {
+    snprintf(body, sizeof body,
+             "{\"event\":\"egress_updated\",\"egressInfo\":{\"egressId\":\"EG_1\"},"
+             "\"id\":\"EV_%d\"}",
+             i);
+    assert_int_equal(rig_bring_good(&rig, body), 200);
+  }
+  assert_int_equal(rig_bring_good(&rig, FINISHED("EV_21", "two")), 200);
+  rig_let_go(&rig);
+  rig_await_ended(&rig, "one two ");
+  assert_int_equal(rig_n_stuck(&rig), 0);
+}
+
 static void test_stopped(void **state)
 {
   (void)state;
@@ -125,6 +148,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_event_of_another_node, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_who_is_let_in, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_too_many_wait, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_claims_that_take_long, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_stopped, set_up, tear_down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
