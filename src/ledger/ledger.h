@@ -264,6 +264,8 @@ void session_end(struct ledger *ledger, struct session *session);
 void session_revive(struct ledger *ledger, struct session *session);
 // Its history and numbers are gone, its viewers stay.
 void session_forget(struct ledger *ledger, struct session *session);
+// The same of its epochs up to `last`, but the newest, which goes on.
+void session_forget_before(struct ledger *ledger, struct session *session, int64_t last);
 // Frees it when nothing holds it any more.
 void session_release(struct ledger *ledger, struct session *session);
 void sessions_expire(struct ledger *ledger);

@@ -282,6 +282,7 @@ static void erased(struct ledger *ledger, struct session *session, const struct 
 {
   const struct epoch *epoch = session_newest(session);
   if (session->live != NULL || epoch == NULL || epoch->number > remote->epoch) {
+    session_forget_before(ledger, session, remote->epoch);
     return;
   }
   vc_log(VC_LOG_INFO, VC_EVENT("ledger.erased"), VC_STR("session", session->slug));

@@ -299,6 +299,15 @@ void session_forget(struct ledger *ledger, struct session *session)
   live_forget(ledger, session);
 }
 
+void session_forget_before(struct ledger *ledger, struct session *session, int64_t last)
+{
+  const struct epoch *newest = session_newest(session);
+  while (session->epochs != newest && session->epochs->number <= last) {
+    remove_epoch(ledger, session, session->epochs);
+    session->has_lost_epochs = 0; // which were older
+  }
+}
+
 void session_release(struct ledger *ledger, struct session *session)
 {
   if (session->live != NULL || session->is_in_ended || session->n_viewers > 0) {

@@ -637,6 +637,47 @@ static void test_another_nodes_erasure(void **state)
   vc_query_unref(query);
 }
 
+// A session that has begun again when it is heard: what was before is gone from it, and is not
+// given to Redis again.
+static void test_an_erasure_of_what_was_before(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_final(rig, session, "a", "One.");
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_pass_ms(rig, 9);
+  session = begin(rig, "demo");
+  rig_final(rig, session, "a", "Two.");
+  rig_expect_publisher(rig, "message hello e0#0 live", "message final e0#1 1-0-a One.",
+                       "message end e0#2  publisher_left", "release demo e0#2",
+                       "message hello e9#0 live", "message final e9#1 1-0-a Two.", NULL);
+  rig_remote(rig, VC_REMOTE_ERASED, "demo", E0 + 5, 0);
+  rig_remote(rig, VC_REMOTE_ASK, "demo", 0, 0);
+  rig_expect_publisher(rig, "history demo behind e-#0 last", "- hello e9#0 live",
+                       "- final e9#1 1-0-a Two.", NULL);
+  rig_join_since(rig, "demo", 0, E0, 1);
+  rig_expect(rig, 0, "answer 1 last e9#2", "- hello e9#1 live", "- gap e0 2-0",
+             "- final e9#1 1-0-a Two.", NULL);
+  struct vc_query *query = rig_ask(rig, VC_QUERY_TRANSCRIPT, "demo");
+  assert_true(vc_query_is_complete(query));
+  vc_query_unref(query);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+// And the same of one that is only watched.
+static void test_an_erasure_of_what_was_watched_before(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 9, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 + 9, 1, "1-0-a", "Two.");
+  rig_skip(rig, 0);
+  rig_remote(rig, VC_REMOTE_ERASED, "demo", E0 + 5, 0);
+  rig_catch_up(rig, "demo", 1, E0, 1);
+  rig_expect(rig, 0, "answer 1 last e9#2", "- gap e0 2-0", "- hello e9#1 live",
+             "- final e9#1 1-0-a Two.", NULL);
+}
+
 // The node that erased has a clock that is ahead.
 static void test_what_begins_after_an_erasure_is_not_erased(void **state)
 {
@@ -688,6 +729,8 @@ int main(void)
       TEST(test_nobody_waits_for_a_newer_epoch),
       TEST(test_who_left_hides_nobody_that_was_told_unknown),
       TEST(test_another_nodes_erasure),
+      TEST(test_an_erasure_of_what_was_before),
+      TEST(test_an_erasure_of_what_was_watched_before),
       TEST(test_what_begins_after_an_erasure_is_not_erased),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
