@@ -57,7 +57,8 @@ struct vc_newcomer {
   struct vc_position since; // epoch 0: none
   struct vc_address address;
   int is_exempt;      // of the limit by address
-  int64_t expires_ms; // its token, Unix time; 0: never
+  int64_t begins_ms;  // its token, Unix time
+  int64_t expires_ms; // the same; 0: never
 };
 // Thread: any. Takes the descriptor: when there is no room it is closed with 1013.
 void vc_broadcast_adopt(struct vc_broadcast *broadcast, const struct vc_newcomer *newcomer);

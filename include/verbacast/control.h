@@ -44,7 +44,8 @@ struct vc_control_newcomer {
   struct vc_position since;
   struct vc_address address;
   int is_exempt;
-  int64_t expires_ms; // its token, Unix time; 0: it has none
+  int64_t begins_ms;  // its token, Unix time
+  int64_t expires_ms; // the same; 0: it has none
 };
 
 // A WebSocket that publishes.

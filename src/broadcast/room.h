@@ -101,7 +101,8 @@ struct viewer {
   uint8_t *control;            // CONTROL_MAX, when there is any
   struct vc_position position; // of the last message it was given
   struct vc_position since;
-  int64_t expires_ms;      // its token, Unix time; 0: never
+  int64_t begins_ms;       // its token, Unix time
+  int64_t expires_ms;      // the same; 0: never
   uint64_t cursor;         // the next entry of the ring
   uint64_t n_partials;     // of the session, that it was given or passed over and counted
   struct vc_message *head; // partly sent

@@ -177,6 +177,7 @@ static struct viewer *viewer_create(struct vc_worker *worker, const struct vc_ne
       atomic_fetch_add_explicit(&state->broadcast->next_viewer_id, 1, memory_order_relaxed);
   viewer->session = session;
   viewer->since = newcomer->since;
+  viewer->begins_ms = newcomer->begins_ms;
   viewer->expires_ms = newcomer->expires_ms;
   viewer->address = newcomer->address;
   viewer->is_exempt = newcomer->is_exempt;
@@ -516,7 +517,7 @@ static int has_expired(const struct viewer *viewer, int64_t now_ms)
   if (viewer->expires_ms == 0 || now_ms < viewer->expires_ms || viewer->stage >= CLOSING) {
     return 0;
   }
-  return began_ms != 0 ? began_ms >= viewer->expires_ms
+  return began_ms != 0 ? began_ms < viewer->begins_ms || began_ms >= viewer->expires_ms
                        : viewer->stage == LIVE && !viewer_has_unsent(viewer);
 }
 

@@ -180,6 +180,7 @@ static int judge_viewer(struct call *call, const char **why)
   if (answer.is_expired) {
     token_forgive(&answer, ask_session_began(call));
   }
+  call->request->begins_ms = answer.begins_ms;
   call->request->expires_ms = answer.expires_ms;
   *why = answer.why;
   return answer.status;

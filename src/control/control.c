@@ -97,6 +97,7 @@ static void adopt_socket(void *context, const struct vc_request *request, int fd
   }
   struct vc_control_newcomer newcomer = {.fd = fd, .address = request->client};
   newcomer.slug = request->path + strlen("/live/");
+  newcomer.begins_ms = request->begins_ms;
   newcomer.expires_ms = request->expires_ms;
   newcomer.is_exempt = vc_limits_exempt(control->settings.proxies, &request->client);
   if (vc_request_query(request, "since", text, sizeof text) == 1) {

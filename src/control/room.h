@@ -72,10 +72,11 @@ struct token_answer {
   int status;      // 0: it does; else HTTP's, and `why`
   const char *why; // a constant, without a part of the token
   enum vc_jwt_verdict verdict;
-  int is_signed;      // by one of the keys
-  int is_ours;        // and it is of the kind that was asked for
-  int is_expired;     // it is that, and all else is good
-  int64_t expires_ms; // Unix time, the leeway included; known where it is good or expired
+  int is_signed;  // by one of the keys
+  int is_ours;    // and it is of the kind that was asked for
+  int is_expired; // it is that, and all else is good
+  // Unix time, the leeway included; known where it is good or expired.
+  int64_t begins_ms, expires_ms;
 };
 // Of viewers or publishers: `session` is the slug or "*".
 struct token_answer token_check(const struct vc_secret *secret, const char *token,
@@ -83,7 +84,8 @@ struct token_answer token_check(const struct vc_secret *secret, const char *toke
 // LiveKit's, to join the room that has this session.
 struct token_answer token_check_join(const struct vc_control_livekit *livekit, const char *token,
                                      const struct token_ask *ask);
-// One that expired is good all the same while a session is on that began before. 0: none is.
+// One that expired is good all the same while a session is on that began while it was valid.
+// 0: none is.
 void token_forgive(struct token_answer *answer, int64_t session_began_ms);
 
 // --- deep.c

@@ -66,6 +66,7 @@ static struct token_answer check(const struct rule *rule, const char *token,
   struct vc_jwt_keys *keys = vc_jwt_keys_of_secret(rule->secret, NULL);
   enum vc_jwt_verdict verdict = vc_jwt_verify(keys, token, &clock, &jwt);
   struct token_answer answer = {.verdict = verdict,
+                                .begins_ms = jwt.begins_ms,
                                 .expires_ms = jwt.expires_ms,
                                 .is_signed = verdict == VC_JWT_GOOD || verdict == VC_JWT_EXPIRED ||
                                              verdict == VC_JWT_NOT_YET ||
@@ -98,7 +99,8 @@ struct token_answer token_check_join(const struct vc_control_livekit *livekit, c
 
 void token_forgive(struct token_answer *answer, int64_t session_began_ms)
 {
-  if (answer->is_expired && session_began_ms != 0 && session_began_ms < answer->expires_ms) {
+  if (answer->is_expired && session_began_ms != 0 && session_began_ms >= answer->begins_ms &&
+      session_began_ms < answer->expires_ms) {
     answer->status = 0;
   }
 }

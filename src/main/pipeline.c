@@ -131,6 +131,7 @@ static void adopt(void *context, const struct vc_control_newcomer *from)
                                  .since = from->since,
                                  .address = from->address,
                                  .is_exempt = from->is_exempt,
+                                 .begins_ms = from->begins_ms,
                                  .expires_ms = from->expires_ms};
   snprintf(newcomer.slug, sizeof newcomer.slug, "%s", from->slug);
   vc_broadcast_adopt(pipeline->broadcast, &newcomer);

@@ -340,12 +340,16 @@ static int log_message(const struct mg_connection *connection, const char *messa
 
 // --- WebSockets
 
+struct note {
+  int64_t begins_ms, expires_ms;
+};
+
 // What `open` found goes with the connection until `adopt`.
 static int note_expiry(const struct mg_connection *connection, const struct vc_request *request)
 {
-  int64_t *note = malloc(sizeof *note);
+  struct note *note = malloc(sizeof *note);
   if (note != NULL) {
-    *note = request->expires_ms;
+    *note = (struct note){request->begins_ms, request->expires_ms};
     mg_set_user_connection_data(connection, note);
   }
   return note != NULL ? 0 : -1;
@@ -353,8 +357,9 @@ static int note_expiry(const struct mg_connection *connection, const struct vc_r
 
 static void take_expiry(const struct mg_connection *connection, struct vc_request *request)
 {
-  int64_t *note = mg_get_user_connection_data(connection);
-  request->expires_ms = note != NULL ? *note : 0;
+  struct note *note = mg_get_user_connection_data(connection);
+  request->begins_ms = note != NULL ? note->begins_ms : 0;
+  request->expires_ms = note != NULL ? note->expires_ms : 0;
   mg_set_user_connection_data(connection, NULL);
   free(note);
 }

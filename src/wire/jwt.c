@@ -339,19 +339,19 @@ static int64_t to_ms(double seconds)
   return (int64_t)ceil(fmax(fmin(seconds, 1e15), -1e15) * 1000);
 }
 
-static enum vc_jwt_verdict judge_time(const json_t *claims, const struct vc_jwt_clock *clock,
-                                      int64_t *expires_ms)
+static enum vc_jwt_verdict judge_time(const struct vc_jwt_clock *clock, struct vc_jwt *jwt)
 {
   double expires_s, begins_s;
-  if (read_time(claims, "exp", &expires_s) != 0 || expires_s <= 0 ||
-      read_time(claims, "nbf", &begins_s) != 0) {
+  if (read_time(jwt->claims, "exp", &expires_s) != 0 || expires_s <= 0 ||
+      read_time(jwt->claims, "nbf", &begins_s) != 0) {
     return VC_JWT_NO_EXPIRY;
   }
-  if (to_ms(begins_s) > clock->now_ms + clock->leeway_ms) {
+  jwt->begins_ms = to_ms(begins_s) - clock->leeway_ms;
+  if (clock->now_ms < jwt->begins_ms) {
     return VC_JWT_NOT_YET;
   }
-  *expires_ms = to_ms(expires_s) + clock->leeway_ms;
-  return clock->now_ms < *expires_ms ? VC_JWT_GOOD : VC_JWT_EXPIRED;
+  jwt->expires_ms = to_ms(expires_s) + clock->leeway_ms;
+  return clock->now_ms < jwt->expires_ms ? VC_JWT_GOOD : VC_JWT_EXPIRED;
 }
 
 enum vc_jwt_verdict vc_jwt_verify(const struct vc_jwt_keys *keys, const char *token,
@@ -364,7 +364,7 @@ enum vc_jwt_verdict vc_jwt_verify(const struct vc_jwt_keys *keys, const char *to
   verdict = verdict == VC_JWT_GOOD ? read_algorithm(&parts, &algorithm) : verdict;
   verdict = verdict == VC_JWT_GOOD ? read_part(parts.at[1], parts.size[1], &jwt->claims) : verdict;
   verdict = verdict == VC_JWT_GOOD ? check_signature(keys, token, algorithm) : verdict;
-  verdict = verdict == VC_JWT_GOOD ? judge_time(jwt->claims, clock, &jwt->expires_ms) : verdict;
+  verdict = verdict == VC_JWT_GOOD ? judge_time(clock, jwt) : verdict;
   if (verdict != VC_JWT_GOOD && verdict != VC_JWT_EXPIRED) {
     json_decref(jwt->claims);
     *jwt = (struct vc_jwt){0};

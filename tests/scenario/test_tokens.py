@@ -181,6 +181,24 @@ def test_a_viewer_whose_token_expires_is_closed():
                 assert viewer.wait_close() == 4001, viewer.close_code
 
 
+def test_a_token_that_was_not_valid_when_its_session_began():
+    signer = SIGNERS["HS256"]
+    with ScriptedStt() as stt, protected(stt.url, signer.secret, TOKEN_LEEWAY_MS=0) as node, RtmpPeer(node) as peer:
+        peer.ask(f"demo?token={signer.sign()}")
+        assert peer.answer() == "Start"
+        begun = time.time()
+        harness.wait_until(lambda: int(time.time()) > begun, "a token's whole second is later than the session's beginning")
+        earlier, later = signer.sign(expires_s=3), signer.sign(expires_s=3, nbf=int(time.time()))
+        with harness.viewer(node, "demo", f"?token={earlier}") as stays, harness.viewer(node, "demo", f"?token={later}") as goes:
+            goes.wait_type("hello")
+            assert goes.wait_close() == 4001, goes.close_code
+            assert watched(node, earlier)[0] == 200 and stays.close_code is None
+        status, body = watched(node, later)
+        assert status == 401 and "has expired" in body, (status, body)
+        assert published(node, f"demo?token={later}") == "Denied"
+        assert published(node, f"demo?token={earlier}") == "Start"
+
+
 def write(folder, name, text):
     """As a deployment does it: never half a file."""
     path = os.path.join(folder, name)

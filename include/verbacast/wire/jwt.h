@@ -56,8 +56,9 @@ enum vc_jwt_verdict {
 const char *vc_jwt_why(enum vc_jwt_verdict verdict);
 
 struct vc_jwt {
-  json_t *claims;     // an object; NULL unless the verdict is good or expired
-  int64_t expires_ms; // Unix time from which on it is refused, leeway included
+  json_t *claims; // an object; NULL unless the verdict is good or expired
+  // Unix time, the leeway included: from when on it is taken (far back without `nbf`), and refused.
+  int64_t begins_ms, expires_ms;
 };
 
 // `keys` may be NULL: there are none.

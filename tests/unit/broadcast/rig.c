@@ -163,8 +163,11 @@ struct peer *rig_come(struct rig *rig, const char *slug, struct vc_position sinc
   peer->id = rig->n_peers + 1;
   vc_ws_parser_init(&peer->parser, VC_WS_CLIENT, 65536);
   rig->peers[rig->n_peers++] = peer;
-  struct vc_newcomer newcomer = {
-      .fd = pair[1], .since = since, .address = {.n_bytes = 4}, .expires_ms = rig->expires_ms};
+  struct vc_newcomer newcomer = {.fd = pair[1],
+                                 .since = since,
+                                 .address = {.n_bytes = 4},
+                                 .begins_ms = rig->begins_ms,
+                                 .expires_ms = rig->expires_ms};
   newcomer.address.bytes[3] = ++n_before;
   snprintf(newcomer.slug, sizeof newcomer.slug, "%s", slug);
   vc_broadcast_adopt(rig->broadcast, &newcomer);

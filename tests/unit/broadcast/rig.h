@@ -35,8 +35,8 @@ struct rig {
   struct vc_limits *limits;
   struct vc_broadcast_options options;
   uint32_t n_workers, max_viewers;
-  int64_t expires_ms; // of those that come
-  int64_t began_ms;   // of the session that is on, 0: at the Unix time that its epoch is
+  int64_t begins_ms, expires_ms; // of those that come
+  int64_t began_ms;              // of the session that is on, 0: at the Unix time that its epoch is
   struct vc_broadcast *broadcast;
   struct vc_stage *stage;
   struct vc_stage *ledger;  // an inbox that the test empties

@@ -399,6 +399,21 @@ static void test_a_token_is_not_good_for_a_session_that_begins_later(void **stat
   assert_non_null(strstr(peer_read(peer), "close:4001"));
 }
 
+// What came before it is none of it: it is closed when it expires, whatever is on.
+static void test_a_token_is_not_good_for_a_session_that_began_before(void **state)
+{
+  struct rig *rig = *state;
+  rig->begins_ms = rig->began_ms = (int64_t)(rig->now_ns / VC_NS_PER_MS);
+  struct peer *good = watch_with_token(rig, 1);
+  rig->begins_ms++;
+  struct peer *late = watch_with_token(rig, 1);
+  rig_pass_ms(rig, 9900);
+  peer_expect(late, "");
+  rig_pass_ms(rig, 300);
+  peer_expect(late, "close:4001 eof");
+  peer_expect(good, "");
+}
+
 // The clock was set back: what it shows is behind the epochs.
 static void test_a_token_is_measured_by_the_clock(void **state)
 {
@@ -503,6 +518,7 @@ int main(void)
       CASE(test_a_token_expires_while_nothing_is_on),
       CASE(test_a_token_is_good_until_its_session_ends),
       CASE(test_a_token_is_not_good_for_a_session_that_begins_later),
+      CASE(test_a_token_is_not_good_for_a_session_that_began_before),
       CASE(test_a_token_is_measured_by_the_clock),
       CASE(test_who_is_behind_is_given_no_later_session),
       CASE(test_one_that_takes_nothing_even_then_is_given_up),

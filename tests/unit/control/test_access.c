@@ -343,6 +343,16 @@ static void test_an_expired_token_of_a_session_that_is_on(void **state)
   expect_token(rig_token(VIEWER, "HS256", rig_grants("other", -60)), 403, "for another session");
   expect_expired("[9000000000000]", 401); // later than the token's end
   expect_expired("[]", 401);
+  char claims[256];
+  snprintf(claims, sizeof claims, "{\"session\":\"demo\",\"exp\":%ld,\"nbf\":1000000000}",
+           (long)time(NULL) - 60);
+  rig_reply(nodes.closed, VC_QUERY_BEGAN,
+            (struct rig_reply){.status = 200, .text = "[1000000000000]"});
+  expect_token(rig_token(VIEWER, "HS256", claims), 200, "");
+  assert_int_equal(nodes.closed->newcomer.begins_ms, INT64_C(1000000000000) - 5000);
+  rig_reply(nodes.closed, VC_QUERY_BEGAN,
+            (struct rig_reply){.status = 200, .text = "[900000000000]"});
+  expect_token(rig_token(VIEWER, "HS256", claims), 401, "has expired");
   rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
 }
 

@@ -124,6 +124,18 @@ static void test_one_that_was_valid_when_its_session_began(void **state)
   expect_in(NOW, NOW - 60, "demo", rig_token("guess", "HS256", GOOD), "not valid");
 }
 
+// Made while the session was on: it was not valid when that began.
+static void test_one_that_began_later_than_its_session(void **state)
+{
+  const char *token =
+      rig_token(SECRET, "HS256", "{\"session\":\"demo\",\"exp\":1790000060,\"nbf\":1790000000}");
+  expect_in(NOW + 30, NOW - 1000, "demo", token, NULL);
+  expect_in(NOW + 1000, NOW - 6, "demo", token, "expired");
+  expect_in(NOW + 1000, NOW - 5, "demo", token, NULL); // the clocks may differ by 5 s
+  expect_in(NOW + 1000, NOW + 64, "demo", token, NULL);
+  expect_in(NOW + 1000, NOW + 65, "demo", token, "expired");
+}
+
 static void test_an_expiry_that_never_comes(void **state)
 {
   expect_grants("{\"session\":\"demo\",\"exp\":9223372036854775807}", NULL);
@@ -233,6 +245,7 @@ int main(void)
       cmocka_unit_test(test_time),
       cmocka_unit_test(test_the_clocks_leeway),
       cmocka_unit_test(test_one_that_was_valid_when_its_session_began),
+      cmocka_unit_test(test_one_that_began_later_than_its_session),
       cmocka_unit_test(test_an_expiry_that_never_comes),
       cmocka_unit_test(test_an_expiry_is_needed),
       cmocka_unit_test(test_times_with_a_fraction),

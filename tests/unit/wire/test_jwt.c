@@ -457,6 +457,11 @@ static void test_what_is_given(void **state)
   assert_int_equal(vc_jwt_verify(keys, token, &clock, &jwt), VC_JWT_GOOD);
   assert_string_equal(vc_json_string(jwt.claims, "session", ""), "demo");
   assert_int_equal(jwt.expires_ms, (NOW + 65) * 1000);
+  assert_true(jwt.begins_ms < 0);
+  json_decref(jwt.claims);
+  token = make(JWT_ALG_HS256, "secret", "{\"exp\":1789999000,\"nbf\":1789998000.5}");
+  assert_int_equal(vc_jwt_verify(keys, token, &clock, &jwt), VC_JWT_EXPIRED);
+  assert_int_equal(jwt.begins_ms, INT64_C(1789998000500) - 5000);
   json_decref(jwt.claims);
   vc_jwt_keys_destroy(&keys);
 }
