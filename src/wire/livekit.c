@@ -1,6 +1,7 @@
 #include <verbacast/wire/livekit.h>
 
 #include <verbacast/wire/json.h>
+#include <verbacast/wire/jwt.h>
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -96,12 +97,17 @@ static int has_address(const json_t *value, const char *ours) // NOLINT(misc-no-
   return 0;
 }
 
+// Errors quote the address that LiveKit was given, with the token that its egress publishes with.
+static void copy_error(const char *text, char into[VC_LIVEKIT_ERROR_MAX + 1])
+{
+  size_t n = vc_utf8_cut(text, vc_jwt_cut(text), VC_LIVEKIT_ERROR_MAX);
+  memcpy(into, text, n);
+  into[n] = '\0';
+}
+
 static void read_error(const json_t *value, char into[VC_LIVEKIT_ERROR_MAX + 1])
 {
-  const char *text = json_string_value(value);
-  size_t n = text != NULL ? vc_utf8_cut(text, strlen(text), VC_LIVEKIT_ERROR_MAX) : 0;
-  memcpy(into, text != NULL ? text : "", n);
-  into[n] = '\0';
+  copy_error(json_is_string(value) ? json_string_value(value) : "", into);
 }
 
 static const char *read_egress(const json_t *info, const char *ours, struct vc_livekit_egress *into)
@@ -240,11 +246,8 @@ void vc_livekit_parse_error(const char *text, size_t size, char error[VC_LIVEKIT
   error[0] = '\0';
   if (code != NULL) {
     char whole[2 * VC_LIVEKIT_ERROR_MAX];
-    int n = snprintf(whole, sizeof whole, "%s: %s", code, vc_json_string(root, "msg", ""));
-    size_t size_of_whole = (size_t)n < sizeof whole ? (size_t)n : sizeof whole - 1;
-    size_t cut = vc_utf8_cut(whole, size_of_whole, VC_LIVEKIT_ERROR_MAX);
-    memcpy(error, whole, cut);
-    error[cut] = '\0';
+    snprintf(whole, sizeof whole, "%s: %s", code, vc_json_string(root, "msg", ""));
+    copy_error(whole, error);
   }
   json_decref(root);
 }

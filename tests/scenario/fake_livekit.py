@@ -123,6 +123,7 @@ class FakeLiveKit:
         self.refuses = {}           # method -> (status, Twirp's code)
         self.before_start = lambda: None
         self.egress_fails = 0       # so many egresses fail as soon as they are there
+        self.quotes = False         # errors have the address in them that an egress was given
         self.rooms, self.egresses = {}, {}
         self.calls = []             # (method, request)
         self.denied = []            # calls without a good token
@@ -173,7 +174,7 @@ class FakeLiveKit:
             self.calls.append((method, request))
             if method in self.refuses:
                 status, code = self.refuses[method]
-                return status, {"code": code, "msg": "it was told to"}
+                return status, {"code": code, "msg": "it was told to" + self.quoted(request)}
         return getattr(self, method)(request)
 
     @staticmethod
@@ -209,7 +210,7 @@ class FakeLiveKit:
             fails = self.egress_fails > 0
             self.egress_fails -= fails
             egress.status = "EGRESS_FAILED" if fails else "EGRESS_ACTIVE"
-            egress.error = "no space left on it" if fails else ""
+            egress.error = "no space left on it" + self.quoted(request) if fails else ""
             egress.ended = time.time_ns() if fails else 0
         if fails:
             self.tell("egress_ended", egressInfo=egress.webhook_info())
@@ -224,6 +225,9 @@ class FakeLiveKit:
                 return 404, {"code": "not_found", "msg": "egress does not exist"}
         self.end_egress(egress, "EGRESS_COMPLETE")
         return 200, egress.info()
+
+    def quoted(self, request):
+        return f": {request['stream_outputs'][0]['urls'][0]}" if self.quotes else ""
 
     # --- what happens in it
 

@@ -77,6 +77,28 @@ def test_token_of_the_egress():
         assert address.split("token=")[1] not in node.log()
 
 
+def test_token_of_an_egress_that_fails():
+    """LiveKit says at which address: that is told to whoever asks how the node is, and to the log."""
+    secret = "what publishers sign with"
+    with stage(PUBLISH_SECRET=secret, LOG_LEVEL="debug") as (livekit, node):
+        livekit.quotes = True
+        livekit.refuses["StartRoomCompositeEgress"] = (400, "invalid_argument")
+        livekit.start_room("r")
+        harness.wait_until(lambda: degraded(node) == ["livekit"], "it is said")
+        pages = [harness.http(node.url("http", path))[2] for path in ("/readyz", "/metrics")]
+        assert all("invalid_argument: it was told to: rtmp://" in page for page in pages), pages
+        node.wait_log("event=livekit.failed.*it was told to: rtmp://")
+        livekit.egress_fails = 1
+        livekit.refuses.clear()
+        node.wait_log("event=livekit.egress_failed.*no space left on it: rtmp://")
+        addresses = [request["stream_outputs"][0]["urls"][0] for method, request in livekit.calls
+                     if method == "StartRoomCompositeEgress"]
+        assert len(addresses) >= 2, livekit.calls
+        for part in (part for address in addresses for part in address.split("?token=")[1].split(".")):
+            for text in (*pages, node.log()):
+                assert part[:8] not in text, f"{part} of a token is told"
+
+
 def test_room_that_is_over_does_not_wait():
     with stage(SESSION_RESUME_MS=600000) as (livekit, node), harness.viewer(node, "r") as viewer:
         livekit.start_room("r")

@@ -14,7 +14,7 @@
 
 #define VC_LIVEKIT_NAME_MAX 512  // bytes of a room's name; LiveKit itself allows 256 as it comes
 #define VC_LIVEKIT_ID_MAX 64     // of an id of LiveKit's: RM_…, EG_…, EV_…
-#define VC_LIVEKIT_ERROR_MAX 160 // of an error's text; what is longer is cut
+#define VC_LIVEKIT_ERROR_MAX 160 // of an error's text; what is longer is cut, and before a token
 #define VC_LIVEKIT_LIST_MAX 20000
 #define VC_LIVEKIT_SLUG_MAX 128
 

@@ -219,6 +219,25 @@ static void test_errors(void **state)
   vc_text_fini(&large);
 }
 
+#define TOKEN "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"
+
+// The address of an egress has its publisher's token in it.
+static void test_errors_without_their_token(void **state)
+{
+  (void)state;
+  struct vc_livekit_egress egress;
+  char error[VC_LIVEKIT_ERROR_MAX + 1];
+  const char *why = NULL;
+  static const char refusal[] = "{\"code\":\"invalid_argument\",\"msg\":\"invalid url "
+                                "rtmp://node/live/r?token=" TOKEN ": it is away\"}";
+  vc_livekit_parse_error(refusal, strlen(refusal), error);
+  assert_string_equal(error, "invalid_argument: invalid url rtmp://node/live/r?token=");
+  static const char failed[] = "{\"egress_id\":\"EG_1\",\"room_name\":\"r\",\"error\":"
+                               "\"cannot reach rtmp://node/live/r?token=" TOKEN "\"}";
+  assert_int_equal(vc_livekit_parse_egress(failed, strlen(failed), OURS, &egress, &why), 0);
+  assert_string_equal(egress.error, "cannot reach rtmp://node/live/r?token=");
+}
+
 // Takes the text.
 static void expect(struct vc_text *text, const char *expected)
 {
@@ -367,6 +386,7 @@ int main(void)
       cmocka_unit_test(test_too_long_a_list),
       cmocka_unit_test(test_started),
       cmocka_unit_test(test_errors),
+      cmocka_unit_test(test_errors_without_their_token),
       cmocka_unit_test(test_requests),
       cmocka_unit_test(test_claims),
       cmocka_unit_test(test_keys),
