@@ -77,11 +77,17 @@ static int read_kind(const EVP_PKEY *pkey, jwt_alg_t *algorithm, struct vc_error
   }
 }
 
+// Without it OpenSSL asks the terminal for the passphrase of a PEM that is encrypted.
+static int know_no_passphrase(char *into, int size, int is_writing, void *context)
+{
+  return -1;
+}
+
 static int add_pem(struct vc_jwt_keys *keys, const char *text, size_t size, struct vc_error *error)
 {
   struct key key = {JWT_ALG_NONE, (const unsigned char *)text, (int)size};
   BIO *bio = BIO_new_mem_buf(text, (int)size);
-  EVP_PKEY *pkey = bio != NULL ? PEM_read_bio_PUBKEY(bio, NULL, NULL, NULL) : NULL;
+  EVP_PKEY *pkey = bio != NULL ? PEM_read_bio_PUBKEY(bio, NULL, know_no_passphrase, NULL) : NULL;
   int status = pkey != NULL ? read_kind(pkey, &key.algorithm, error)
                             : vc_error_set(error, "has a PEM that is no public key (a private key "
                                                   "or a certificate is none)");

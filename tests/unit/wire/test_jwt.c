@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
+#include <openssl/ui.h>
 
 #include <pthread.h>
 #include <stdio.h>
@@ -263,6 +264,35 @@ static void test_what_is_no_key(void **state)
   expect_no_keys("1,2,3,4,5,6,7,8,9", "more than 8");
   assert_int_equal(vc_jwt_check_secret("1,2,3,4,5,6,7,8", NULL), 0);
   assert_int_equal(vc_jwt_check_secret(rsa.public_pem, NULL), 0);
+}
+
+static int n_asked; // for a passphrase
+
+static int answer_terminal(UI *ui, UI_STRING *string)
+{
+  n_asked++;
+  return UI_set_result(ui, string, "a passphrase") == 0;
+}
+
+// A program that starts, or reads its secrets again, has nobody to ask.
+static void test_an_encrypted_private_key_is_no_key(void **state)
+{
+  char encrypted[PEM_MAX];
+  BIO *in = BIO_new_mem_buf(p256.private_pem, -1), *out = BIO_new(BIO_s_mem());
+  EVP_PKEY *pkey = PEM_read_bio_PrivateKey(in, NULL, NULL, NULL);
+  assert_int_equal(
+      PEM_write_bio_PKCS8PrivateKey(out, pkey, EVP_aes_128_cbc(), "a passphrase", 12, NULL, NULL),
+      1);
+  read_bio(out, encrypted);
+  EVP_PKEY_free(pkey);
+  BIO_free(in);
+  UI_METHOD *terminal = UI_create_method("a terminal");
+  UI_method_set_reader(terminal, answer_terminal);
+  UI_set_default_method(terminal);
+  expect_no_keys(encrypted, "private key");
+  UI_set_default_method(NULL);
+  UI_destroy_method(terminal);
+  assert_int_equal(n_asked, 0);
 }
 
 static void test_no_keys(void **state)
@@ -660,6 +690,7 @@ int main(void)
       cmocka_unit_test(test_keys_while_they_are_rotated),
       cmocka_unit_test(test_keys_one_behind_the_other),
       cmocka_unit_test(test_what_is_no_key),
+      cmocka_unit_test(test_an_encrypted_private_key_is_no_key),
       cmocka_unit_test(test_no_keys),
       cmocka_unit_test(test_the_keys_of_an_option),
       cmocka_unit_test(test_what_is_no_token),
