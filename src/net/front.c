@@ -30,6 +30,7 @@
 #define BACKLOG "4096"
 #define LOST_LOG_INTERVAL_MS 10000
 #define PATH_SHOWN_MAX (VC_FRONT_PATH_MAX + 4)
+#define MESSAGE_SHOWN_MAX 256
 #define SEND_BUFFER (48 * 1024) // more would hide a slow viewer in the kernel
 
 struct vc_front {
@@ -331,10 +332,13 @@ static int handle_error(struct mg_connection *connection, int status, const char
   return 0;
 }
 
+// What it quotes in brackets is a client's, who may have put a token there.
 static int log_message(const struct mg_connection *connection, const char *message)
 {
+  char shown[MESSAGE_SHOWN_MAX];
   (void)connection;
-  vc_log(VC_LOG_DEBUG, VC_EVENT("http.civetweb"), VC_STR("message", message));
+  snprintf(shown, sizeof shown, "%.*s", (int)strcspn(message, "["), message);
+  vc_log(VC_LOG_DEBUG, VC_EVENT("http.civetweb"), VC_STR("message", shown));
   return 1;
 }
 

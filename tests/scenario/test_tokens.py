@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -363,6 +364,33 @@ PATHS = ("/live/demo%3Ftoken={}", "/live/demo&token={}", "/live/{}", "/{}", "/se
 NAMES = (("demo&token={}", "live"), ("demo%3Ftoken={}", "live"), ("{}", "live"), ("demo/{}", "live"), ("{}/demo", "live"),
          ("demo?jwt={}", "live"), ("demo?token={}x", "live"), ("demo", "live/{}"), ("demo", "live%3Ftoken={}"),
          ("demo", "live?token={}"), ("demo", "other;token={}"), ("demo", "{}"))
+
+
+HEADS = ("GET /live/demo HTTP/{}", "GET /live/demo?token={} HTTP/1.1 {}", "GET {} HTTP/1.1", "{} /live/demo HTTP/1.1",
+         "GET http://{}/live/demo?token={} HTTP/1.1",
+         "GET /live/demo HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Version: 13\r\n"
+         "Sec-WebSocket-Key: {}\r\nSec-WebSocket-Protocol: {}\r\nAuthorization: Bearer {}")
+
+
+def send_head(node, kind, head):
+    """As no client does it; the answer is of no interest, or there is none."""
+    with socket.create_connection(("127.0.0.1", node.port(kind)), timeout=harness.PATIENCE_S) as connection:
+        connection.sendall(f"{head}\r\n\r\n".encode())
+        try:
+            while connection.recv(65536):
+                pass
+        except ConnectionResetError:
+            pass
+
+
+def test_a_token_in_a_broken_head_is_not_logged():
+    token = SIGNERS["HS256"].sign()
+    with protected(NOWHERE, SIGNERS["HS256"].secret) as node:
+        for head in HEADS:
+            for kind in ("http", "admin"):
+                send_head(node, kind, head.replace("{}", token))
+        assert node.wait_log("level=debug event=http.civetweb")
+        check_unlogged(node)
 
 
 def test_a_token_at_a_wrong_place_is_not_logged():
