@@ -444,8 +444,24 @@ char *vc_jwt_print(const struct vc_jwt_keys *keys, const json_t *claims)
   return token;
 }
 
+// A header is a JSON object: {"alg", or with blanks behind the brace, as some libraries print it.
+static int begins_token(const char *text)
+{
+  char bytes[3] = "";
+  size_t n, size = strspn(text, letters);
+  if (decode(text, size < 4 ? size : 4, bytes, &n) != 0 || n < 2 || bytes[0] != '{') {
+    return 0;
+  }
+  return bytes[1] == '"' ? n < 3 || isalpha((unsigned char)bytes[2])
+                         : isspace((unsigned char)bytes[1]) &&
+                               (bytes[2] == '"' || isspace((unsigned char)bytes[2]));
+}
+
 size_t vc_jwt_cut(const char *text)
 {
-  const char *at = strstr(text, "eyJ"); // base64 of the header's {"
-  return at != NULL ? (size_t)(at - text) : strlen(text);
+  size_t n = 0;
+  while (text[n] != '\0' && !begins_token(text + n)) {
+    n++;
+  }
+  return n;
 }

@@ -398,15 +398,16 @@ def test_a_token_at_a_wrong_place_is_not_logged():
     assert len(short) <= 128, "it could be a session's name"
     spaced = by_hand('{ "alg" : "HS256" }', SIGNERS["HS256"].secret)  # does not begin as most do
     with protected(NOWHERE, SIGNERS["HS256"].secret) as node:
+        check(node, spaced, 200)
         n_refused = 0
         for token in (short, spaced, SIGNERS["HS256"].sign("*")):
-            for path in (path.replace("{}", token) for path in PATHS if token is not spaced or "=" in path):
+            for path in (path.replace("{}", token) for path in PATHS):
                 for method in ("GET", "DELETE"):
                     harness.http(node.url("http", path), method=method, headers={"Authorization": f"Basic {token}"})
                     harness.http(node.url("admin", path), method=method, headers={"Cookie": token})
                 with harness.Viewer(f"ws://{node.addresses['http']}{path}") as viewer:
                     viewer.wait_close()
-            for name, app in (pair for pair in NAMES if token is not spaced or "=" in "".join(pair)):
+            for name, app in NAMES:
                 answer = published(node, name.replace("{}", token), app.replace("{}", token))
                 assert answer in ("Denied", "BadName", "Rejected"), (name, app)
                 n_refused += 1

@@ -511,6 +511,21 @@ static void test_what_of_a_name_is_shown(void **state)
   assert_int_equal(vc_jwt_cut("/live/demo"), 10);
   assert_int_equal(vc_jwt_cut(make(JWT_ALG_HS256, "secret", GOOD)), 0);
   assert_int_equal(vc_jwt_cut("/live/eyJhbGciOiJIUzI1NiJ9.e30.x"), 6);
+  static const char *const headers[] = {"{\"alg\":\"HS256\"}", "{ \"alg\": \"HS256\" }",
+                                        "{\n\"alg\":\"HS256\"\n}", "{\n  \"alg\": \"HS256\"}",
+                                        "{\r\n\t\"alg\":\"HS256\"}"};
+  for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
+    char path[1024];
+    snprintf(path, sizeof path, "/live/demo-%s", sign_raw(headers[i], GOOD, "secret"));
+    assert_int_equal(vc_jwt_cut(path), 11);
+  }
+  static const char *const names[] = {
+      "/live/homework", "ewok", "HeyAlex", "eyA", "ey", "e", "eyIa"};
+  for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    assert_int_equal(vc_jwt_cut(names[i]), strlen(names[i]));
+  }
+  assert_int_equal(vc_jwt_cut("a.eyJ"), 2); // what begins so has been cut off
+  assert_int_equal(vc_jwt_cut("a.eyJ%20"), 2);
 }
 
 // --- a small stack
