@@ -122,8 +122,9 @@ def test_webhook_that_comes_again():
         assert livekit.n_calls("StartRoomCompositeEgress") == 1, livekit.calls
 
 
-def test_two_nodes_are_told():
-    """Where LiveKit lists an egress nobody begins another; of two that were begun at once one is stopped."""
+@contextlib.contextmanager
+def one_of_two_was_stopped():
+    """Two nodes were told of the room "r" at once; of the egresses that both began one goes on."""
     with stage() as (livekit, node), ScriptedStt() as stt, \
             livekit_node(stt, livekit, LIVEKIT_AUTO_EGRESS=f"rtmp://{node.addresses['rtmp']}/live") as other:
         livekit.serve(node, other)
@@ -131,6 +132,12 @@ def test_two_nodes_are_told():
         livekit.before_start = threading.Barrier(2, timeout=harness.PATIENCE_S).wait
         livekit.start_room("r")
         harness.wait_until(lambda: livekit.n_calls("StopEgress") == 1, f"one is stopped: {livekit.calls}")
+        yield livekit, node, other
+
+
+def test_two_nodes_are_told():
+    """Where LiveKit lists an egress nobody begins another; of two that were begun at once one is stopped."""
+    with one_of_two_was_stopped() as (livekit, node, other):
         assert livekit.wait_active("r")[0].id == "EG_0000"
         harness.wait_until(lambda: livekit.n_calls("ListEgress") >= 4, "both have looked at what they did")
         assert sorted(counters(each)["egress_stops_total"] for each in (node, other)) == [0, 1]
@@ -145,13 +152,7 @@ def test_two_nodes_are_told():
 
 def test_one_of_two_fails():
     """That the other was stopped, since it was one too many, is no reason to leave the room alone."""
-    with stage() as (livekit, node), ScriptedStt() as stt, \
-            livekit_node(stt, livekit, LIVEKIT_AUTO_EGRESS=f"rtmp://{node.addresses['rtmp']}/live") as other:
-        livekit.serve(node, other)
-        livekit.publishes = False
-        livekit.before_start = threading.Barrier(2, timeout=harness.PATIENCE_S).wait
-        livekit.start_room("r")
-        harness.wait_until(lambda: livekit.n_calls("StopEgress") == 1, f"one is stopped: {livekit.calls}")
+    with one_of_two_was_stopped() as (livekit, node, _):
         livekit.before_start = lambda: None
         livekit.serve(node)
         livekit.end_egress(livekit.wait_active("r")[0], "EGRESS_FAILED", "its machine died")
