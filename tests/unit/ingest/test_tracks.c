@@ -298,19 +298,25 @@ static void expect_closed(struct peer *peer, int code, const char *why)
   assert_string_equal(peer->why, why);
 }
 
-static void test_an_empty_close_ends_it(void **state)
+static void test_a_close_ends_it(void **state)
 {
+  static const struct {
+    int said, answered;
+  } rows[] = {{0, 1000}, {1000, 1000}, {1001, 1001}};
   struct rig *rig = *state;
   rig_start(rig);
-  struct peer *ada = start(rig, 0, "demo", "Ada");
-  send_sound(ada, 1920);
-  send_close(ada, 0);
-  rig_taken(rig, 1, VC_TURN_DATA);
-  assert_int_equal(rig_taken(rig, 2, VC_TURN_CLOSE)->reason, VC_CLOSE_PUBLISHER_LEFT);
-  expect_closed(ada, 1000, "");
-  peer_close(ada);
-  AWAIT_COUNTER(rig, "ingest.tracks", 0);
-  assert_int_equal(rig_counter(rig, "ingest.publishers"), 0);
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    rig_forget(rig);
+    struct peer *ada = start(rig, 0, "demo", "Ada");
+    send_sound(ada, 1920);
+    send_close(ada, rows[i].said);
+    rig_taken(rig, 1, VC_TURN_DATA);
+    assert_int_equal(rig_taken(rig, 2, VC_TURN_CLOSE)->reason, VC_CLOSE_PUBLISHER_LEFT);
+    expect_closed(ada, rows[i].answered, "");
+    peer_close(ada);
+    AWAIT_COUNTER(rig, "ingest.tracks", 0);
+    assert_int_equal(rig_counter(rig, "ingest.publishers"), 0);
+  }
 }
 
 static void test_a_close_that_tells_of_trouble_loses_it(void **state)
@@ -417,18 +423,26 @@ static void test_mutes_are_bounded(void **state)
   rig_taken(rig, VC_INGEST_WAIT_MAX, VC_TURN_MUTED);
 }
 
+// Until no more of it is read. Returns: how much it sent.
+static uint64_t flood(struct peer *peer)
+{
+  uint64_t n_sent = 0;
+  while (rig_counter(peer->rig, "ingest.held_back_total") == 0 && n_sent < UINT64_C(4000000)) {
+    send_sound(peer, 48000);
+    n_sent += 48000;
+    rig_turn(peer->rig);
+  }
+  AWAIT_COUNTER(peer->rig, "ingest.held_back_total", 1);
+  return n_sent;
+}
+
 // Ten seconds too early at once, and then no faster than four times as it is spoken.
 static void test_a_flood_is_read_slowly(void **state)
 {
   struct rig *rig = *state;
   rig_start(rig);
   struct peer *ada = start(rig, 0, "demo", "Ada");
-  uint64_t second = 48000 * 4, n_sent = 0;
-  while (rig_counter(rig, "ingest.held_back_total") == 0 && n_sent < 20 * second) {
-    send_sound(ada, 48000);
-    n_sent += 48000;
-  }
-  AWAIT_COUNTER(rig, "ingest.held_back_total", 1);
+  uint64_t second = 48000 * 4, n_sent = flood(ada);
   uint64_t before = rig_counter(rig, "ingest.bytes_total");
   assert_in_range(before, 10 * second, 11 * second);
   send_sound(ada, 4800); // there is room for it in the socket
@@ -439,6 +453,35 @@ static void test_a_flood_is_read_slowly(void **state)
   AWAIT(rig, rig_counter(rig, "ingest.bytes_total") > n_sent + 4800);
   send_close(ada, 0);
   AWAIT_PEER(ada, close_code, 1000);
+}
+
+// While it is not read it is not pinged, and cannot show that it is there.
+static void test_one_that_is_held_back_is_not_absent(void **state)
+{
+  struct rig *rig = *state;
+  rig->options.ingest_idle_timeout_ms = 1000;
+  rig_start(rig);
+  struct peer *ada = start(rig, 0, "demo", "Ada");
+  flood(ada);
+  rig_pass(rig, 1500); // it is read again, and says nothing
+  rig_pass(rig, 900);
+  assert_int_equal(rig_counter(rig, "ingest.timeouts_total"), 0);
+  rig_pass(rig, 300);
+  expect_closed(ada, 4009, "nothing was heard");
+}
+
+// One that is not read is closed as any other, and its going noticed.
+static void test_one_that_is_held_back_is_kicked(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  struct peer *ada = start(rig, 0, "demo", "Ada");
+  flood(ada);
+  vc_query_unref(rig_ask(rig, VC_QUERY_KICK_PUBLISHER, "demo", "Ada"));
+  send_sound(ada, 1920);
+  expect_closed(ada, 4003, "Closed by the operator.");
+  peer_close(ada);
+  AWAIT_COUNTER(rig, "ingest.tracks", 0);
 }
 
 // --- whose place it takes
@@ -590,6 +633,74 @@ static void test_is_kicked(void **state)
   assert_int_equal(rig_counter(rig, "ingest.publishers"), 1);
 }
 
+// It waits for its packets to go, and is nobody's any more.
+static void test_is_not_kicked_twice(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  hand_set_capacity(rig->decode, 0, 0);
+  start(rig, 0, "demo", "Ada");
+  vc_query_unref(rig_ask(rig, VC_QUERY_KICK_PUBLISHER, "demo", "Ada"));
+  struct vc_query *query = rig_ask(rig, VC_QUERY_KICK_PUBLISHER, "demo", "");
+  assert_int_equal(vc_query_status(query), 404);
+  vc_query_unref(query);
+  start(rig, 1, "demo", "Ada");
+  expect_closed(&peers[1], 1013, "The session before has not ended yet.");
+  hand_set_capacity(rig->decode, 0, HAND_UNBOUNDED);
+  rig_pass(rig, 1);
+  assert_int_equal(rig_taken(rig, 1, VC_TURN_CLOSE)->reason, VC_CLOSE_KICKED);
+  assert_int_equal(rig->n_taken, 2);
+}
+
+static void test_goes_on_at_another_node(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  start(rig, 0, "demo", "Ada");
+  start(rig, 1, "demo", "Bob");
+  vc_query_unref(rig_ask(rig, VC_QUERY_TAKE_OVER, "demo", ""));
+  expect_closed(&peers[0], 4002, "Another publisher took over.");
+  expect_closed(&peers[1], 4002, "Another publisher took over.");
+  assert_int_equal(rig_taken(rig, 2, VC_TURN_CLOSE)->reason, VC_CLOSE_TAKEN_OVER);
+  assert_int_equal(rig_taken(rig, 3, VC_TURN_CLOSE)->reason, VC_CLOSE_TAKEN_OVER);
+  assert_int_equal(rig_counter(rig, "ingest.publishers"), 0);
+}
+
+// Who is there is heard out for three seconds; who is lost is not waited for.
+static void test_a_room_that_is_over(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  struct peer *ada = start(rig, 0, "demo", "Ada");
+  peer_close(start(rig, 1, "demo", "Bob"));
+  rig_taken(rig, 2, VC_TURN_LOST);
+  start(rig, 2, "demo", "Cid");
+  vc_query_unref(rig_ask(rig, VC_QUERY_END_SESSION, "demo", ""));
+  assert_string_equal(rig_taken(rig, 4, VC_TURN_CLOSE)->participant, "Bob");
+  rig_pass(rig, 2700);
+  send_sound(ada, 1920);
+  rig_taken(rig, 5, VC_TURN_DATA);
+  peer_close(&peers[2]);
+  assert_string_equal(rig_taken(rig, 6, VC_TURN_CLOSE)->participant, "Cid");
+  rig_pass(rig, 300);
+  expect_closed(ada, 1000, "The room is over.");
+  assert_int_equal(rig_taken(rig, 7, VC_TURN_CLOSE)->reason, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+// One that comes meanwhile shows that a room of that name is on again.
+static void test_a_room_that_is_on_again(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  start(rig, 0, "demo", "Ada");
+  vc_query_unref(rig_ask(rig, VC_QUERY_END_SESSION, "demo", ""));
+  start(rig, 1, "demo", "Ada");
+  rig_pass(rig, 3001);
+  assert_int_equal(rig_counter(rig, "ingest.publishers"), 1);
+  peer_close(&peers[1]);
+  rig_taken(rig, 2, VC_TURN_LOST);
+}
+
 static void test_is_listed(void **state)
 {
   struct rig *rig = *state;
@@ -706,7 +817,7 @@ int main(void)
       TEST(test_takes_large_messages_in_parts),
       TEST(test_says_that_it_is_muted),
       TEST(test_answers_pings),
-      TEST(test_an_empty_close_ends_it),
+      TEST(test_a_close_ends_it),
       TEST(test_a_close_that_tells_of_trouble_loses_it),
       TEST(test_a_lost_one_is_waited_for),
       TEST(test_silence_is_not_absence),
@@ -714,6 +825,8 @@ int main(void)
       TEST(test_the_oldest_sound_gives_way),
       TEST(test_mutes_are_bounded),
       TEST(test_a_flood_is_read_slowly),
+      TEST(test_one_that_is_held_back_is_not_absent),
+      TEST(test_one_that_is_held_back_is_kicked),
       TEST(test_the_same_participant_takes_over),
       TEST(test_two_do_not_take_over_for_ever),
       TEST(test_goes_beside_rtmp),
@@ -722,6 +835,10 @@ int main(void)
       TEST(test_participants_are_bounded),
       TEST(test_connections_of_an_address_are_bounded),
       TEST(test_is_kicked),
+      TEST(test_is_not_kicked_twice),
+      TEST(test_goes_on_at_another_node),
+      TEST(test_a_room_that_is_over),
+      TEST(test_a_room_that_is_on_again),
       TEST(test_is_listed),
       TEST(test_breaks_the_protocol),
       TEST(test_a_text_is_bounded),
