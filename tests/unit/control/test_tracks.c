@@ -83,6 +83,11 @@ static void test_says_what_it_sends(void **state)
   assert_string_equal(rig->track.participant, "J\xc3\xbcrgen B");
   assert_int_equal(rig->track.rate_hz, 16000);
   assert_int_equal(rig->track.n_channels, 1);
+  expect(rig, ADA "&rate=8000&channels=8", "", 101);
+  assert_int_equal(rig->track.rate_hz, 8000);
+  assert_int_equal(rig->track.n_channels, 8);
+  expect(rig, ADA "&rate=96000", "", 101);
+  assert_int_equal(rig->track.rate_hz, 96000);
 }
 
 static void test_one_is_told_from_another(void **state)
@@ -95,6 +100,11 @@ static void test_one_is_told_from_another(void **state)
   expect(rig, ADA, "User-Agent: b\r\n", 101);
   assert_true(rig->track.identity != first);
   expect(rig, ADA "&token=x", "User-Agent: a\r\n", 101);
+  assert_true(rig->track.identity != first);
+  rig = nodes.proxied;
+  expect(rig, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 101);
+  first = rig->track.identity;
+  expect(rig, ADA, "X-Forwarded-For: 192.0.2.2\r\n", 101);
   assert_true(rig->track.identity != first);
 }
 
