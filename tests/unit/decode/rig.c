@@ -74,6 +74,8 @@ void rig_stop(struct rig *rig)
 static void put(struct rig *rig, struct vc_packet *packet)
 {
   packet->arrival_ns = rig->now_ns;
+  packet->is_discontinuity = rig->is_discontinuity;
+  rig->is_discontinuity = 0;
   assert_int_equal(vc_putter_put(rig->putter, 0, &packet->item), 0);
   hand_turn(rig->decode);
   rig_hear(rig);

@@ -39,6 +39,7 @@ struct rig {
   struct vc_putter *putter;
   struct vc_session *sessions[RIG_SESSIONS];
   struct heard heard[RIG_SESSIONS];
+  int is_discontinuity; // of the next packet
 };
 
 void rig_start(struct rig *rig, int64_t flush_interval_ms);

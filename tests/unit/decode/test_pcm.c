@@ -118,6 +118,7 @@ static void test_a_burst_fills_its_hole(void **state)
   for (int i = 0; i < 150; i++) {
     rig_send_pcm(&rig, 0, 16000, 1, 20);
   }
+  assert_int_equal(rig.heard[0].position, 4000 * MS); // nothing more is waited for
   speak(&rig, 1000);
   expect_position_ms(&rig, 5000);
   assert_int_equal(rig_counter(&rig, "decode.silence_ms_total"), 0);
@@ -249,6 +250,23 @@ static void test_a_mute_of_one_that_is_early(void **state)
   rig_stop(&rig);
 }
 
+// It is muted while it is not known yet how long the hole was: first what was said.
+static void test_a_mute_after_a_hole(void **state)
+{
+  (void)state;
+  struct rig rig;
+  start(&rig);
+  speak(&rig, 1000);
+  rig_pass_ms(&rig, 1000);
+  speak(&rig, 100);
+  rig_say(&rig, 0, VC_TURN_MUTED);
+  assert_int_equal(rig.heard[0].position, 2100 * MS);
+  rig_pass_ms(&rig, 500);
+  assert_int_equal(rig.heard[0].position, 2600 * MS);
+  assert_true(sound_level(rig.heard[0].samples + 2000 * MS, 100 * MS) > 1000);
+  rig_stop(&rig);
+}
+
 // The end comes while it is not known yet how long the hole was.
 static void test_what_is_held_back_is_not_lost(void **state)
 {
@@ -265,20 +283,38 @@ static void test_what_is_held_back_is_not_lost(void **state)
   rig_stop(&rig);
 }
 
-// It was away for a second and packets come as if they followed each other.
+// A second is missing, and packets come as if they followed each other.
+static void miss_a_second(struct rig *rig)
+{
+  speak(rig, 1000);
+  for (int i = 0; i < 6; i++) {
+    rig_pass_ms(rig, 190);
+    rig_send_pcm(rig, 0, 16000, 1, 20);
+  }
+}
+
 static void test_a_return_is_looked_at(void **state)
 {
   (void)state;
   struct rig rig;
   start(&rig);
+  miss_a_second(&rig);
+  rig_say(&rig, 0, VC_TURN_BACK); // another one took over
   speak(&rig, 1000);
-  for (int i = 0; i < 50; i++) { // its lane was full
-    rig_pass_ms(&rig, 20);
-  }
-  rig_say(&rig, 0, VC_TURN_LOST);
-  rig_say(&rig, 0, VC_TURN_BACK);
+  expect_position_ms(&rig, 3140);
+  rig_stop(&rig);
+}
+
+// The lane was full, and the oldest sound gave way.
+static void test_what_was_dropped_is_looked_at(void **state)
+{
+  (void)state;
+  struct rig rig;
+  start(&rig);
+  miss_a_second(&rig);
+  rig.is_discontinuity = 1;
   speak(&rig, 1000);
-  expect_position_ms(&rig, 3000);
+  expect_position_ms(&rig, 3140);
   rig_stop(&rig);
 }
 
@@ -332,8 +368,10 @@ int main(void)
       cmocka_unit_test(test_a_mute_is_silence_as_time_goes_by),
       cmocka_unit_test(test_a_short_mute_takes_no_time),
       cmocka_unit_test(test_a_mute_of_one_that_is_early),
+      cmocka_unit_test(test_a_mute_after_a_hole),
       cmocka_unit_test(test_what_is_held_back_is_not_lost),
       cmocka_unit_test(test_a_return_is_looked_at),
+      cmocka_unit_test(test_what_was_dropped_is_looked_at),
       cmocka_unit_test(test_a_flood_is_not_held_back),
       cmocka_unit_test(test_a_lost_one_keeps_nobody_waiting),
   };
