@@ -135,6 +135,11 @@ static void test_names_the_speaker(void **state)
   expect_record(rig, "A", 1); // whom the provider told apart
   hear_word(rig, ada, "a", 1);
   expect_record(rig, "Ada Lovelace", 1);
+  begin_sound(rig, ada);
+  rig_pass_ms(rig, 3000);
+  begin_sound(rig, all);
+  hear_word(rig, all, "b", 1); // moved, and still the provider's
+  expect_record(rig, "A", 4);
   vc_session_unref(all);
   vc_session_unref(ada);
 }
@@ -157,6 +162,19 @@ static void test_counts_from_the_first_sound_of_any(void **state)
   expect_record(rig, "Bob", 3);
   vc_session_unref(ada);
   vc_session_unref(bob);
+}
+
+// Nothing was heard of either when both had begun.
+static void test_counts_from_the_earlier_of_two(void **state)
+{
+  struct rig *rig = *state;
+  begin_sound(rig, both.bob);
+  rig_pass_ms(rig, 1500);
+  begin_sound(rig, both.ada);
+  hear_word(rig, both.ada, "a", 1);
+  expect_record(rig, "Ada", 2.5);
+  hear_word(rig, both.bob, "a", 1);
+  expect_record(rig, "Bob", 1);
 }
 
 static void test_keeps_the_clock_of_one_that_left(void **state)
@@ -355,6 +373,7 @@ int main(void)
       TEST(test_mixes_with_one_of_nobody),
       TEST(test_names_the_speaker),
       TEST(test_counts_from_the_first_sound_of_any),
+      TEST_OF_BOTH(test_counts_from_the_earlier_of_two),
       TEST(test_keeps_the_clock_of_one_that_left),
       TEST(test_begins_its_clock_anew_with_an_epoch),
       TEST_OF_BOTH(test_gives_no_id_twice),
