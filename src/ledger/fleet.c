@@ -442,6 +442,16 @@ void fleet_claim(struct ledger *ledger, struct session *session)
   fleet_settle(ledger, session);
 }
 
+// What was heard of it is no node's: to number behind it would make that number ours.
+static void forget_beyond_clocks(struct ledger *ledger, struct session *session)
+{
+  const struct epoch *newest = session_newest(session);
+  if (newest != NULL && newest->number > CLOCK_MAX) {
+    session_revive(ledger, session);
+    session_forget(ledger, session);
+  }
+}
+
 static struct session *session_to_claim(struct ledger *ledger, const struct vc_result *result)
 {
   struct session *session = session_find(ledger, result->session->slug);
@@ -453,6 +463,7 @@ static struct session *session_to_claim(struct ledger *ledger, const struct vc_r
   }
   session = session_get_for_publisher(ledger, result->session->slug);
   if (session != NULL) {
+    forget_beyond_clocks(ledger, session);
     fleet_claim(ledger, session);
   }
   return session;

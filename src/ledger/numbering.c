@@ -294,6 +294,13 @@ int64_t next_epoch(const struct ledger *ledger, const struct session *session)
   return number;
 }
 
+void begin_behind(struct ledger *ledger, int64_t number)
+{
+  if (ledger->epoch_floor <= number && number <= CLOCK_MAX) {
+    ledger->epoch_floor = number + 1;
+  }
+}
+
 void say_hello(struct ledger *ledger, struct session *session, const struct epoch *epoch,
                struct vc_message *hello)
 {
@@ -313,9 +320,7 @@ int say_begin(struct ledger *ledger, struct session *session, int64_t started_un
     return -1;
   }
   epoch->started_unix_ms = started_unix_ms;
-  if (ledger->epoch_floor < epoch->number) {
-    ledger->epoch_floor = epoch->number;
-  }
+  begin_behind(ledger, epoch->number - 1);
   ledger_count(ledger, EPOCHS);
   vc_message_unref(session->hello);
   session->hello = NULL;

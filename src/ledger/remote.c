@@ -353,18 +353,13 @@ static void handle_of_session(struct ledger *ledger, struct session *session,
   fleet_settle(ledger, session);
 }
 
-// What begins from now on is not erased, also where the clock of the node that erased is ahead: it
-// would be taken for what was, by those who watch and by the sink.
-static void begin_behind_erased(struct ledger *ledger, const struct vc_remote *remote)
-{
-  if (remote->kind == VC_REMOTE_ERASED && ledger->epoch_floor <= remote->epoch) {
-    ledger->epoch_floor = remote->epoch + 1;
-  }
-}
-
 void handle_remote(struct ledger *ledger, const struct vc_remote *remote)
 {
-  begin_behind_erased(ledger, remote);
+  if (remote->kind == VC_REMOTE_ERASED) {
+    // What begins from now on is not erased, also where the clock of the node that erased is ahead:
+    // it would be taken for what was, by those who watch and by the sink.
+    begin_behind(ledger, remote->epoch);
+  }
   if (remote->kind == VC_REMOTE_AWAY) {
     redis_away(ledger);
   } else if (remote->kind == VC_REMOTE_BACK) {

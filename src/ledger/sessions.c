@@ -71,9 +71,7 @@ static void drop_oldest_final(struct ledger *ledger, struct session *session)
 static void remove_epoch(struct ledger *ledger, struct session *session, struct epoch *epoch)
 {
   drop_all_of(ledger, session, epoch);
-  if (ledger->epoch_floor <= epoch->number) {
-    ledger->epoch_floor = epoch->number + 1;
-  }
+  begin_behind(ledger, epoch->number);
   DL_DELETE(session->epochs, epoch);
   session->n_epochs--;
   free(epoch);

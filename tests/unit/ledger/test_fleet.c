@@ -690,6 +690,27 @@ static void test_what_begins_after_an_erasure_is_not_erased(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// What others say of a time that no clock has is theirs alone: behind it there is no number left
+// for the sessions to come.
+static void test_numbers_beyond_all_clocks_are_not_gone_on_from(void **state)
+{
+  struct rig *rig = *state;
+  const int64_t last = INT64_C(1) << 53;
+  rig_join(rig, "far");
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "far", last, 0, NULL, "live");
+  rig_remote(rig, VC_REMOTE_FILLED, "far", last, 0);
+  rig_remote(rig, VC_REMOTE_ERASED, "far", last, 0);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_expect_watcher(rig, "watch far e-#0", "claim demo e-#0 floor e0", NULL);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "far", last, 0, NULL, "live");
+  struct vc_session *far = rig_open(rig, "far");
+  rig_expect_watcher(rig, "claim far e-#0 floor e0", NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "far", 0, 0);
+  rig_expect_publisher(rig, "message hello e0#0 live", NULL);
+  rig_close(rig, &far, VC_CLOSE_PUBLISHER_LEFT);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -732,6 +753,7 @@ int main(void)
       TEST(test_an_erasure_of_what_was_before),
       TEST(test_an_erasure_of_what_was_watched_before),
       TEST(test_what_begins_after_an_erasure_is_not_erased),
+      TEST(test_numbers_beyond_all_clocks_are_not_gone_on_from),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
