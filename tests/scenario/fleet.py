@@ -358,6 +358,7 @@ class Nginx(Balancer):
                        (r"listen 1935 ", f"listen {self.addresses['rtmp']} "),
                        (r"listen 443 ", f"listen {self.addresses['https']} "),
                        (r"listen 1936 ", f"listen {self.addresses['rtmps']} "),
+                       (r"#set_real_ip_from 10\.0\.0\.3;", "#set_real_ip_from 127.0.0.1;"),
                        (r"/run/nginx\.pid", f"{self.folder}/nginx.pid"), (r"/var/log/nginx/", f"{self.folder}/"),
                        (r"/etc/nginx/verbacast", f"{self.folder}/verbacast"))
 

@@ -137,6 +137,19 @@ def test_one_address_has_its_bound_here():
             harness.wait_until(viewer.is_over, "it is one too many")
             assert viewer.refusal == 503
         balancer.wait_log('node=- method=GET path="/live/room" status=503')
+        status, headers, body = balancer.get(f"/live/room?token={fleet.token('room')}")
+        assert status == 503 and headers["Retry-After"] == "2" and "this address" in json.loads(body)["error"], (status, body)
+
+
+def test_clients_of_a_proxy_before_it_have_their_bound_each():
+    def edit(text):
+        return re.sub(r"^( +)#(set_real_ip_from|real_ip_)", r"\1\2", text, flags=re.M)
+
+    with Fleet() as fleet, Nginx(fleet, edit) as balancer, contextlib.ExitStack() as stack:
+        for k in range(66):
+            said = {"X-Forwarded-For": f"203.0.113.200, 198.51.100.{1 + k % 2}"}
+            stack.enter_context(fleet.viewer(balancer, "room", headers=said)).wait_type("hello")
+        fleet.wait_any_log(r"http\.request address=198\.51\.100\.2 method=GET path=/live/room status=101")
 
 
 def test_a_full_node_passes_viewers_on():
