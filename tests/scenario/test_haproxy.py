@@ -252,6 +252,9 @@ def test_logs_have_paths_only():
         token = fleet.token("room")
         balancer.get(f"/sessions/room/transcript.json?since=1&token={token}")
         balancer.wait_log(r'method=GET path="/sessions/room/transcript\.json" status=404')
+        for path in (f"/live/room%3ftoken={token}", f"/live/room%3Ftoken={token}", f"/live/room&token={token}",
+                     f"/live/room;token={token}", f"/live/{token}"):
+            balancer.get(path)
         for line in (f"GET /a?token={token} HTTP/9.9", f"GET /a?token={token}", f"@ /a?token={token} HTTP/1.1",
                      f"GET http://host/absolute?token={token} HTTP/1.1\r\nHost: host",
                      f"GET /big?token={token} HTTP/1.1\r\nHost: host\r\nX: {'x' * 20000}",
