@@ -111,6 +111,17 @@ int vc_request_wants_prometheus(const struct vc_request *request)
           strcasestr(accept, "application/openmetrics-text") != NULL);
 }
 
+// "192.0.2.1" or "2001:db8::1"; some proxies add the port: "192.0.2.1:51234",
+// "[2001:db8::1]:51234".
+static int parse_hop(char *text, struct vc_address *hop)
+{
+  char *end = strchr(text, text[0] == '[' ? ']' : ':');
+  if (end != NULL && (text[0] == '[' || strchr(end + 1, ':') == NULL)) {
+    *end = '\0';
+  }
+  return vc_address_parse(text + (text[0] == '['), hop);
+}
+
 // Takes one hop. Returns: 1 when it is a proxy of ours, so that the hop before it is to be
 // believed.
 static int take_hop(const struct vc_front *front, struct vc_request *request, const char *at,
@@ -130,7 +141,7 @@ static int take_hop(const struct vc_front *front, struct vc_request *request, co
   }
   memcpy(text, at, n);
   text[n] = '\0';
-  if (vc_address_parse(text, &hop) != 0) {
+  if (parse_hop(text, &hop) != 0) {
     return 0;
   }
   request->client = hop;

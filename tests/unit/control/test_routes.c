@@ -365,6 +365,28 @@ static void test_who_is_exempt_of_the_limit_by_address(void **state)
   vc_limits_leave(public->limits, &far, 0);
 }
 
+static void expect_client(const char *header, const char *address)
+{
+  char text[VC_ADDRESS_TEXT_MAX];
+  assert_int_equal(rig_upgrade(public, "/live/demo", header), 101);
+  vc_address_print(&public->newcomer.address, text);
+  if (strcmp(text, address) != 0) {
+    fail_msg("'%s': %s, not %s", header, text, address);
+  }
+}
+
+static void test_what_a_proxy_says_of_its_client(void **state)
+{
+  expect_client("X-Forwarded-For: 2001:db8::1\r\n", "2001:db8::1");
+  expect_client("X-Forwarded-For: 192.0.2.1:51234\r\n", "192.0.2.1");
+  expect_client("X-Forwarded-For: [2001:db8::1]:51234\r\n", "2001:db8::1");
+  expect_client("X-Forwarded-For: [2001:db8::1]\r\n", "2001:db8::1");
+  expect_client("X-Forwarded-For: 192.0.2.1:51234, 10.0.0.9:443\r\n", "192.0.2.1");
+  expect_client("X-Forwarded-For: 192.0.2.1, unknown\r\n", "127.0.0.1"); // the proxy itself
+  expect_client("X-Forwarded-For: 192.0.2.1, [\r\n", "127.0.0.1");
+  expect_client("X-Forwarded-For: 192.0.2.1,\r\n", "127.0.0.1");
+}
+
 // What a proxy adds stands behind all that the client has written.
 static void test_no_headers_hide_the_proxys(void **state)
 {
@@ -415,6 +437,7 @@ int main(void)
       cmocka_unit_test(test_a_full_node_says_so_before_the_handshake),
       cmocka_unit_test(test_a_node_full_of_sessions_takes_viewers_of_those_it_holds),
       cmocka_unit_test(test_who_is_exempt_of_the_limit_by_address),
+      cmocka_unit_test(test_what_a_proxy_says_of_its_client),
       cmocka_unit_test(test_no_headers_hide_the_proxys),
       cmocka_unit_test(test_a_draining_node),
   };
