@@ -156,6 +156,25 @@ def test_an_operator_takes_a_node_out():
         assert next_node(fleet, balancer) == 0
 
 
+def test_an_operator_keeps_publishers_away_from_a_node_that_refuses_them():
+    with Fleet() as fleet, contextlib.ExitStack() as stack:
+        fleet.start(0, MAX_PUBLISHERS=1)
+        balancer = stack.enter_context(Haproxy(fleet))
+        for k in range(3):
+            stack.enter_context(fleet.peer(balancer, f"room-{k}"))
+            fleet.home(f"room-{k}")
+        balancer.ask("set weight rtmp/node-1 0")
+        for k in range(3, 9):
+            stack.enter_context(fleet.peer(balancer, f"room-{k}"))
+            assert fleet.home(f"room-{k}") != 0
+        assert {node_of(viewer) for viewer in opened(stack, fleet, balancer, "room", 3)} == {0, 1, 2}
+        fleet.start(0)
+        balancer.wait_state(0, "UP")
+        balancer.ask("set weight rtmp/node-1 100%")
+        stack.enter_context(fleet.peer(balancer, "room-9"))
+        assert fleet.home("room-9") == 0
+
+
 def test_a_node_is_added_and_nobody_is_cut_off():
     def without_third(text):
         return re.sub(r"^    server node-3 .*\n", "", text, flags=re.M)
