@@ -7,6 +7,7 @@ is bounded and on a condition.
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -150,6 +151,35 @@ class Process:
                 self.process.stdout.close()
             if self.own_folder:
                 shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Frozen:
+    """One thread of a process of ours stands still, as one that waits for a disk that hangs."""
+
+    SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
+
+    def __init__(self, pid, name):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+        self.libc.ptrace.restype = ctypes.c_long
+        self.thread = next(int(task) for task in os.listdir(f"/proc/{pid}/task") if self.name_of(pid, task) == name)
+
+    @staticmethod
+    def name_of(pid, task):
+        with open(f"/proc/{pid}/task/{task}/comm", encoding="utf-8") as file:
+            return file.read().strip()
+
+    def ask(self, request):
+        assert self.libc.ptrace(request, self.thread, None, None) == 0, os.strerror(ctypes.get_errno())
+
+    def __enter__(self):
+        self.ask(self.SEIZE)
+        self.ask(self.INTERRUPT)
+        os.waitpid(self.thread, 0x40000000)  # __WALL
+        return self
+
+    def __exit__(self, *_):
+        self.ask(self.DETACH)
 
 
 def node(stt_url, folder=None, **options):

@@ -2,7 +2,6 @@
 (takes long)"""
 
 import contextlib
-import ctypes
 import os
 import sqlite3
 import tempfile
@@ -26,35 +25,6 @@ def locked(path):
         connection.execute("BEGIN IMMEDIATE")
         yield connection
         connection.execute("ROLLBACK")
-
-
-class Frozen:
-    """One thread of a process of ours stands still, as one that waits for a disk that hangs."""
-
-    SEIZE, INTERRUPT, DETACH = 0x4206, 0x4207, 17
-
-    def __init__(self, pid, name):
-        self.libc = ctypes.CDLL(None, use_errno=True)
-        self.libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
-        self.libc.ptrace.restype = ctypes.c_long
-        self.thread = next(int(task) for task in os.listdir(f"/proc/{pid}/task") if self.name_of(pid, task) == name)
-
-    @staticmethod
-    def name_of(pid, task):
-        with open(f"/proc/{pid}/task/{task}/comm", encoding="utf-8") as file:
-            return file.read().strip()
-
-    def ask(self, request):
-        assert self.libc.ptrace(request, self.thread, None, None) == 0, os.strerror(ctypes.get_errno())
-
-    def __enter__(self):
-        self.ask(self.SEIZE)
-        self.ask(self.INTERRUPT)
-        os.waitpid(self.thread, 0x40000000)  # __WALL
-        return self
-
-    def __exit__(self, *_):
-        self.ask(self.DETACH)
 
 
 def test_a_node_that_dies_and_comes_back():
@@ -204,7 +174,7 @@ def test_a_journal_that_others_have_locked():
 
 def test_a_journal_that_hangs():
     with ScriptedStt(0.05) as stt, alarms.watched_node(prometheus, stt.url) as (node, address):
-        with Frozen(node.process.pid, "vc-journal-0"), harness.publisher(node, "room", realtime=False) as publisher:
+        with harness.Frozen(node.process.pid, "vc-journal-0"), harness.publisher(node, "room", realtime=False) as publisher:
             prometheus.wait_firing(address, "VerbacastStuck")
             harness.wait_until(lambda: harness.http_json(node.url("admin", "/metrics"))["counters"]["ledger.finals_total"] > 8200,
                                "the lane is full")

@@ -140,6 +140,22 @@ def test_a_frozen_node_is_left():
         balancer.wait_state(0, "UP")
 
 
+def test_a_node_whose_worker_hangs_is_left():
+    """Its /readyz says 503, which it says of nothing else."""
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 6)
+        with harness.Frozen(fleet.nodes[0].process.pid, "vc-journal-0"):
+            balancer.wait_state(0, "DOWN")
+            for viewer in viewers:
+                if node_of(viewer) == 0:
+                    viewer.wait_close()
+                else:
+                    assert not viewer.is_over()
+            for viewer in opened(stack, fleet, balancer, "room", 4):
+                assert node_of(viewer) != 0
+        balancer.wait_state(0, "UP")
+
+
 def test_an_operator_takes_a_node_out():
     with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
         viewers = opened(stack, fleet, balancer, "room", 3)
