@@ -2,10 +2,13 @@
 (takes long)"""
 
 import contextlib
+import itertools
 import json
 import re
 import signal
 import ssl
+
+import websockets
 
 import harness
 from fleet import SECRETS, Door, Fleet, Nginx, certificate, check_participants, next_node, node_of, opened
@@ -75,6 +78,36 @@ def test_a_killed_node_costs_only_its_own():
                 assert not viewer.is_over()
 
 
+def test_a_node_that_is_back_gets_all_who_come():
+    """No request to it has ended yet: WebSockets do not."""
+    def watches():
+        viewer = stack.enter_context(fleet.viewer(balancer, "room"))
+        harness.wait_until(lambda: viewer.messages or viewer.is_over(), "an answer")
+        return bool(viewer.messages)
+
+    def speaks(slug="room"):
+        try:
+            stack.enter_context(fleet.track(balancer, slug, f"speaker {next(numbers)}"))
+        except (OSError, websockets.exceptions.WebSocketException):
+            return False
+        return True
+
+    def wait_all(comes, n):
+        come = []
+        harness.wait_until(lambda: comes() and (come.append(1) or len(come) == n), f"{n} have come")
+
+    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
+        numbers = itertools.count()
+        fleet.kill(0)
+        for k in range(12):
+            assert watches() and speaks(f"room-{k}")  # those who were sent to it have failed there
+        fleet.start(0)
+        fleet.kill(1)
+        fleet.kill(2)
+        wait_all(watches, 12)
+        wait_all(speaks, 12)
+
+
 def test_a_frozen_node_is_left_by_its_viewers():
     """By its silence alone: proxy_read_timeout, which no ping breaks; who comes meanwhile may wait as long."""
     with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
@@ -87,6 +120,17 @@ def test_a_frozen_node_is_left_by_its_viewers():
             assert node_of(viewer) != 0
         for viewer in viewers:
             assert viewer.is_over() == (node_of(viewer) == 0)
+
+
+def test_a_node_whose_worker_hangs_gets_no_more():
+    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
+        viewers = opened(stack, fleet, balancer, "room", 3)
+        with harness.Frozen(fleet.nodes[0].process.pid, "vc-journal-0"):
+            harness.wait_until(lambda: harness.http(fleet.nodes[0].url("http", "/healthz"))[0] == 503, "it says so")
+            harness.wait_until(lambda: all(node_of(viewer) != 0 for viewer in opened(stack, fleet, balancer, "room", 6)),
+                               "two were told, and all come elsewhere")
+            assert not any(viewer.is_over() for viewer in viewers)
+        harness.wait_until(lambda: next_node(fleet, balancer) == 0, "it gets viewers again")
 
 
 def test_when_all_are_down():
