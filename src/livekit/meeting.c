@@ -113,6 +113,7 @@ void meeting_wake(struct vc_livekit *livekit, const struct vc_livekit_room *room
   } else if (meeting->phase == PHASE_SERVED) {
     in_ms = lose_egress(meeting);
   } else if (meeting->phase == PHASE_LEFT || meeting->post != NULL || meeting->is_failing) {
+    meeting->has_news = meeting->post != NULL;
     return; // it has its time
   }
   if (meeting != NULL) {
@@ -132,9 +133,15 @@ static void try_again(struct meeting *meeting, const char *reason)
   wait_ms(meeting, meeting->backoff_ms);
 }
 
+// What was listed may be older than what was said meanwhile: then it is looked again.
 static void settle(struct meeting *meeting, enum phase phase)
 {
   room_is_well(meeting->livekit, &meeting->is_failing);
+  if (meeting->has_news) {
+    meeting->on_ns = 0;
+    wait_ms(meeting, GOING_MS);
+    return;
+  }
   meeting->phase = phase;
   wait_ms(meeting, phase == PHASE_LEFT ? LEFT_MS : SERVED_MS);
 }
@@ -355,6 +362,7 @@ static void look(struct meeting *meeting)
 {
   struct vc_livekit *livekit = meeting->livekit;
   struct vc_text text = {0};
+  meeting->has_news = 0;
   int is_fresh =
       meeting->on_ns != 0 && room_now(livekit) - meeting->on_ns < FRESH_MS * VC_NS_PER_MS;
   if (is_fresh) {

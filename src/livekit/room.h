@@ -60,6 +60,7 @@ struct meeting {
   uint64_t backoff_ms;
   enum phase phase;
   int is_failing; // its last call, or its egress, did
+  int has_news;   // that may be newer than what the call under way lists
   struct vc_livekit *livekit;
   struct vc_post *post; // NULL: no call
   UT_hash_handle hh;    // in vc_livekit.meetings, by name

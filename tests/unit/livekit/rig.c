@@ -103,6 +103,9 @@ static void answer(struct rig *rig, struct peer *peer)
   snprintf(rig->last, sizeof rig->last, "%s", body);
   rig->n_calls[method]++;
   pthread_cond_broadcast(&rig->changed);
+  while (rig->is_withheld[method]) {
+    pthread_cond_wait(&rig->changed, &rig->mutex);
+  }
   pthread_mutex_unlock(&rig->mutex);
   const char *text = given.body != NULL ? given.body : "{}";
   snprintf(head, sizeof head, "HTTP/1.1 %d X\r\nContent-Length: %zu\r\n\r\n",
@@ -214,10 +217,18 @@ void rig_set_others(struct rig *rig, const char *others)
   pthread_mutex_unlock(&rig->mutex);
 }
 
+void rig_withhold(struct rig *rig, int method)
+{
+  pthread_mutex_lock(&rig->mutex);
+  rig->is_withheld[method] = 1;
+  pthread_mutex_unlock(&rig->mutex);
+}
+
 void rig_let_go(struct rig *rig)
 {
   pthread_mutex_lock(&rig->mutex);
   rig->is_held = 0;
+  memset(rig->is_withheld, 0, sizeof rig->is_withheld);
   pthread_cond_broadcast(&rig->changed);
   pthread_mutex_unlock(&rig->mutex);
 }
@@ -285,6 +296,15 @@ uint64_t rig_counter(struct rig *rig, const char *name)
 void rig_await_counter(struct rig *rig, const char *name, uint64_t value)
 {
   for (int i = 0; rig_counter(rig, name) != value && i < PATIENCE_MS; i++) {
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  }
+  assert_int_equal(rig_counter(rig, name), value);
+}
+
+void rig_pass_until(struct rig *rig, const char *name, uint64_t value)
+{
+  for (int i = 0; rig_counter(rig, name) != value && i < PATIENCE_MS; i++) {
+    rig_pass(rig, 100);
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
   }
   assert_int_equal(rig_counter(rig, name), value);

@@ -43,8 +43,9 @@ struct rig {
   char claimed[1024]; // keys, likewise
   const char *others; // keys that begin so are another node's; NULL: there is nobody to ask
   int is_held;        // the room's thread waits in end_session
-  uint64_t claim_ms;  // that a claim takes
-  int n_stuck;        // claims at whose end the room's thread was said to hang
+  int is_withheld[RIG_METHODS]; // LiveKit's answer, which is of now, waits
+  uint64_t claim_ms;            // that a claim takes
+  int n_stuck;                  // claims at whose end the room's thread was said to hang
 };
 
 // `poll_ms`: LIVEKIT_POLL_MS, and egresses are begun; NULL: they are not.
@@ -53,6 +54,8 @@ void rig_stop(struct rig *rig);
 void rig_pass(struct rig *rig, uint64_t ms);
 void rig_answer(struct rig *rig, int method, int status, const char *body);
 void rig_set_others(struct rig *rig, const char *others);
+// The next answer of that method waits until rig_let_go.
+void rig_withhold(struct rig *rig, int method);
 void rig_let_go(struct rig *rig);
 void rig_set_claim_ms(struct rig *rig, uint64_t ms);
 int rig_n_stuck(struct rig *rig);
@@ -69,6 +72,8 @@ int rig_bring_good(struct rig *rig, const char *body);
 uint64_t rig_counter(struct rig *rig, const char *name);
 // Each fails when it does not come in time.
 void rig_await_counter(struct rig *rig, const char *name, uint64_t value);
+// Time passes until it has that value.
+void rig_pass_until(struct rig *rig, const char *name, uint64_t value);
 void rig_await_calls(struct rig *rig, int method, int n);
 void rig_await_ended(struct rig *rig, const char *expected);
 // Of the last call, and of all claims.

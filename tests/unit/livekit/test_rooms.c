@@ -317,6 +317,27 @@ static void test_failed_egress_of_a_room_of_another_node(void **state)
   expect_calls(1, 1, 1, 0);
 }
 
+// LiveKit says that the egress failed while it is still to say what it listed just before.
+static void test_failed_egress_that_is_just_listed(void **state)
+{
+  (void)state;
+  rig_answer(&rig, RIG_LIST_EGRESS, 200, ONE(EGRESS("EG_1", "ACTIVE")));
+  rig_withhold(&rig, RIG_LIST_EGRESS);
+  begin_room();
+  rig_await_calls(&rig, RIG_LIST_EGRESS, 1);
+  assert_int_equal(
+      rig_bring_good(&rig, "{\"event\":\"egress_ended\",\"egressInfo\":{\"egressId\":\"EG_1\","
+                           "\"roomName\":\"r\",\"roomId\":\"RM_1\",\"status\":\"EGRESS_FAILED\","
+                           "\"streamResults\":[{\"url\":\"" RIG_ADDRESS "/{r...r}\"}]}}"),
+      200);
+  settle();
+  rig_answer(&rig, RIG_LIST_EGRESS, 200, ONE(EGRESS("EG_1", "FAILED")));
+  rig_answer(&rig, RIG_LIST_ROOMS, 200, ROOM);
+  rig_answer(&rig, RIG_START, 200, EGRESS("EG_2", "STARTING"));
+  rig_let_go(&rig);
+  rig_pass_until(&rig, "livekit.egress_starts_total", 1);
+}
+
 // --- polls
 
 static int set_up_poll(void **state)
@@ -424,6 +445,7 @@ int main(void)
       TEST(test_answers_that_are_none, set_up),
       TEST(test_over_meanwhile, set_up),
       TEST(test_failed_egress_of_a_room_of_another_node, set_up),
+      TEST(test_failed_egress_that_is_just_listed, set_up),
       TEST(test_poll_finds, set_up_poll),
       TEST(test_poll_finds_one_too_many, set_up_poll),
       TEST(test_another_node_polls, set_up_poll),
