@@ -46,7 +46,7 @@ static int is_too_deep(const char *text, size_t size)
   return 0;
 }
 
-json_t *vc_json_parse(const char *text, size_t size, const char **why)
+static json_t *parse(const char *text, size_t size, size_t flags, const char **why)
 {
   const char *unused;
   why = why != NULL ? why : &unused;
@@ -55,7 +55,7 @@ json_t *vc_json_parse(const char *text, size_t size, const char **why)
     return NULL;
   }
   has_failed = 0;
-  json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES, NULL);
+  json_t *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | flags, NULL);
   if (has_failed) {
     json_decref(value);
     *why = vc_json_no_memory;
@@ -65,6 +65,16 @@ json_t *vc_json_parse(const char *text, size_t size, const char **why)
     *why = "not a JSON object or array";
   }
   return value;
+}
+
+json_t *vc_json_parse(const char *text, size_t size, const char **why)
+{
+  return parse(text, size, 0, why);
+}
+
+json_t *vc_json_parse_zeros(const char *text, size_t size, const char **why)
+{
+  return parse(text, size, JSON_ALLOW_NUL, why);
 }
 
 static int append(const char *bytes, size_t size, void *text)

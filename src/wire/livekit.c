@@ -24,13 +24,15 @@ static const json_t *member(const json_t *object, const char *camel, const char 
   return value != NULL ? value : json_object_get(object, snake);
 }
 
-// Returns: 0 copied (also nothing), or -1: it does not fit.
+// Whoever may name a room, or describe one, may put U+0000 there: that is no reason not to read the
+// list that it stands in.
+// Returns: 0 copied (also nothing), or -1: it does not fit, or is no text of C.
 static int copy_text(const json_t *value, char *into, size_t size)
 {
   const char *text = json_string_value(value);
   size_t n = text != NULL ? strlen(text) : 0;
   into[0] = '\0';
-  if (n >= size) {
+  if (n >= size || n != json_string_length(value)) {
     return -1;
   }
   memcpy(into, text != NULL ? text : "", n + 1);
@@ -47,10 +49,10 @@ static int64_t whole_number(const json_t *value)
 static const char *read_room(const json_t *room, struct vc_livekit_room *into)
 {
   if (copy_text(json_object_get(room, "sid"), into->sid, sizeof into->sid) != 0) {
-    return "a room's sid is too long";
+    return "a room's sid is too long, or has a zero in it";
   }
   if (copy_text(json_object_get(room, "name"), into->name, sizeof into->name) != 0) {
-    return "a room's name is too long";
+    return "a room's name is too long, or has a zero in it";
   }
   return into->name[0] != '\0' ? NULL : "a room has no name";
 }
@@ -114,12 +116,12 @@ static const char *read_egress(const json_t *info, const char *ours, struct vc_l
 {
   memset(into, 0, sizeof *into);
   if (copy_text(member(info, "egressId", "egress_id"), into->id, sizeof into->id) != 0) {
-    return "an egress's id is too long";
+    return "an egress's id is too long, or has a zero in it";
   }
   if (copy_text(member(info, "roomId", "room_id"), into->room.sid, sizeof into->room.sid) != 0 ||
       copy_text(member(info, "roomName", "room_name"), into->room.name, sizeof into->room.name) !=
           0) {
-    return "an egress's room has too long a name";
+    return "an egress's room has too long a name, or a zero in it";
   }
   into->status = read_status(json_object_get(info, "status"));
   into->started_ns = whole_number(member(info, "startedAt", "started_at"));
@@ -159,7 +161,7 @@ static const char *read_webhook(const json_t *root, const char *ours,
   webhook->event = event_of(name);
   webhook->created_s = whole_number(member(root, "createdAt", "created_at"));
   if (copy_text(json_object_get(root, "id"), webhook->id, sizeof webhook->id) != 0) {
-    return "its id is too long";
+    return "its id is too long, or has a zero in it";
   }
   switch (webhook->event) {
   case VC_LIVEKIT_OTHER:
@@ -182,7 +184,7 @@ static int outcome(const char *found, const char **why)
 int vc_livekit_parse_webhook(const char *text, size_t size, const char *ours,
                              struct vc_livekit_webhook *webhook, const char **why)
 {
-  json_t *root = vc_json_parse(text, size, why);
+  json_t *root = vc_json_parse_zeros(text, size, why);
   int status = root != NULL ? outcome(read_webhook(root, ours, webhook), why) : -1;
   json_decref(root);
   return status;
@@ -191,7 +193,7 @@ int vc_livekit_parse_webhook(const char *text, size_t size, const char *ours,
 int vc_livekit_parse_egress(const char *text, size_t size, const char *ours,
                             struct vc_livekit_egress *egress, const char **why)
 {
-  json_t *root = vc_json_parse(text, size, why);
+  json_t *root = vc_json_parse_zeros(text, size, why);
   int status = root != NULL ? outcome(read_egress(root, ours, egress), why) : -1;
   json_decref(root);
   return status;
@@ -213,7 +215,7 @@ static void *make_items(const json_t *rows, size_t item_size, const char **why)
 int vc_livekit_parse_egresses(const char *text, size_t size, const char *ours,
                               struct vc_livekit_egresses *list, const char **why)
 {
-  json_t *root = vc_json_parse(text, size, why);
+  json_t *root = vc_json_parse_zeros(text, size, why);
   const json_t *rows = json_object_get(root, "items");
   *list = (struct vc_livekit_egresses){0};
   list->items = root != NULL ? make_items(rows, sizeof *list->items, why) : NULL;
@@ -228,7 +230,7 @@ int vc_livekit_parse_egresses(const char *text, size_t size, const char *ours,
 int vc_livekit_parse_rooms(const char *text, size_t size, struct vc_livekit_rooms *list,
                            const char **why)
 {
-  json_t *root = vc_json_parse(text, size, why);
+  json_t *root = vc_json_parse_zeros(text, size, why);
   const json_t *rows = json_object_get(root, "rooms");
   *list = (struct vc_livekit_rooms){0};
   list->items = root != NULL ? make_items(rows, sizeof *list->items, why) : NULL;

@@ -363,6 +363,16 @@ def test_many_rooms_at_once():
         assert livekit.n_calls("StartRoomCompositeEgress") == len(names)
 
 
+def test_one_room_is_not_in_the_way_of_others():
+    """Whoever names it may put there what no list can be read for."""
+    with stage(LIVEKIT_POLL_MS=300) as (livekit, node):
+        livekit.publishes = False
+        livekit.start_room("a\x00b", tells=False)
+        livekit.start_room("r", tells=False)
+        livekit.wait_active("r")
+        assert degraded(node) == [] and livekit.n_calls("StartRoomCompositeEgress") == 1, livekit.calls
+
+
 def test_names_of_rooms():
     names = {"A daily meeting": "A-daily-meeting-", "встреча": "", "../../etc/passwd": "etc-passwd-", "r" * 200: "r" * 119 + "-",
              "plain.name_1": "plain.name_1"}

@@ -13,6 +13,9 @@ extern const char vc_json_no_memory[];
 // Returns: a new reference, or NULL: no JSON object or array, deeper than VC_JSON_DEPTH_MAX, or no
 // memory. `why` (may be NULL) is set to a constant text, vc_json_no_memory in the last case.
 json_t *vc_json_parse(const char *text, size_t size, const char **why);
+// The same where strings may hold U+0000, which ends the text that json_string_value gives: that is
+// whole only if json_string_length says so.
+json_t *vc_json_parse_zeros(const char *text, size_t size, const char **why);
 // Compact, UTF-8. Returns: malloc'ed text, or NULL without memory.
 char *vc_json_print(const json_t *value);
 

@@ -75,9 +75,9 @@ struct vc_livekit_rooms {
   struct vc_livekit_room *items; // malloc'ed
   size_t n;
 };
-// The answers of ListEgress and ListRooms; a row that has no name, or one that is too long, is left
-// out. Gives: items, to be freed also when n is 0. Returns: 0; or -1 and `why` (then nothing is to
-// be freed).
+// The answers of ListEgress and ListRooms; a row that has no name, or one that is too long or has
+// U+0000 in it, is left out. Gives: items, to be freed also when n is 0. Returns: 0; or -1 and
+// `why` (then nothing is to be freed).
 int vc_livekit_parse_egresses(const char *text, size_t size, const char *ours,
                               struct vc_livekit_egresses *list, const char **why);
 int vc_livekit_parse_rooms(const char *text, size_t size, struct vc_livekit_rooms *list,

@@ -103,6 +103,8 @@ static void test_webhooks_that_are_none(void **state)
   refused("{\"event\":7}", "no event");
   refused("{\"event\":\"room_started\"}", "no name");
   refused("{\"event\":\"room_started\",\"room\":{\"name\":[]}}", "no name");
+  refused("{\"event\":\"room_started\",\"room\":{\"name\":\"r\\u0000s\"}}", "a zero");
+  refused("{\"event\":\"room_started\",\"id\":\"E\\u0000\"}", "a zero");
   refused("{\"event\":\"egress_ended\"}", "no id");
   memset(name, 'n', sizeof name - 1);
   name[sizeof name - 1] = '\0';
@@ -166,6 +168,13 @@ static void test_rooms(void **state)
   assert_int_equal(rooms.n, 2);
   assert_string_equal(rooms.items[0].sid, "RM_1");
   assert_string_equal(rooms.items[1].name, "\u0437");
+  free(rooms.items);
+  // One room's name or description is not in the way of others.
+  static const char zeros[] = "{\"rooms\":[{\"sid\":\"RM_1\",\"name\":\"r\\u0000s\"},{\"sid\":"
+                              "\"RM_2\",\"name\":\"s\",\"metadata\":\"\\u0000\"}]}";
+  assert_int_equal(vc_livekit_parse_rooms(zeros, strlen(zeros), &rooms, &why), 0);
+  assert_int_equal(rooms.n, 1);
+  assert_string_equal(rooms.items[0].name, "s");
   free(rooms.items);
 }
 
