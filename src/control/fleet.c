@@ -103,7 +103,8 @@ static json_t *ask_others(struct vc_control *control, const char **why)
       query != NULL && vc_query_status(query) == 200 ? vc_query_reply(query) : NULL;
   json_t *rows = NULL;
   if (reply != NULL && !vc_query_is_complete(query)) {
-    *why = "the sessions of all nodes are more than 16 MiB: each node's /sessions tells its own";
+    *why = "the sessions of all nodes are more than 16 MiB, or one's are more than 4 MiB: each "
+           "node's /sessions tells its own";
     vc_metric_add(control->slots, FLEET_REFUSED, 1);
   } else if (reply != NULL) {
     rows = vc_json_parse((const char *)reply->data, reply->size, NULL);

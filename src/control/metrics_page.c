@@ -24,8 +24,10 @@ const struct vc_metric vc_control_metrics[] = {
     [SLOW_REFUSED] = {"http.slow_refused_total", VC_METRIC_COUNTER, "requests",
                       "Transcripts and erasures refused at ADMIN_LISTEN because two of them were "
                       "under way there."},
-    [FLEET_REFUSED] = {"http.fleet_refused_total", VC_METRIC_COUNTER, "requests",
-                       "Lists of all nodes' sessions not given because they are more than 16 MiB."},
+    [FLEET_REFUSED] =
+        {"http.fleet_refused_total", VC_METRIC_COUNTER, "requests",
+         "Lists of all nodes' sessions not given because they are more than 16 MiB, or "
+         "one node's more than 4 MiB."},
     [LOG_DROPPED] = {"log.dropped_total", VC_METRIC_COUNTER, "lines",
                      "Log lines that nobody took in time."},
     VC_METRIC_ROWS_END,

@@ -6,6 +6,7 @@
 #include "publish.h"
 
 #define SHOW_TTL_MS 10000
+#define SHOWN_MAX (LINK_UNSENT_MAX / 2) // bytes; of a longer list it is shown that there is one
 #define LOG_INTERVAL_MS 10000
 
 void publisher_count(const struct publisher *publisher, enum metric metric, uint64_t n)
@@ -239,7 +240,7 @@ static void show(struct publisher *publisher, const struct vc_buffer *sessions)
   run.n_keys++;
   run_key(&run, "name", redis->settings.node);
   run_text(&run, redis->settings.node, strlen(redis->settings.node));
-  run_text(&run, (const char *)sessions->data, sessions->size);
+  run_text(&run, (const char *)sessions->data, sessions->size <= SHOWN_MAX ? sessions->size : 0);
   run_number(&run, SHOW_TTL_MS);
   run_text(&run, redis->process, strlen(redis->process));
   link_run(&publisher->link, &call, &run); // else the next time

@@ -175,11 +175,12 @@ const char *const redis_scripts[N_SCRIPTS] = {
         "return 0\n",
 
     // KEYS nodes. ARGV what the keys of nodes begin with, how many bytes at most. Answers {1: some
-    // were left out, the arrays}.
+    // were left out, the arrays}; what a node could not show is an empty string.
     [SCRIPT_SESSIONS] = "local found, size, is_cut = {}, 0, 0\n"
                         "for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do\n"
                         "  local sessions = redis.call('GET', ARGV[1] .. id)\n"
-                        "  if sessions and size + #sessions <= tonumber(ARGV[2]) then\n"
+                        "  if sessions and sessions ~= '' and\n"
+                        "     size + #sessions <= tonumber(ARGV[2]) then\n"
                         "    size = size + #sessions\n"
                         "    found[#found + 1] = sessions\n"
                         "  elseif sessions then\n"

@@ -100,6 +100,14 @@ const struct vc_stage_ops redis_watch_ops = {
 static struct vc_buffer *tell_sessions(void *context)
 {
   struct rig *rig = context;
+  if (rig->sessions_size > 0) {
+    struct vc_buffer *list = vc_buffer_create(rig->sessions_size);
+    memset(list->data, ' ', rig->sessions_size);
+    list->data[0] = '[';
+    list->data[rig->sessions_size - 1] = ']';
+    list->size = rig->sessions_size;
+    return list;
+  }
   return rig->sessions[0] != '\0' ? vc_buffer_copy(rig->sessions, strlen(rig->sessions)) : NULL;
 }
 

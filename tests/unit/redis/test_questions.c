@@ -53,6 +53,37 @@ static void test_sessions(void **state)
   expect_sessions("[{\"slug\":\"one\"},{\"slug\":\"two\"}]");
 }
 
+static int is_whole(void)
+{
+  struct vc_query *query = vc_query_create(VC_QUERY_FLEET_SESSIONS, NULL);
+  assert_int_equal(vc_putter_put(rig.to_publisher, 0, vc_query_item(query)), 0);
+  assert_int_equal(vc_query_wait(query, SERVER_PATIENCE_MS), 0);
+  assert_int_equal(vc_query_status(query), 200);
+  int is = vc_query_is_complete(query);
+  vc_query_unref(query);
+  return is;
+}
+
+// What finds no room is told as missing: the lists together, or one that is too long to be shown.
+static void test_sessions_that_are_left_out(void **state)
+{
+  rig_wait_shown(&server, "a");
+  assert_true(is_whole());
+  server_do(&server, "ZADD vc:nodes 9999999999999 c");
+  server_do(&server, "SETRANGE vc:node:c %d ]", 16 * 1024 * 1024);
+  assert_false(is_whole());
+  server_do(&server, "DEL vc:node:c");
+  assert_true(is_whole());
+  memset(&other, 0, sizeof other);
+  other.sessions_size = LINK_UNSENT_MAX;
+  rig_start(&other, &server, "b", server.url);
+  rig_wait_gauge(&other, "redis.connections", 3);
+  rig_wait_shown(&server, "b");
+  assert_false(is_whole());
+  rig_stop(&other);
+  assert_true(is_whole());
+}
+
 static void begin(void)
 {
   assert_int_equal(rig_claim(&rig, "demo", 5), 5);
@@ -180,6 +211,7 @@ int main(void)
 #define WITH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
   const struct CMUnitTest tests[] = {
       WITH(test_sessions),
+      WITH(test_sessions_that_are_left_out),
       WITH(test_erase),
       WITH(test_erase_of_our_own),
       WITH(test_erase_of_what_no_node_has_numbered),
