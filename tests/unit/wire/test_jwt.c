@@ -9,6 +9,7 @@
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <openssl/ui.h>
+#include <openssl/x509.h>
 
 #include <pthread.h>
 #include <stdio.h>
@@ -266,6 +267,25 @@ static void test_what_is_no_key(void **state)
   assert_int_equal(vc_jwt_check_secret(rsa.public_pem, NULL), 0);
 }
 
+// It has the public key in it, and is none.
+static void test_a_certificate_is_no_key(void **state)
+{
+  char certificate[PEM_MAX];
+  BIO *in = BIO_new_mem_buf(rsa.private_pem, -1), *out = BIO_new(BIO_s_mem());
+  EVP_PKEY *pkey = PEM_read_bio_PrivateKey(in, NULL, NULL, NULL);
+  X509 *x509 = X509_new();
+  X509_gmtime_adj(X509_getm_notBefore(x509), 0);
+  X509_gmtime_adj(X509_getm_notAfter(x509), 3600);
+  X509_set_pubkey(x509, pkey);
+  assert_true(X509_sign(x509, pkey, EVP_sha256()) > 0);
+  assert_int_equal(PEM_write_bio_X509(out, x509), 1);
+  read_bio(out, certificate);
+  expect_no_keys(certificate, "a certificate is none");
+  X509_free(x509);
+  EVP_PKEY_free(pkey);
+  BIO_free(in);
+}
+
 static int n_asked; // for a passphrase
 
 static int answer_terminal(UI *ui, UI_STRING *string)
@@ -392,6 +412,12 @@ static void test_headers(void **state)
   EXPECT(VC_JWT_MALFORMED, "secret",
          sign_raw("{\"alg\":\"none\",\"alg\":\"HS256\"}", GOOD, "secret"));
   EXPECT(VC_JWT_MALFORMED, "secret", sign_raw("[\"HS256\"]", GOOD, "secret"));
+  static const char *const types[] = {"at+jwt", "JOSE", "", "JW"};
+  for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    char header[64];
+    snprintf(header, sizeof header, "{\"alg\":\"HS256\",\"typ\":\"%s\"}", types[i]);
+    EXPECT(VC_JWT_SIGNATURE, "secret", sign_raw(header, GOOD, "secret"));
+  }
 }
 
 static void test_claims(void **state)
@@ -403,6 +429,9 @@ static void test_claims(void **state)
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     EXPECT(VC_JWT_MALFORMED, "secret", sign_raw(header, bad[i], "secret"));
   }
+  static const char passed_over[] = "{\"exp\":1790000060,\"iat\":1990000000,\"iss\":7,\"aud\":[1],"
+                                    "\"sub\":{},\"jti\":null,\"alg\":\"none\"}";
+  EXPECT(VC_JWT_GOOD, "secret", sign_raw(header, passed_over, "secret"));
 }
 
 // Every byte of it counts.
@@ -424,6 +453,57 @@ static void test_a_changed_token_is_none(void **state)
 {
   check_each_byte("secret", make(JWT_ALG_HS256, "secret", GOOD));
   check_each_byte(p256.public_pem, make(JWT_ALG_ES256, p256.private_pem, GOOD));
+}
+
+// Returns: what is before the signature of `token`, with another one.
+static const char *sign_again(const char *token, const char *signature, size_t size)
+{
+  static char text[2048];
+  size_t n = (size_t)(strrchr(token, '.') + 1 - token);
+  snprintf(text, sizeof text, "%.*s", (int)n, token);
+  append_base64url(text, signature, size);
+  return text;
+}
+
+// As long as `size`; a signature of zeros is what broken verifiers of ES256 take.
+static void check_zeros(const char *list, const char *good, size_t size)
+{
+  static const char zeros[1024];
+  EXPECT(VC_JWT_SIGNATURE, list, sign_again(good, zeros, size));
+}
+
+static void test_signatures_of_another_size(void **state)
+{
+  static const size_t sizes[] = {0, 1, 16, 31, 32, 33, 63, 64, 65, 66, 96, 128, 255, 256, 257, 512};
+  const char *const good[] = {make(JWT_ALG_HS256, "secret", GOOD),
+                              make(JWT_ALG_RS256, rsa.private_pem, GOOD),
+                              make(JWT_ALG_ES256, p256.private_pem, GOOD)};
+  const char *const lists[] = {"secret", rsa.public_pem, p256.public_pem};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    for (size_t j = 0; j < 3; j++) {
+      check_zeros(lists[j], good[j], sizes[i]);
+    }
+  }
+}
+
+// As OpenSSL signs: right, and not as RFC 7518 writes it.
+static void test_a_signature_in_der(void **state)
+{
+  const char *good = make(JWT_ALG_ES256, p256.private_pem, GOOD);
+  unsigned char der[128];
+  size_t size = sizeof der;
+  BIO *bio = BIO_new_mem_buf(p256.private_pem, -1);
+  EVP_PKEY *pkey = PEM_read_bio_PrivateKey(bio, NULL, NULL, NULL);
+  EVP_MD_CTX *digest = EVP_MD_CTX_new();
+  assert_int_equal(EVP_DigestSignInit(digest, NULL, EVP_sha256(), NULL, pkey), 1);
+  assert_int_equal(EVP_DigestSign(digest, der, &size, (const unsigned char *)good,
+                                  (size_t)(strrchr(good, '.') - good)),
+                   1);
+  EXPECT(VC_JWT_SIGNATURE, p256.public_pem, sign_again(good, (const char *)der, size));
+  EXPECT(VC_JWT_GOOD, p256.public_pem, good);
+  EVP_MD_CTX_free(digest);
+  EVP_PKEY_free(pkey);
+  BIO_free(bio);
 }
 
 static void test_size(void **state)
@@ -607,6 +687,50 @@ static void test_what_is_long_on_a_small_stack(void **state)
                           VC_JWT_GOOD);
 }
 
+// --- many at once
+
+#define TURNS 20
+
+struct many {
+  const char *list, *tokens[3];
+  size_t n_good;
+};
+
+static void *verify_all(void *context)
+{
+  const struct vc_jwt_clock clock = {NOW * 1000, 0};
+  struct many *many = context;
+  for (size_t i = 0; i < (size_t)3 * TURNS; i++) {
+    struct vc_jwt jwt;
+    struct vc_jwt_keys *keys = vc_jwt_keys_create(many->list, NULL);
+    many->n_good += vc_jwt_verify(keys, many->tokens[i % 3], &clock, &jwt) == VC_JWT_GOOD;
+    json_decref(jwt.claims);
+    vc_jwt_keys_destroy(&keys);
+  }
+  return NULL;
+}
+
+// libjwt, jansson and OpenSSL by several threads, as the doors and the ingest have them.
+static void test_many_threads(void **state)
+{
+  char list[2 * PEM_MAX + 8];
+  snprintf(list, sizeof list, "%s%s,secret", rsa.public_pem, p256.public_pem);
+  const struct many one = {list,
+                           {make(JWT_ALG_HS256, "secret", GOOD),
+                            make(JWT_ALG_RS256, rsa.private_pem, GOOD),
+                            make(JWT_ALG_ES256, p256.private_pem, GOOD)},
+                           0};
+  struct many all[] = {one, one, one, one};
+  pthread_t threads[4];
+  for (size_t i = 0; i < 4; i++) {
+    assert_int_equal(pthread_create(&threads[i], NULL, verify_all, &all[i]), 0);
+  }
+  for (size_t i = 0; i < 4; i++) {
+    assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(all[i].n_good, 3 * TURNS);
+  }
+}
+
 // --- making one
 
 static char *print(const char *list, const char *claims)
@@ -705,6 +829,7 @@ int main(void)
       cmocka_unit_test(test_keys_while_they_are_rotated),
       cmocka_unit_test(test_keys_one_behind_the_other),
       cmocka_unit_test(test_what_is_no_key),
+      cmocka_unit_test(test_a_certificate_is_no_key),
       cmocka_unit_test(test_an_encrypted_private_key_is_no_key),
       cmocka_unit_test(test_no_keys),
       cmocka_unit_test(test_the_keys_of_an_option),
@@ -713,6 +838,8 @@ int main(void)
       cmocka_unit_test(test_headers),
       cmocka_unit_test(test_claims),
       cmocka_unit_test(test_a_changed_token_is_none),
+      cmocka_unit_test(test_signatures_of_another_size),
+      cmocka_unit_test(test_a_signature_in_der),
       cmocka_unit_test(test_size),
       cmocka_unit_test(test_expiry),
       cmocka_unit_test(test_not_before),
@@ -721,6 +848,7 @@ int main(void)
       cmocka_unit_test(test_what_of_a_name_is_shown),
       cmocka_unit_test(test_what_nests_on_a_small_stack),
       cmocka_unit_test(test_what_is_long_on_a_small_stack),
+      cmocka_unit_test(test_many_threads),
       cmocka_unit_test(test_print),
       cmocka_unit_test(test_what_is_not_printed),
       cmocka_unit_test(test_without_memory),
