@@ -169,6 +169,9 @@ def test_a_session_by_public_keys():
             with harness.publisher(node, f"demo?token={SIGNERS['RS256'].sign()}"), \
                     harness.viewer(node, "demo", headers=bearer) as viewer:
                 viewer.wait_finals(2)
+            # Each secret is for its own: nobody who may watch may publish by that, nor the reverse.
+            assert published(node, f"demo?token={SIGNERS['ES256'].sign()}") == "Denied"
+            assert watched(node, SIGNERS["RS256"].sign())[0] == 401
             check_unlogged(node)
 
 
@@ -239,6 +242,22 @@ def test_keys_that_change():
                 assert taken(node, (old, new, text)) == [False, True, True], "what is no key takes none away"
             check_unlogged(node)
             assert text.secret not in node.log() and old.key.split("\n")[1] not in node.log()
+
+
+def test_a_changed_secret_closes_nobody():
+    signer = SIGNERS["HS256"]
+    with tempfile.TemporaryDirectory(prefix="vc-tokens-") as folder, ScriptedStt() as stt:
+        path = write(folder, "keys", signer.secret)
+        with protected(stt.url, "@" + path) as node:
+            with harness.publisher(node, f"demo?token={signer.sign()}"), \
+                    harness.viewer(node, "demo", f"?token={signer.sign()}") as viewer:
+                viewer.wait_finals(1)
+                write(folder, "keys", "another secret")
+                reload(node, 1)
+                assert taken(node, (signer,)) == [False], "it counts for those who come"
+                viewer.wait_finals(len(viewer.finals()) + 2)
+                assert viewer.close_code is None
+            check_unlogged(node)
 
 
 def test_two_files():

@@ -23,13 +23,14 @@
 
 // The nodes of all tests: nobody changes them.
 static struct {
-  struct rig *open;     // no secret
-  struct rig *closed;   // all secrets
-  struct rig *half;     // the viewers' door open, the operators' behind a secret
-  struct rig *insecure; // no secret, --insecure
-  struct rig *proxied;  // all secrets, 127.0.0.1 is a proxy of ours
-  struct rig *both;     // VIEWER_SECRET and LiveKit's keys
-  struct rig *livekit;  // LiveKit's keys alone
+  struct rig *open;      // no secret
+  struct rig *closed;    // all secrets
+  struct rig *half;      // the viewers' door open, the operators' behind a secret
+  struct rig *insecure;  // no secret, --insecure
+  struct rig *both_ways; // VIEWER_SECRET, and --insecure all the same
+  struct rig *proxied;   // all secrets, 127.0.0.1 is a proxy of ours
+  struct rig *both;      // VIEWER_SECRET and LiveKit's keys
+  struct rig *livekit;   // LiveKit's keys alone
 } nodes;
 
 static struct rig *make(const char *const *environment, const char *proxies)
@@ -55,6 +56,7 @@ static int set_up(void **state)
   nodes.closed = make(all, "");
   nodes.half = make((const char *const[]){"ADMIN_TOKEN=" ADMIN, NULL}, "");
   nodes.insecure = make((const char *const[]){"INSECURE=1", NULL}, "");
+  nodes.both_ways = make((const char *const[]){"INSECURE=1", "VIEWER_SECRET=" VIEWER, NULL}, "");
   nodes.proxied = make(all, "127.0.0.1");
   nodes.both = make((const char *const[]){"VIEWER_SECRET=" VIEWER, "LIVEKIT_API_KEY=new," API_KEY,
                                           "LIVEKIT_API_SECRET=new," API_SECRET, NULL},
@@ -74,8 +76,8 @@ static void *destroy(void *rig)
 // All at once: a door takes its time to close.
 static int tear_down(void **state)
 {
-  struct rig *const all[] = {nodes.open,    nodes.closed, nodes.half,   nodes.insecure,
-                             nodes.proxied, nodes.both,   nodes.livekit};
+  struct rig *const all[] = {nodes.open,      nodes.closed,  nodes.half, nodes.insecure,
+                             nodes.both_ways, nodes.proxied, nodes.both, nodes.livekit};
   pthread_t threads[sizeof all / sizeof *all];
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
     assert_int_equal(pthread_create(&threads[i], NULL, destroy, all[i]), 0);
@@ -156,6 +158,20 @@ static void test_a_secret_or_insecure_lets_everybody_ask(void **state)
     expect(nodes.insecure, HTTP_DOOR, "GET", TRANSCRIPT, far[i], 200);
     expect(nodes.insecure, ADMIN_DOOR, "GET", "/metrics", far[i], 200);
   }
+}
+
+// --insecure is for doors without a secret.
+static void test_a_secret_counts_although_insecure(void **state)
+{
+  struct rig *rig = nodes.both_ways;
+  static const char *const paths[] = {TRANSCRIPT, "/metrics", "/sessions", "/dashboard"};
+  for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+    expect(rig, HTTP_DOOR, "GET", paths[i], "", 401);
+    expect(rig, HTTP_DOOR, "GET", paths[i], far[0], 401);
+  }
+  assert_int_equal(rig_upgrade(rig, "/live/demo", ""), 401);
+  expect(rig, ADMIN_DOOR, "GET", TRANSCRIPT, "", 401);
+  expect(rig, ADMIN_DOOR, "GET", "/metrics", far[0], 200);
 }
 
 static void test_each_door_needs_its_own_secret(void **state)
@@ -542,6 +558,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_without_a_secret_only_this_machine_is_served),
       cmocka_unit_test(test_a_secret_or_insecure_lets_everybody_ask),
+      cmocka_unit_test(test_a_secret_counts_although_insecure),
       cmocka_unit_test(test_each_door_needs_its_own_secret),
       cmocka_unit_test(test_transcripts_at_the_operators_door_are_not_public),
       cmocka_unit_test(test_a_listener_off_loopback_needs_its_secret),

@@ -193,6 +193,10 @@ static void test_paths(void **state)
     assert_int_equal(rig->body_size, 0);
     assert_null(strstr(rig->head, "Content-Length: 0"));
   }
+  for (size_t i = 0; i < 3; i++) { // a page's address has tokens in it
+    expect("GET", pages[i], 200);
+    assert_non_null(strstr(rig->head, "Referrer-Policy: no-referrer\r\n"));
+  }
 }
 
 static void set_stuck(const char *name)

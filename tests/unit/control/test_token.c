@@ -92,6 +92,14 @@ static void test_without_a_secret_nobody_is_asked(void **state)
   assert_int_equal(vc_control_authorize_publisher(&open, "demo", "", times, &why), 0);
 }
 
+static void test_a_secret_counts_although_insecure(void **state)
+{
+  options.insecure = 1;
+  expect("", "not valid");
+  expect(rig_token("guess", "HS256", GOOD), "not valid");
+  options.insecure = 0;
+}
+
 static void test_time(void **state)
 {
   const char *token = rig_token(SECRET, "HS256", GOOD);
@@ -242,6 +250,7 @@ int main(void)
       cmocka_unit_test(test_a_good_token),
       cmocka_unit_test(test_no_token),
       cmocka_unit_test(test_without_a_secret_nobody_is_asked),
+      cmocka_unit_test(test_a_secret_counts_although_insecure),
       cmocka_unit_test(test_time),
       cmocka_unit_test(test_the_clocks_leeway),
       cmocka_unit_test(test_one_that_was_valid_when_its_session_began),
