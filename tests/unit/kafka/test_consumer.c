@@ -18,9 +18,10 @@
 #define N_TOPICS 2
 // To let another member in, the mock takes as long as a session lasts, less a second: where there
 // are two, it is short. But one that does not run for so long is thrown out, and the mock never
-// answers one that was just joining: where there is one, its session lasts as long as by itself.
+// answers one that was just joining: where there is one, its session lasts as long as by itself,
+// and of two each asks again after max.poll.interval.ms.
 #define ALONE "heartbeat.interval.ms=200"
-#define TOGETHER ALONE ",session.timeout.ms=6000"
+#define TOGETHER ALONE ",session.timeout.ms=6000,max.poll.interval.ms=10000"
 
 static struct rig rig;
 static struct vc_error error;
