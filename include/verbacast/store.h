@@ -38,6 +38,8 @@ int vc_store_check_url(const char *url, struct vc_error *error);
 // Returns: 0 when it is certain that nobody has made it yet, which the URL of a server does not
 // tell.
 int vc_store_exists(const char *url);
+// 1: a file, so that each node has its own; 0: a server's, or none.
+int vc_store_is_file(const char *url);
 // The longest that a call of such a store waits for others, 0: it is none.
 uint32_t vc_store_call_max_ms(const char *url);
 // Creates what is missing and brings the tables to the newest version. Returns: 0 or -1.

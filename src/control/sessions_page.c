@@ -196,6 +196,16 @@ static void add_topics(const struct vc_control *control, json_t *remains)
   }
 }
 
+// Other nodes hear of the erasure by Redis and forget what they hold in memory; of files that they
+// write themselves nobody tells them.
+static void add_files(const struct vc_control *control, json_t *remains)
+{
+  if (control->publisher != NULL && !has_kafka(control) &&
+      vc_store_is_file(control->settings.database_url)) {
+    add_failure(remains, "files", "each node's database is a file of its own: ask each of them");
+  }
+}
+
 // An audit line: who, what, how much; no text.
 static void log_erasure(const struct call *call, int64_t epoch, long n_finals, int is_whole)
 {
@@ -238,6 +248,7 @@ void erase_page(struct call *call)
   is_whole &= add_failure(remains, "journal", erase_journal(control, call->slug, epoch)) == 0;
   is_whole &= add_failure(remains, "redis", fleet) == 0;
   add_topics(control, remains);
+  add_files(control, remains);
   log_erasure(call, epoch, n_finals, is_whole);
   respond_json(call, is_whole ? 200 : 503,
                json_pack("{s:s,s:b,s:I,s:o}", "session", call->slug, "erased", is_whole, "finals",

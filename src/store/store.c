@@ -36,6 +36,11 @@ int vc_store_exists(const char *url)
   return backend != NULL && (backend->exists == NULL || backend->exists(url));
 }
 
+int vc_store_is_file(const char *url)
+{
+  return backend_of(url) == &store_sqlite;
+}
+
 // A partial has the utteranceId of the final that comes after it: kept, it would have its place.
 int store_parse(struct vc_store_row *row, struct vc_record_parsed *record)
 {

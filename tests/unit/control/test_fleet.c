@@ -210,6 +210,27 @@ static void test_an_erasure_reaches_all_nodes(void **state)
   assert_non_null(strstr(rig->body, "{\"where\":\"redis\",\"why\":\"Redis did not delete it"));
 }
 
+// It was told to their ledgers; what they have written lies in their files.
+static void test_an_erasure_does_not_reach_other_nodes_files(void **state)
+{
+  struct folder folder;
+  char url[128];
+  folder_make(&folder);
+  snprintf(url, sizeof url, "DATABASE_URL=sqlite:%s", folder_file(&folder, "store.db"));
+  const char *const with_a_file[] = {"REDIS_URL=redis://", url, NULL};
+  const char *const with_a_sink[] = {"REDIS_URL=redis://", url, "KAFKA_TOPIC=words", NULL};
+  struct rig *own = rig_create(with_a_file, ""), *sending = rig_create(with_a_sink, "");
+  rig_reply(own, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
+  rig_reply(sending, VC_QUERY_ERASE, (struct rig_reply){.status = 200});
+  assert_int_equal(rig_ask(own, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 200);
+  assert_non_null(strstr(own->body, "\"remains\":[{\"where\":\"files\",\"why\":\""));
+  assert_int_equal(rig_ask(sending, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 200);
+  assert_null(strstr(sending->body, "files"));
+  rig_destroy(own);
+  rig_destroy(sending);
+  folder_remove(&folder);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -221,6 +242,7 @@ int main(void)
       cmocka_unit_test_setup(test_another_nodes_words, answer),
       cmocka_unit_test_setup(test_a_transcript_without_redis, answer),
       cmocka_unit_test_setup(test_an_erasure_reaches_all_nodes, answer),
+      cmocka_unit_test_setup(test_an_erasure_does_not_reach_other_nodes_files, answer),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
