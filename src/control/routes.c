@@ -16,7 +16,12 @@ struct route {
   enum asks asks;
   enum depth depth;
   void (*handle)(struct call *call);
+  size_t body_max; // 0: VC_FRONT_BODY_MAX
 };
+
+// A webhook about a room carries what the room is described with: LiveKit allows half a megabyte
+// of that, and such a description is mostly JSON, whose quotes are escaped.
+#define WEBHOOK_BODY_MAX ((size_t)1024 * 1024)
 
 static void healthz_page(struct call *call);
 static void readyz_page(struct call *call);
@@ -33,7 +38,7 @@ static const struct route routes[] = {
     {"/sessions/*", DELETE, ADMIN, SLOW, erase_page},
     {"/sessions/*/", GET, VIEWER, SLOW, transcript_page},
     {"/admin/kick", POST, ADMIN, DEEP, kick_page},
-    {"/livekit/webhook", POST, NOTHING, DEEP, webhook_page}, // it is signed
+    {"/livekit/webhook", POST, NOTHING, DEEP, webhook_page, WEBHOOK_BODY_MAX}, // it is signed
 };
 
 #define SILENT_MS 5000
@@ -146,8 +151,9 @@ static int may_ask(const struct route *route, struct call *call, const char **wh
 
 static int read_body(struct call *call)
 {
-  call->body = malloc(VC_FRONT_BODY_MAX);
-  int n = call->body != NULL ? vc_request_body(call->request, call->body, VC_FRONT_BODY_MAX) : -1;
+  size_t size = call->route->body_max != 0 ? call->route->body_max : VC_FRONT_BODY_MAX;
+  call->body = malloc(size);
+  int n = call->body != NULL ? vc_request_body(call->request, call->body, size) : -1;
   if (n < 0) {
     if (call->request->status == 0) {
       vc_respond_error(call->request, 503, "no memory");

@@ -180,6 +180,16 @@ def test_egress_that_begins_late():
         assert livekit.n_calls("StartRoomCompositeEgress") == 2 and livekit.n_calls("StopEgress") == 1, livekit.calls
 
 
+def test_room_that_is_described_at_length():
+    """What a room is described with goes with its webhooks: LiveKit allows half a megabyte of it."""
+    with stage() as (livekit, node):
+        livekit.publishes = False
+        livekit.start_room("r", tells=False)
+        livekit.tell("room_started", room=dict(livekit.room("r"), metadata='"' * 500000))
+        livekit.wait_active("r")
+        wait_counter(node, "webhooks_total", 1)
+
+
 def test_lost_webhooks():
     with stage(LIVEKIT_POLL_MS=300) as (livekit, node), harness.viewer(node, "lost") as viewer:
         livekit.start_room("lost", tells=False)
@@ -262,8 +272,9 @@ def test_refusals():
         assert fake_livekit.post_webhook(url, deep, fake_livekit.signed(deep))[0] == 200
         wait_counter(node, "webhooks_malformed_total", 1)
         assert harness.http(url)[0] == 405
-        large = b" " * 70000
+        large = b" " * (1024 * 1024 + 1)
         assert harness.http(url, method="POST", body=large)[0] == 413
+        assert harness.http(url, method="POST", body=large[1:])[0] == 401
         assert fake_livekit.post_webhook(node.url("admin", "/livekit/webhook"), body, fake_livekit.signed(body))[0] == 200
         livekit.wait_active("r")
 

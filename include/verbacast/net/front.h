@@ -3,9 +3,9 @@
 // connection is taken out and given away (`adopt`), and Civetweb's thread is free again.
 //
 // Bounds: n_workers requests at once, 256 more wait; a head of 8 KiB; REQUEST_TIMEOUT_MS for a head
-// to come; bodies of VC_FRONT_BODY_MAX. Civetweb's threads have 100 KB stacks: a handler parses no
-// JSON and calls nothing deep. TLS ends at the balancer (Civetweb 1.15 of Debian 12 crashes with
-// it).
+// to come; bodies of what their handler asks for, mostly VC_FRONT_BODY_MAX. Civetweb's threads have
+// 100 KB stacks: a handler parses no JSON and calls nothing deep. TLS ends at the balancer
+// (Civetweb 1.15 of Debian 12 crashes with it).
 //
 // Bytes that a client sends right behind its handshake, before it saw the answer, may be lost in
 // Civetweb's buffer; RFC 6455 clients wait.
