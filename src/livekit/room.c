@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define TICK_MS 100
-#define LEEWAY_MS 5000 // of LiveKit's clock
+#define LEEWAY_MS 30000 // of LiveKit's clock, as call.c allows it to be behind
 #define LOG_INTERVAL_MS 1000
 #define EVENT_CLAIM_MS 600000 // LiveKit has given up sending it again long before
 #define FAILED_WAIT_MS 1000   // for the room to be over, which ends egresses too

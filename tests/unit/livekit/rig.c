@@ -257,9 +257,9 @@ static char *sign(const struct signer *signer, const char *body)
   unsigned int size = 0;
   EVP_Digest(body, strlen(body), hash, &size, EVP_sha256(), NULL);
   EVP_EncodeBlock((unsigned char *)encoded, hash, (int)size);
-  json_int_t expires_s = signer->expires_s;
-  json_t *claims =
-      json_pack("{s:s,s:I,s:s}", "iss", signer->key, "exp", expires_s, "sha256", encoded);
+  json_int_t expires_s = signer->expires_s, begins_s = signer->begins_s;
+  json_t *claims = json_pack("{s:s,s:I,s:I,s:s}", "iss", signer->key, "nbf", begins_s, "exp",
+                             expires_s, "sha256", encoded);
   struct vc_jwt_keys *keys = vc_jwt_keys_create(signer->secret, NULL);
   char *token = vc_jwt_print(keys, claims);
   assert_non_null(token);
@@ -279,7 +279,7 @@ int rig_bring(struct rig *rig, const struct signer *signer, const char *signed_b
 
 int rig_bring_good(struct rig *rig, const char *body)
 {
-  const struct signer livekit = {"APInew", RIG_SECRET, unix_time(rig) / 1000000 + 300};
+  const struct signer livekit = {"APInew", RIG_SECRET, unix_time(rig) / 1000000 + 300, 0};
   const char *why = "";
   return rig_bring(rig, &livekit, body, body, &why);
 }

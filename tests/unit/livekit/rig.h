@@ -63,6 +63,7 @@ int rig_n_stuck(struct rig *rig);
 struct signer {
   const char *key, *secret;
   int64_t expires_s; // Unix time
+  int64_t begins_s;  // the same, 0: long ago
 };
 // A webhook with a token for `signed_body`. Returns: what it is answered.
 int rig_bring(struct rig *rig, const struct signer *signer, const char *signed_body,
