@@ -11,7 +11,8 @@
 #include <string.h>
 
 #define DIGEST_BYTES 32
-#define HASH_DIGITS 8 // of a slug that was made
+#define HASH_DIGITS 16 // of a slug that was made; 8 could be searched for a name that has them
+#define MADE_TAIL (HASH_DIGITS + 2) // "--" and these
 #define AUDIO_HZ 44100
 #define AUDIO_KBITS 64
 
@@ -360,15 +361,19 @@ static int is_slug(const char *name)
   return name[n] == '\0' && n > 0 && n <= VC_LIVEKIT_SLUG_MAX && is_alphanumeric(name[0]);
 }
 
-int vc_slug_of_room(const char *room, char slug[VC_LIVEKIT_SLUG_MAX + 1])
+// It could be another room's slug.
+static int looks_made(const char *name)
 {
-  unsigned char hash[DIGEST_BYTES];
+  size_t n = strlen(name);
+  const char *tail = n > MADE_TAIL ? name + n - MADE_TAIL : "";
+  return strncmp(tail, "--", 2) == 0 && strspn(tail + 2, "0123456789abcdef") == HASH_DIGITS;
+}
+
+// Gives: its length.
+static size_t copy_what_may_stand(const char *room, char *slug, size_t max)
+{
   size_t n = 0;
-  if (is_slug(room)) {
-    memcpy(slug, room, strlen(room) + 1);
-    return 0;
-  }
-  for (const char *at = room; *at != '\0' && n < VC_LIVEKIT_SLUG_MAX - HASH_DIGITS - 1; at++) {
+  for (const char *at = room; *at != '\0' && n < max; at++) {
     if (n == 0 && !is_alphanumeric(*at)) {
       continue; // nothing else begins one
     }
@@ -381,9 +386,27 @@ int vc_slug_of_room(const char *room, char slug[VC_LIVEKIT_SLUG_MAX + 1])
   while (n > 0 && slug[n - 1] == '-') {
     n--;
   }
+  return n;
+}
+
+int vc_slug_of_room(const char *room, char slug[VC_LIVEKIT_SLUG_MAX + 1])
+{
+  static const char nameless[] = "room";
+  unsigned char hash[DIGEST_BYTES];
+  if (is_slug(room) && !looks_made(room)) {
+    memcpy(slug, room, strlen(room) + 1);
+    return 0;
+  }
+  size_t n = copy_what_may_stand(room, slug, VC_LIVEKIT_SLUG_MAX - MADE_TAIL);
+  if (n == 0) {
+    n = strlen(nameless);
+    memcpy(slug, nameless, n);
+  }
+  memcpy(slug + n, "--", 3);
   digest(room, strlen(room), hash);
-  snprintf(slug + n, HASH_DIGITS + 2, n > 0 ? "-%02x%02x%02x%02x" : "%02x%02x%02x%02x", hash[0],
-           hash[1], hash[2], hash[3]);
+  for (size_t i = 0; i < HASH_DIGITS / 2; i++) {
+    snprintf(slug + n + 2 + 2 * i, 3, "%02x", hash[i]);
+  }
   return 1;
 }
 

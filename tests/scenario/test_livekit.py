@@ -385,7 +385,7 @@ def test_one_room_is_not_in_the_way_of_others():
 
 
 def test_names_of_rooms():
-    names = {"A daily meeting": "A-daily-meeting-", "встреча": "", "../../etc/passwd": "etc-passwd-", "r" * 200: "r" * 119 + "-",
+    names = {"A daily meeting": "A-daily-meeting--", "встреча": "room--", "../../etc/passwd": "etc-passwd--", "r" * 200: "r" * 110 + "--",
              "plain.name_1": "plain.name_1"}
     with stage() as (livekit, node):
         for name, begins in names.items():
@@ -398,6 +398,22 @@ def test_names_of_rooms():
                 livekit.finish_room(name)
                 viewer.wait_type("end")
         assert node.log().count("event=livekit.named") == 4, node.log()
+
+
+def test_room_that_is_called_as_anothers_session():
+    """It neither takes that session over nor ends it."""
+    with stage() as (livekit, node):
+        livekit.start_room("A daily meeting")
+        slug = livekit.wait_active("A daily meeting")[0].url.rsplit("/", 1)[1]
+        with harness.viewer(node, slug) as viewer:
+            viewer.wait_finals(1)
+            livekit.start_room(slug)
+            other = livekit.wait_active(slug)[0].url.rsplit("/", 1)[1]
+            assert other.startswith(f"{slug}--"), other
+            livekit.finish_room(slug)
+            finals = len(viewer.finals())
+            viewer.wait_finals(finals + 5)
+            assert not any(message["type"] == "end" for message in viewer.messages), viewer.messages
 
 
 def test_through_a_proxy():

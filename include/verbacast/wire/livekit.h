@@ -110,9 +110,10 @@ int vc_livekit_knows_key(const char *api_keys, const char *key);
 // The first of them. Returns: its length; 0 it does not fit, or there is none.
 size_t vc_livekit_first_key(const char *api_keys, char *into, size_t size);
 
-// A room's name that may be a session's is itself. Any other has each run of bytes that may not
-// stand there replaced by '-', is cut, and ends in '-' and 8 hexadecimal digits of its SHA-256, so
-// that two names have two slugs. Returns: 0 it is itself, 1 it was made.
+// A room's name that may be a session's is itself. Any other, and one that ends as these do, has
+// each run of bytes that may not stand there replaced by '-' ("room" if nothing is left), is cut,
+// and ends in "--" and 16 hexadecimal digits of its SHA-256: nobody finds a name that has another
+// room's slug. Returns: 0 it is itself, 1 it was made.
 int vc_slug_of_room(const char *room, char slug[VC_LIVEKIT_SLUG_MAX + 1]);
 
 // Whether `text` is what LiveKit's `sha256` says of a webhook's body: the standard base64 of its

@@ -454,6 +454,12 @@ static void test_a_token_of_a_room_whose_name_is_no_slug(void **state)
   snprintf(target, sizeof target, "/sessions/%s/transcript.txt", slug);
   expect(nodes.livekit, HTTP_DOOR, "GET", target, headers, 200);
   expect(nodes.livekit, HTTP_DOOR, "GET", TRANSCRIPT, headers, 403);
+  // Nor does a room that is called as that session let anybody to it.
+  char claims[256];
+  snprintf(claims, sizeof claims, "\"room\":\"%s\",\"roomJoin\":true", slug);
+  snprintf(headers, sizeof headers, "Host: node.example\r\n" BEARER("%s"),
+           rig_token(API_SECRET, "HS256", join_claims(API_KEY, claims, 60)));
+  expect(nodes.livekit, HTTP_DOOR, "GET", target, headers, 403);
 }
 
 static void test_an_expired_token_to_join_a_session_that_is_on(void **state)
