@@ -5,6 +5,7 @@ the viewers come back with the position that they reached.
 """
 
 import contextlib
+import json
 import signal
 import subprocess
 import threading
@@ -119,13 +120,21 @@ def wait_grown(followers, by=3):
     harness.wait_until(lambda: all(len(follower.finals()) >= before[follower] + by for follower in followers), "words go on", 60)
 
 
-def check(followers):
-    """All that watch a session have the same finals, each once and in order, and were told of no gap."""
+def told(balancer, slug):
+    """What the fleet has of a session, whichever node is asked."""
+    status, headers, body = balancer.get(f"/sessions/{slug}/transcript.json?token={balancer.fleet.token(slug)}")
+    assert status == 200 and headers["X-Verbacast-Complete"] == "true", (status, body)
+    return [(one["epoch"], one["seq"]) for one in json.loads(body)["transcripts"]]
+
+
+def check(balancer, followers):
+    """All that watch a session have all of its finals, each once and in order, and were told of no gap."""
     for slug in SESSIONS:
         watching = [follower for follower in followers if follower.slug == slug]
         harness.wait_until(lambda: len({tuple(one.finals()) for one in watching}) == 1, f"all have the finals of {slug}", 30)
         finals = watching[0].finals()
         assert finals == sorted(set(finals)), finals
+        assert finals == told(balancer, slug)
         for follower in watching:
             assert not [one for one in follower.messages if one["type"] in ("gap", "end")], follower.messages[-20:]
 
@@ -151,15 +160,15 @@ def hand_over(fault, n_times):
             encoder.is_ending.set()
         for slug in SESSIONS:
             harness.wait_until(lambda slug=slug: fleet.homes(slug), f"{slug} is on")
-        check_last(encoders, followers)
+        check_last(balancer, encoders, followers)
         breaks = sorted(sum((follower.breaks for follower in followers), []))
         print(f"{fault.__name__}: viewers were back after {breaks[len(breaks) // 2]:.2f} s (median), {breaks[-1]:.2f} s at most")
 
 
-def check_last(encoders, followers):
+def check_last(balancer, encoders, followers):
     for encoder in encoders:
         encoder.process.kill()
-    check(followers)
+    check(balancer, followers)
     assert all(encoder.n_begun > 1 for encoder in encoders), "every encoder was cut off at least once"
 
 
