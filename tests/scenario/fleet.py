@@ -6,7 +6,6 @@ Every node has its secrets and keeps its ports, so that it comes back where the 
 ends looks through all logs for the tokens that were given out.
 """
 
-import contextlib
 import glob
 import http.client
 import os
@@ -364,71 +363,3 @@ class Nginx(Balancer):
 
     def command(self):
         return ["/usr/sbin/nginx", "-c", self.configuration, "-g", "daemon off;"]
-
-
-# --- what the balancers' scenarios share
-
-
-def opened(stack, fleet, balancer, slug, n):
-    """That many viewers who have been greeted."""
-    viewers = [stack.enter_context(fleet.viewer(balancer, slug)) for _ in range(n)]
-    for viewer in viewers:
-        viewer.wait_type("hello")
-    return viewers
-
-
-def node_of(viewer):
-    """By the first hello, which every node signs with its NODE_ID; by number."""
-    return int(viewer.wait_type("hello")["node"].removeprefix("node-")) - 1
-
-
-def next_node(fleet, balancer):
-    """Where a viewer comes to who goes again."""
-    with fleet.viewer(balancer, "passing") as viewer:
-        return node_of(viewer)
-
-
-def check_participants(fleet, balancer):
-    """Those of one session come to one node, and sessions are spread; when it dies they meet at another."""
-    with contextlib.ExitStack() as stack:
-        slugs = [f"room-{k}" for k in range(8)]
-        for slug in slugs:
-            for name in ("Ada", "Bob", "Eve"):
-                stack.enter_context(fleet.track(balancer, slug, name))
-        homes = [check_are_together(fleet, slug) for slug in slugs]
-        assert len(set(homes)) > 1, homes
-        fleet.kill(homes[0])
-        for name in ("Ada", "Bob", "Eve"):
-            stack.enter_context(fleet.track(balancer, slugs[0], name))
-        assert check_are_together(fleet, slugs[0]) != homes[0]
-
-
-def check_are_together(fleet, slug):
-    def names():
-        row = fleet.sessions(home)[slug]["publisher"]
-        return sorted(one["participant"] for one in row["participants"]) == ["Ada", "Bob", "Eve"]
-
-    home = fleet.home(slug)
-    harness.wait_until(names, f"all participants of {slug} are at node-{home + 1}")
-    assert fleet.homes(slug) == [home]
-    return home
-
-
-class Door:
-    """One of the balancer's ports, for the peer that sends bytes."""
-
-    def __init__(self, balancer, kind):
-        self.addresses = {"rtmp": balancer.addresses[kind]}
-        self.number = balancer.port(kind)
-
-    def port(self, _kind):
-        return self.number
-
-
-def certificate(folder):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-                    "-keyout", f"{folder}/verbacast.key", "-out", f"{folder}/verbacast.crt"], check=True, capture_output=True)
-    with open(f"{folder}/verbacast.pem", "wb") as pem:
-        for part in ("crt", "key"):
-            with open(f"{folder}/verbacast.{part}", "rb") as file:
-                pem.write(file.read())

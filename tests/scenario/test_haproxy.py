@@ -2,14 +2,15 @@
 (takes long)"""
 
 import contextlib
-import json
 import re
 import signal
-import ssl
 import time
 
 import harness
-from fleet import SECRETS, Door, Fleet, Haproxy, certificate, check_participants, next_node, node_of, opened
+from balancers import (certificate, check_answers_503, check_hops, check_killed, check_operators_pages,
+                       check_participants, check_paths_are_logged, check_publishers, check_refuses, check_tls,
+                       check_viewers, next_node, node_of, opened)
+from fleet import Fleet, Haproxy
 from redis_server import RedisServer
 from rtmp_peer import RtmpPeer
 
@@ -18,14 +19,8 @@ DRAINING_S = 2   # one check, of one a second
 
 
 def test_publishers_are_spread_and_keep_their_addresses():
-    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
-        for k in range(9):
-            stack.enter_context(fleet.peer(balancer, f"room-{k}", source=f"127.0.0.{21 + k}"))
-        homes = [fleet.home(f"room-{k}") for k in range(9)]
-        assert sorted(homes) == [0] * 3 + [1] * 3 + [2] * 3, homes
-        for k in range(9):
-            publisher = fleet.sessions(homes[k])[f"room-{k}"]["publisher"]
-            assert publisher["address"] == f"127.0.0.{21 + k}", publisher
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        check_publishers(fleet, balancer)
         refused = RtmpPeer(fleet.nodes[0])  # past the balancer: a header is mandatory
         refused.send(b"\x03" + bytes(1536))
         refused.wait_close()
@@ -39,16 +34,8 @@ def test_participants_of_one_session_speak_at_one_node():
 
 
 def test_viewers_of_one_session_are_spread():
-    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
-        viewers = opened(stack, fleet, balancer, "room", 40)
-        counts = fleet.viewers()
-        assert sum(counts) == 40 and max(counts) <= 0.45 * 40, counts
-        assert [sum(node_of(viewer) == i for viewer in viewers) for i in range(3)] == counts
-        stack.enter_context(fleet.publisher(balancer, "room"))
-        home = fleet.home("room")
-        for viewer in viewers:
-            if node_of(viewer) == home:
-                viewer.wait_finals(1)
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        check_viewers(fleet, balancer)
 
 
 def test_viewers_at_all_nodes_see_the_words():
@@ -95,22 +82,8 @@ def test_a_draining_node_gets_nothing_new_and_keeps_what_it_has():
 
 
 def test_a_killed_node_costs_only_its_own():
-    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
-        viewers = opened(stack, fleet, balancer, "room", 9)
-        fleet.kill(2)
-        began = time.monotonic()
-        for viewer in opened(stack, fleet, balancer, "room", 6):
-            assert node_of(viewer) != 2
-        for k in range(4):
-            stack.enter_context(fleet.peer(balancer, f"room-{k}"))
-        for _ in range(6):
-            assert balancer.get(f"/?token={fleet.token('room')}")[0] == 200
-        assert time.monotonic() - began < 5, "nobody waits for a check"
-        for viewer in viewers:
-            if node_of(viewer) == 2:
-                viewer.wait_close()
-            else:
-                assert not viewer.is_over()
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        assert check_killed(fleet, balancer) < 5, "nobody waits for a check"
         balancer.wait_state(2, "DOWN")
 
 
@@ -218,14 +191,9 @@ def test_when_all_are_down():
             fleet.kill(i)
         for i in range(3):
             balancer.wait_state(i, "DOWN")
-        status, headers, body = balancer.get(f"/sessions/room/transcript.json?token={fleet.token('room')}")
-        assert status == 503 and headers["Retry-After"] == "2" and "error" in json.loads(body), (status, body)
+        check_answers_503(fleet, balancer)
         assert balancer.get("/balancer")[0] == 503
-        with fleet.viewer(balancer, "room") as viewer:
-            harness.wait_until(viewer.is_over, "the viewer is refused")
-            assert viewer.refusal == 503
-        with RtmpPeer(balancer) as peer:
-            peer.wait_close()
+        check_refuses(fleet, balancer)
         for i in range(3):
             fleet.start(i)
         balancer.wait_state(0, "UP")
@@ -251,16 +219,7 @@ def test_a_full_node_passes_viewers_on():
 
 def test_operators_pages_stay_inside():
     with Fleet() as fleet, Haproxy(fleet) as balancer:
-        admin = {"Authorization": "Bearer " + SECRETS["ADMIN_TOKEN"]}
-        for path in ("/metrics", "/metrics?format=prometheus", "/%6detrics", "/dashboard", "/healthz", "/readyz", "/read%79z",
-                     "/admin/kick", "/%61dmin/kick"):
-            status, _, body = balancer.get(path, headers=admin)
-            assert status == 404 and "ADMIN_LISTEN" in body, (path, status, body)
-        for path in ("//metrics", "/./metrics", "/x/../metrics", "/metrics.", "/readyz.", "/pages/../readyz"):
-            assert balancer.get(path, headers=admin)[0] == 404, path
-        assert balancer.get("/sessions")[0] == 401
-        assert balancer.get("/sessions", headers=admin)[0] == 200
-        assert balancer.get("/pages/viewer.js")[0] == 200
+        check_operators_pages(balancer)
         text = open(balancer.configuration, encoding="utf-8").read()
         for node in fleet.nodes:
             assert node.addresses["admin"] not in text, "only checks go to the admin port"
@@ -269,38 +228,16 @@ def test_operators_pages_stay_inside():
 
 
 def test_addresses_over_two_hops():
-    """127.0.0.1 is a proxy of ours, and 127.0.0.7 is not: what stands before it, it has written itself."""
     with Fleet() as fleet, Haproxy(fleet) as balancer:
-        for k, (source, said, client) in enumerate((("127.0.0.7", "203.0.113.9", "127.0.0.7"),
-                                                    ("127.0.0.1", "198.51.100.4", "198.51.100.4"),
-                                                    ("127.0.0.1", "203.0.113.9, 198.51.100.5", "198.51.100.5"),
-                                                    ("127.0.0.8", None, "127.0.0.8"))):
-            status, _, _ = balancer.get(f"/hops-{k}", source=source, headers={"X-Forwarded-For": said} if said else {})
-            assert status == 404
-            fleet.wait_any_log(rf"http\.request address={re.escape(client)} \S+ path=/hops-{k} ")
+        check_hops(fleet, balancer)
         many = {**{f"X-{i}": "more than a node reads" for i in range(62)}, "X-Forwarded-For": "203.0.113.9"}
         assert balancer.get("/hops-many", source="127.0.0.7", headers=many)[0] == 431
 
 
 def test_logs_have_paths_only():
     with Fleet() as fleet, Haproxy(fleet) as balancer:
-        token = fleet.token("room")
-        balancer.get(f"/sessions/room/transcript.json?since=1&token={token}")
-        balancer.wait_log(r'method=GET path="/sessions/room/transcript\.json" status=404')
-        for path in (f"/live/room%3ftoken={token}", f"/live/room%3Ftoken={token}", f"/live/room&token={token}",
-                     f"/live/room;token={token}", f"/live/{token}"):
-            balancer.get(path)
-        for line in (f"GET /a?token={token} HTTP/9.9", f"GET /a?token={token}", f"@ /a?token={token} HTTP/1.1",
-                     f"GET http://host/absolute?token={token} HTTP/1.1\r\nHost: host",
-                     f"GET /big?token={token} HTTP/1.1\r\nHost: host\r\nX: {'x' * 20000}",
-                     f"GET /b\x01d?token={token} HTTP/1.1\r\nHost: host"):
-            with RtmpPeer(Door(balancer, "http")) as raw:
-                raw.send(line.encode() + b"\r\nConnection: close\r\n\r\n")
-                raw.wait_close()
+        check_paths_are_logged(fleet, balancer)
         balancer.wait_log(r'path="/absolute"')
-        with fleet.peer(balancer, "room"), fleet.viewer(balancer, "room") as viewer:
-            viewer.wait_type("hello")
-        balancer.wait_log(r'path="/live/room" status=101')
         balancer.wait_log(r"client=127\.0\.0\.1:\d+ node=rtmp/node-\d received=\d+")
 
 
@@ -311,13 +248,9 @@ def test_tls_ends_here():
         return re.sub(r"^    #(bind|http-request)", r"    \1", text, flags=re.M)
 
     with Fleet() as fleet, Haproxy(fleet, edit) as balancer:
-        context = ssl.create_default_context(cafile=f"{balancer.folder}/verbacast.crt")
-        with fleet.ssl_viewer(balancer, "room", context) as viewer:
-            viewer.wait_type("hello")
+        check_tls(fleet, balancer)
         status, headers, _ = balancer.get("/?session=room")
         assert status == 308 and headers["Location"].startswith("https://"), (status, headers)
-        with harness.Publisher(f"rtmps://{balancer.addresses['rtmps']}/live/room?token={fleet.token('room', 'PUBLISH_SECRET')}"):
-            fleet.home("room")
 
 
 if __name__ == "__main__":

@@ -6,24 +6,20 @@ import itertools
 import json
 import re
 import signal
-import ssl
 
 import websockets
 
 import harness
-from fleet import SECRETS, Door, Fleet, Nginx, certificate, check_participants, next_node, node_of, opened
-from rtmp_peer import RtmpPeer
+from balancers import (certificate, check_answers_503, check_hops, check_killed, check_operators_pages,
+                       check_participants, check_paths_are_logged, check_publishers, check_refuses, check_tls,
+                       check_viewers, next_node, node_of, opened)
+from fleet import Fleet, Nginx
 
 
 def test_publishers_are_spread_and_keep_their_addresses():
     """By a PROXY header of version 1."""
-    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
-        for k in range(9):
-            stack.enter_context(fleet.peer(balancer, f"room-{k}", source=f"127.0.0.{21 + k}"))
-        homes = [fleet.home(f"room-{k}") for k in range(9)]
-        assert sorted(homes) == [0] * 3 + [1] * 3 + [2] * 3, homes
-        for k in range(9):
-            assert fleet.sessions(homes[k])[f"room-{k}"]["publisher"]["address"] == f"127.0.0.{21 + k}"
+    with Fleet() as fleet, Nginx(fleet) as balancer:
+        check_publishers(fleet, balancer)
 
 
 def test_participants_of_one_session_speak_at_one_node():
@@ -32,15 +28,8 @@ def test_participants_of_one_session_speak_at_one_node():
 
 
 def test_viewers_of_one_session_are_spread():
-    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
-        viewers = opened(stack, fleet, balancer, "room", 40)
-        counts = fleet.viewers()
-        assert sum(counts) == 40 and max(counts) <= 0.45 * 40, counts
-        stack.enter_context(fleet.publisher(balancer, "room"))
-        home = fleet.home("room")
-        for viewer in viewers:
-            if node_of(viewer) == home:
-                viewer.wait_finals(1)
+    with Fleet() as fleet, Nginx(fleet) as balancer:
+        check_viewers(fleet, balancer)
 
 
 def test_a_draining_node_passes_viewers_on():
@@ -61,21 +50,8 @@ def test_a_draining_node_passes_viewers_on():
 
 
 def test_a_killed_node_costs_only_its_own():
-    with Fleet() as fleet, Nginx(fleet) as balancer, contextlib.ExitStack() as stack:
-        viewers = opened(stack, fleet, balancer, "room", 9)
-        fleet.kill(2)
-        for viewer in opened(stack, fleet, balancer, "room", 6):
-            assert node_of(viewer) != 2
-        for k in range(4):
-            stack.enter_context(fleet.peer(balancer, f"room-{k}"))
-            assert fleet.home(f"room-{k}") != 2
-        for _ in range(6):
-            assert balancer.get(f"/?token={fleet.token('room')}")[0] == 200
-        for viewer in viewers:
-            if node_of(viewer) == 2:
-                viewer.wait_close()
-            else:
-                assert not viewer.is_over()
+    with Fleet() as fleet, Nginx(fleet) as balancer:
+        check_killed(fleet, balancer)
 
 
 def test_a_node_that_is_back_gets_all_who_come():
@@ -138,39 +114,18 @@ def test_when_all_are_down():
         for i in range(3):
             fleet.kill(i)
         for _ in range(3):  # tried one after the other, then known to be down
-            status, headers, body = balancer.get(f"/sessions/room/transcript.json?token={fleet.token('room')}")
-            assert status == 503 and headers["Retry-After"] == "2" and "error" in json.loads(body), (status, body)
-        with fleet.viewer(balancer, "room") as viewer:
-            harness.wait_until(viewer.is_over, "the viewer is refused")
-            assert viewer.refusal == 503
-        with RtmpPeer(balancer) as peer:
-            peer.wait_close()
+            check_answers_503(fleet, balancer)
+        check_refuses(fleet, balancer)
 
 
 def test_operators_pages_stay_inside():
     with Fleet() as fleet, Nginx(fleet) as balancer:
-        admin = {"Authorization": "Bearer " + SECRETS["ADMIN_TOKEN"]}
-        for path in ("/metrics", "/metrics?format=prometheus", "/%6detrics", "/dashboard", "/healthz", "/readyz",
-                     "/admin/kick"):
-            status, _, body = balancer.get(path, headers=admin)
-            assert status == 404 and "ADMIN_LISTEN" in body, (path, status, body)
-        for path in ("//metrics", "/./metrics", "/x/../metrics", "/metrics.", "/readyz.", "/pages/../readyz"):
-            assert balancer.get(path, headers=admin)[0] == 404, path
-        assert balancer.get("/sessions")[0] == 401
-        assert balancer.get("/sessions", headers=admin)[0] == 200
-        assert balancer.get("/pages/viewer.js")[0] == 200
+        check_operators_pages(balancer)
 
 
 def test_addresses_over_two_hops():
-    """127.0.0.1 is a proxy of ours, and 127.0.0.7 is not: what stands before it, it has written itself."""
     with Fleet() as fleet, Nginx(fleet) as balancer:
-        for k, (source, said, client) in enumerate((("127.0.0.7", "203.0.113.9", "127.0.0.7"),
-                                                    ("127.0.0.1", "198.51.100.4", "198.51.100.4"),
-                                                    ("127.0.0.1", "203.0.113.9, 198.51.100.5", "198.51.100.5"),
-                                                    ("127.0.0.8", None, "127.0.0.8"))):
-            status, _, _ = balancer.get(f"/hops-{k}", source=source, headers={"X-Forwarded-For": said} if said else {})
-            assert status == 404
-            fleet.wait_any_log(rf"http\.request address={re.escape(client)} \S+ path=/hops-{k} ")
+        check_hops(fleet, balancer)
 
 
 def test_one_address_has_its_bound_here():
@@ -206,23 +161,8 @@ def test_a_full_node_passes_viewers_on():
 
 def test_logs_have_paths_only():
     with Fleet() as fleet, Nginx(fleet) as balancer:
-        token = fleet.token("room")
-        balancer.get(f"/sessions/room/transcript.json?since=1&token={token}")
-        balancer.wait_log(r'method=GET path="/sessions/room/transcript\.json" status=404')
-        for path in (f"/live/room%3ftoken={token}", f"/live/room%3Ftoken={token}", f"/live/room&token={token}",
-                     f"/live/room;token={token}", f"/live/{token}"):
-            balancer.get(path)
-        for line in (f"GET /a?token={token} HTTP/9.9", f"GET /a?token={token}", f"@ /a?token={token} HTTP/1.1",
-                     f"GET http://host/absolute?token={token} HTTP/1.1\r\nHost: host",
-                     f"GET /big?token={token} HTTP/1.1\r\nHost: host\r\nX: {'x' * 40000}",
-                     f"GET /b\x01d?token={token} HTTP/1.1\r\nHost: host"):
-            with RtmpPeer(Door(balancer, "http")) as raw:
-                raw.send(line.encode() + b"\r\nConnection: close\r\n\r\n")
-                raw.wait_close()
+        check_paths_are_logged(fleet, balancer)
         balancer.wait_log(r"/absolute")
-        with fleet.peer(balancer, "room"), fleet.viewer(balancer, "room") as viewer:
-            viewer.wait_type("hello")
-        balancer.wait_log(r'path="/live/room" status=101')
         balancer.wait_log(r"client=127\.0\.0\.1 node=127\.0\.0\.1:\d+ received=\d+")
         fleet.kill(0)
         for _ in range(3):
@@ -236,12 +176,7 @@ def test_tls_ends_here():
         return re.sub(r"^( +)#(listen|ssl_)", r"\1\2", text, flags=re.M)
 
     with Fleet() as fleet, Nginx(fleet, edit) as balancer:
-        context = ssl.create_default_context(cafile=f"{balancer.folder}/verbacast.crt")
-        with fleet.ssl_viewer(balancer, "room", context) as viewer:
-            viewer.wait_type("hello")
-        url = f"rtmps://{balancer.addresses['rtmps']}/live/room?token={fleet.token('room', 'PUBLISH_SECRET')}"
-        with harness.Publisher(url):
-            fleet.home("room")
+        check_tls(fleet, balancer)
 
 
 if __name__ == "__main__":
