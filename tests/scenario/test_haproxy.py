@@ -234,6 +234,25 @@ def test_addresses_over_two_hops():
         assert balancer.get("/hops-many", source="127.0.0.7", headers=many)[0] == 431
 
 
+def test_a_tcp_proxy_before_it_tells_of_publishers():
+    """And nobody else does."""
+    def edit(text):
+        return re.sub(r"^    #(tcp-request)", r"    \1", text, flags=re.M)
+
+    def peer(source):
+        peer = stack.enter_context(RtmpPeer(balancer, source))
+        peer.send(b"PROXY TCP4 203.0.113.5 10.0.0.1 51234 1935\r\n")
+        return peer
+
+    with Fleet() as fleet, Haproxy(fleet, edit) as balancer, contextlib.ExitStack() as stack:
+        peer("127.0.0.1").publish(f"room?token={fleet.token('room', 'PUBLISH_SECRET')}")
+        assert fleet.sessions(fleet.home("room"))["room"]["publisher"]["address"] == "203.0.113.5"
+        peer("127.0.0.9").wait_close()
+        fleet.wait_any_log(r'ingest\.refused address=127\.0\.0\.9 why="broken protocol" what="no RTMP handshake"')
+        stack.enter_context(fleet.peer(balancer, "direct", source="127.0.0.9"))
+        assert fleet.sessions(fleet.home("direct"))["direct"]["publisher"]["address"] == "127.0.0.9"
+
+
 def test_logs_have_paths_only():
     with Fleet() as fleet, Haproxy(fleet) as balancer:
         check_paths_are_logged(fleet, balancer)
