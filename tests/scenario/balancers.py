@@ -144,6 +144,21 @@ def check_refuses(fleet, balancer):
         peer.wait_close()
 
 
+def check_what_goes_through(fleet, balancer):
+    """What a page of the balancer's host may, by the name that its browser knows; and what any node does for operators."""
+    with fleet.viewer(balancer, "room", headers={"Origin": f"http://{balancer.addresses['http']}"}) as viewer:
+        viewer.wait_type("hello")
+    with fleet.viewer(balancer, "room", headers={"Origin": "http://elsewhere.example"}) as viewer:
+        harness.wait_until(viewer.is_over, "a foreign page is refused")
+        assert viewer.refusal == 403, viewer.refusal
+    admin = {"Authorization": "Bearer " + SECRETS["ADMIN_TOKEN"]}
+    assert harness.http(balancer.url("/sessions/room"), method="DELETE")[0] == 401
+    status, _, body = harness.http(balancer.url("/sessions/room"), method="DELETE", headers=admin)
+    assert status == 200 and json.loads(body)["erased"], (status, body)
+    status, _, body = harness.http(balancer.url("/livekit/webhook"), method="POST", body=b"{}")
+    assert status == 404 and "LIVEKIT_API_KEY" in body, (status, body)
+
+
 def check_operators_pages(balancer):
     """They stay inside, however they are spelt."""
     admin = {"Authorization": "Bearer " + SECRETS["ADMIN_TOKEN"]}

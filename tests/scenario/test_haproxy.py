@@ -9,7 +9,7 @@ import time
 import harness
 from balancers import (certificate, check_answers_503, check_hops, check_killed, check_operators_pages,
                        check_participants, check_paths_are_logged, check_publishers, check_refuses, check_tls,
-                       check_viewers, next_node, node_of, opened)
+                       check_viewers, check_what_goes_through, next_node, node_of, opened)
 from fleet import Fleet, Haproxy
 from redis_server import RedisServer
 from rtmp_peer import RtmpPeer
@@ -215,6 +215,11 @@ def test_a_full_node_passes_viewers_on():
         with fleet.viewer(balancer, "room") as refused:
             harness.wait_until(refused.is_over, "there is no room for it anywhere")
             assert refused.refusal == 503
+
+
+def test_what_goes_through():
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        check_what_goes_through(fleet, balancer)
 
 
 def test_operators_pages_stay_inside():

@@ -12,7 +12,7 @@ import websockets
 import harness
 from balancers import (certificate, check_answers_503, check_hops, check_killed, check_operators_pages,
                        check_participants, check_paths_are_logged, check_publishers, check_refuses, check_tls,
-                       check_viewers, next_node, node_of, opened)
+                       check_viewers, check_what_goes_through, next_node, node_of, opened)
 from fleet import Fleet, Nginx
 
 
@@ -116,6 +116,11 @@ def test_when_all_are_down():
         for _ in range(3):  # tried one after the other, then known to be down
             check_answers_503(fleet, balancer)
         check_refuses(fleet, balancer)
+
+
+def test_what_goes_through():
+    with Fleet() as fleet, Nginx(fleet) as balancer:
+        check_what_goes_through(fleet, balancer)
 
 
 def test_operators_pages_stay_inside():
