@@ -2,6 +2,7 @@
 (takes long)"""
 
 import contextlib
+import os
 import re
 import signal
 import time
@@ -256,6 +257,22 @@ def test_a_tcp_proxy_before_it_tells_of_publishers():
         fleet.wait_any_log(r'ingest\.refused address=127\.0\.0\.9 why="broken protocol" what="no RTMP handshake"')
         stack.enter_context(fleet.peer(balancer, "direct", source="127.0.0.9"))
         assert fleet.sessions(fleet.home("direct"))["direct"]["publisher"]["address"] == "127.0.0.9"
+
+
+def test_no_connection_is_given_a_listeners_port():
+    """By what docs/operating.md has for a machine whose connections may have all ports."""
+    def listening(path, pattern):
+        with open(os.path.join(harness.ROOT, path), encoding="utf-8") as file:
+            return [int(port) for port in re.findall(pattern, file.read(), flags=re.M) if int(port) >= 1024]
+
+    with open(os.path.join(harness.ROOT, "docs", "operating.md"), encoding="utf-8") as file:
+        words = re.search(r"^net\.ipv4\.ip_local_reserved_ports = (\S+)$", file.read(), flags=re.M).group(1).split(",")
+    ranges = [(int(first), int(last or first)) for first, _, last in (word.partition("-") for word in words)]
+    ports = (listening("deploy/haproxy/haproxy.cfg", r"^    #?bind \S*:(\d+)") + listening("deploy/nginx/nginx.conf", r"^ +#?listen (\d+)") +
+             listening("docs/configuration.md", r"`(?:HTTP|ADMIN|RTMP|STT)_LISTEN` \| \S+ \| `127\.0\.0\.1:(\d+)`"))
+    assert len(set(ports)) > 6, ports
+    for port in ports:
+        assert any(first <= port <= last for first, last in ranges), port
 
 
 def test_logs_have_paths_only():
