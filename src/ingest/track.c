@@ -264,6 +264,11 @@ static void pace(struct track *track, uint64_t now_ns, uint64_t sound_ns)
   track->paced_ns = now_ns;
 }
 
+static int is_silence(const uint8_t *bytes, size_t size)
+{
+  return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
+}
+
 static void take_sound(struct vc_worker *worker, struct track *track, const uint8_t *bytes,
                        size_t size, size_t *n)
 {
@@ -273,7 +278,7 @@ static void take_sound(struct vc_worker *worker, struct track *track, const uint
   if (sound_ns > 0) { // else it holds no whole sample
     ingest_session_begin_sound(track->session,
                                track->read_ns > sound_ns ? track->read_ns - sound_ns : 1);
-    track->is_muted = 0;
+    track->is_muted = track->is_muted && is_silence(bytes, size);
   }
   pace(track, track->read_ns, length_ns(track, size));
   while (size > 0) {

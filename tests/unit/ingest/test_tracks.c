@@ -279,6 +279,33 @@ static void test_says_that_it_is_muted(void **state)
   assert_int_equal(rig->n_taken, 5);
 }
 
+static int is_listed_as_muted(struct rig *rig)
+{
+  struct vc_query *query = rig_ask(rig, VC_QUERY_PUBLISHERS, "demo", "");
+  const struct vc_buffer *reply = vc_query_reply(query);
+  int is_muted = memmem(reply->data, reply->size, "\"muted\":true", 12) != NULL;
+  vc_query_unref(query);
+  return is_muted;
+}
+
+// LiveKit's egress sends silence while a participant is muted.
+static void test_silence_ends_no_mute(void **state)
+{
+  struct rig *rig = *state;
+  static const uint8_t silence[1920];
+  rig->n_workers = 1;
+  rig_start(rig);
+  struct peer *ada = start(rig, 0, "demo", "Ada");
+  send_text(ada, "{\"muted\":true}");
+  send_frame(ada, 0x82, silence, sizeof silence);
+  rig_taken(rig, 1, VC_TURN_MUTED);
+  assert_int_equal(rig_taken(rig, 2, VC_TURN_DATA)->size, sizeof silence);
+  assert_true(is_listed_as_muted(rig));
+  send_sound(ada, sizeof silence);
+  rig_taken(rig, 3, VC_TURN_DATA);
+  assert_false(is_listed_as_muted(rig));
+}
+
 static void test_answers_pings(void **state)
 {
   struct rig *rig = *state;
@@ -816,6 +843,7 @@ int main(void)
       TEST(test_is_cut_anywhere),
       TEST(test_takes_large_messages_in_parts),
       TEST(test_says_that_it_is_muted),
+      TEST(test_silence_ends_no_mute),
       TEST(test_answers_pings),
       TEST(test_a_close_ends_it),
       TEST(test_a_close_that_tells_of_trouble_loses_it),
