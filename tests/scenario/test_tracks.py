@@ -9,6 +9,7 @@ import time
 
 import harness
 import scoring
+from redis_server import RedisServer
 from scripted_stt import ScriptedStt
 from test_words import MOST, recordings
 from tokens import token
@@ -299,6 +300,24 @@ def raw(node, slug, participant):
         head += connection.recv(1)
     assert b" 101 " in head, head
     return connection
+
+
+def test_the_node_where_one_was_opened_last_has_the_session():
+    with RedisServer() as redis, ScriptedStt() as stt, \
+            harness.node(stt.url, REDIS_URL=redis.url) as node, harness.node(stt.url, REDIS_URL=redis.url) as other, \
+            harness.viewer(node, "room") as viewer:
+        with Track(node, "room", "Ada") as ada, Track(node, "room", "Cid") as cid:
+            ada.tone(1.2)
+            harness.wait_until(lambda: of(viewer, "Ada"), "Ada's words")
+            with Track(other, "room", "Bob") as bob:
+                assert ada.wait_close() == 4002 and cid.wait_close() == 4002
+                bob.tone(1.2)
+                assert publisher_row(node) is None
+                assert [one["participant"] for one in publisher_row(other)["participants"]] == ["Bob"]
+                bob.leave()
+        assert viewer.wait_type("end")["reason"] == "publisher_left"
+        epochs = {final["speaker"]: final["epoch"] for final in viewer.finals()}
+        assert epochs["Ada"] < epochs["Bob"], epochs
 
 
 def test_a_drain_ends_them():
