@@ -115,6 +115,61 @@ def test_a_node_that_comes_back_is_found_again():
             expect(other, "off")
 
 
+HOLD = """(() => {
+  const media = navigator.mediaDevices, open = media.getUserMedia.bind(media);
+  window.allowed = new Promise((resolve) => { window.allow = resolve; });
+  media.getUserMedia = async (wish) => { await allowed; return window.stream = await open(wish); };
+  return true;
+})()"""
+IS_LET_GO = "window.stream && stream.getTracks().every((track) => track.readyState === 'ended')"
+
+
+def test_what_fails_lets_the_microphone_go():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        # Stopped before it was allowed; and then the rest of it cannot be loaded, or can.
+        for prepare in ("AudioWorklet.prototype.addModule = async () => { throw new Error('not there'); }", "0"):
+            page = page_of(node)
+            page.run(HOLD)
+            page.run(f"[{prepare}].length")
+            speak(page, "Ada")
+            expect(page, "asking")
+            page.click("#speak-toggle")
+            expect(page, "off")
+            page.run("allow() ?? true")
+            page.wait(IS_LET_GO, "the microphone is let go")
+            assert page.run(STATE) == "off"
+        # Half of a character, as of a name that was cut.
+        page = page_of(node)
+        page.run(HOLD)
+        page.run("allow() ?? true")
+        speak(page, "Ada")
+        expect(page, "on")
+        page.click("#speak-toggle")
+        expect(page, "off")
+        page.run("document.getElementById('participant').value = 'Ada \\ud83d'")
+        page.click("#speak-toggle")
+        expect(page, "refused")
+        page.wait(IS_LET_GO, "the microphone is let go")
+        assert not page.complaints(), page.complaints()
+
+
+def test_one_that_is_unplugged_ends():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        page = page_of(node)
+        page.run(HOLD)
+        page.run("allow() ?? true")
+        speak(page, "Ada")
+        expect(page, "on")
+        page.run("stream.getTracks()[0].dispatchEvent(new Event('ended'))")
+        expect(page, "refused")
+        assert page.run(TEXT) == "The microphone was taken away."
+        harness.wait_until(lambda: publisher_row(node) is None, "the stream ends")
+        page.click("#speak-toggle")
+        expect(page, "on")
+        page.open("about:blank")
+        harness.wait_until(lambda: publisher_row(node) is None, "who leaves the page leaves the session")
+
+
 @contextlib.contextmanager
 def behind_a_proxy(node):
     """(proxy, page of the node behind it); little of what the page sends lies in between."""

@@ -52,14 +52,21 @@ export function createMicrophone({ slug, token, changed }) {
     return url;
   }
 
+  // Also what came after its end.
+  function letGo(mine) {
+    mine.stream?.getTracks().forEach((track) => track.stop());
+    if (mine.context && mine.context.state !== "closed") {
+      mine.context.close();
+    }
+  }
+
   function end(mine, state, reason) {
     if (current !== mine) {
       return;
     }
     current = null;
     clearTimeout(mine.timer);
-    mine.stream?.getTracks().forEach((track) => track.stop());
-    mine.context?.close();
+    letGo(mine);
     if (mine.socket) {
       mine.socket.close(1000);
     }
@@ -171,15 +178,14 @@ export function createMicrophone({ slug, token, changed }) {
       changed("asking");
       try {
         await listen(mine);
+        if (current === mine) {
+          connect(mine);
+        }
       } catch (error) {
         end(mine, "refused", error.message);
-        return;
       }
-      if (current === mine) {
-        connect(mine);
-      } else { // stopped meanwhile
-        mine.stream.getTracks().forEach((track) => track.stop());
-        mine.context.close();
+      if (current !== mine) { // stopped meanwhile
+        letGo(mine);
       }
     },
     stop() {
