@@ -153,6 +153,20 @@ def test_what_fails_lets_the_microphone_go():
         assert not page.complaints(), page.complaints()
 
 
+def test_one_that_is_interrupted_goes_on():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        page = page_of(node)
+        page.run("(window.AudioContext = class extends AudioContext { constructor(...a) { super(...a); window.context = this; } }) && 1")
+        speak(page, "Ada")
+        expect(page, "on")
+        page.run("context.suspend().then(() => 1)")
+        page.wait("context.state === 'running'", "it goes on")
+        def bytes_taken():
+            return harness.http_json(node.url("admin", "/metrics"))["counters"]["ingest.bytes_total"]
+        before = bytes_taken()
+        harness.wait_until(lambda: bytes_taken() > before + 100000, "it is heard again")
+
+
 def test_one_that_is_unplugged_ends():
     with ScriptedStt() as stt, harness.node(stt.url) as node:
         page = page_of(node)

@@ -169,6 +169,12 @@ export function createMicrophone({ slug, token, changed }) {
     mine.stream.getTracks().forEach((track) => track.addEventListener("ended", () =>
       end(mine, "refused", "The microphone was taken away.")));
     await mine.context.resume();
+    // A phone stops it for a call: meanwhile it is "interrupted", and then left so.
+    mine.context.addEventListener("statechange", () => {
+      if (current === mine && mine.context.state === "suspended") {
+        mine.context.resume().catch(() => {}); // it is told when that changes
+      }
+    });
   }
 
   return {
