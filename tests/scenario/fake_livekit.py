@@ -44,7 +44,10 @@ def signed(body, key=KEY, secret=SECRET, expires_s=300, hashed=None):
     """The Authorization of a webhook with that body."""
     digest = hashlib.sha256(body if hashed is None else hashed).digest()
     now = int(time.time())
-    return sign({"iss": key, "nbf": now, "exp": now + expires_s, "sha256": base64.b64encode(digest).decode()}, secret)
+    claims = {"iss": key, "nbf": now, "sha256": base64.b64encode(digest).decode()}
+    if expires_s is not None:
+        claims["exp"] = now + expires_s
+    return sign(claims, secret)
 
 
 def post_webhook(url, body, authorization=None):
@@ -121,6 +124,8 @@ class FakeLiveKit:
         self.webhook_urls = []
         self.publishes = True       # egresses send sound
         self.refuses = {}           # method -> (status, Twirp's code)
+        self.redirects = ""         # where to, all that is asked
+        self.padding = 0            # bytes more in each answer
         self.before_start = lambda: None
         self.egress_fails = 0       # so many egresses fail as soon as they are there
         self.quotes = False         # errors have the address in them that an egress was given
@@ -148,8 +153,10 @@ class FakeLiveKit:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status, answer = fake.answer(self.path, self.headers, body)
-                text = json.dumps(answer).encode()
-                self.send_response(status)
+                text = json.dumps(answer).encode() + b" " * fake.padding
+                self.send_response(307 if fake.redirects else status)
+                if fake.redirects:
+                    self.send_header("Location", fake.redirects + self.path)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()

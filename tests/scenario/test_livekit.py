@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -73,7 +75,7 @@ def test_token_of_the_egress():
         viewer.wait_finals(1)
         address = livekit.wait_active("daily")[0].url
         claims = fake_livekit.claims_of(address.split("?token=")[1], secret)
-        assert claims["session"] == "daily" and claims["exp"] > time.time() + 3600, claims
+        assert claims["session"] == "daily" and 80000 < claims["exp"] - time.time() <= 86400, claims
         assert address.split("token=")[1] not in node.log()
 
 
@@ -107,6 +109,21 @@ def test_room_that_is_over_does_not_wait():
         viewer.wait(lambda message: message["type"] == "status" and message["state"] == "reconnecting", "reconnecting")
         livekit.finish_room("r")
         assert viewer.wait_type("end", timeout=20)["reason"] == "publisher_left"
+
+
+def test_egress_that_outlives_its_room():
+    """It is heard out for a while, unless a room of that name is on again."""
+    with stage() as (livekit, node), harness.viewer(node, "r") as viewer:
+        livekit.start_room("r")
+        viewer.wait_finals(1)
+        livekit.tell("room_finished", room=livekit.room("r"))
+        with harness.publisher(node, "r"):
+            node.wait_log("event=ingest.takeover")
+            finals = len(viewer.finals())
+            viewer.wait_finals(finals + 5)
+            assert not any(message["type"] == "end" for message in viewer.messages), viewer.messages
+            livekit.tell("room_finished", room=livekit.room("r"))
+            assert viewer.wait_type("end")["reason"] == "publisher_left"
 
 
 def test_webhook_that_comes_again():
@@ -259,6 +276,7 @@ def test_refusals():
             (fake_livekit.signed(body, expires_s=-60), "expired"),
             (fake_livekit.signed(body, hashed=other), "body"),
             (fake_livekit.sign({"iss": fake_livekit.KEY, "exp": time.time() + 60}), "body"),
+            (fake_livekit.signed(body, expires_s=None), "exp is missing"),
             (fake_livekit.signed(body).rsplit(".", 1)[0] + ".", ""),
             ("Bearer " + fake_livekit.signed(body), ""),
             (tokens.token(fake_livekit.SECRET, "r"), "another API key"),
@@ -288,6 +306,48 @@ def test_livekit_away():
         assert reason == "livekit refused: 503 unavailable: it was told to", reason
         wait_counter(node, "egress_failures_total", 2)
         livekit.refuses.clear()
+        livekit.wait_active("r")
+        harness.wait_until(lambda: degraded(node) == [], "it is well again")
+
+
+def test_keys_that_change():
+    """LiveKit is called with the first of each; webhooks are believed by any, which a reload may add to."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "secret")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"{fake_livekit.SECRET},the one that was")
+        with stage(LIVEKIT_API_KEY=f"{fake_livekit.KEY},APIold", LIVEKIT_API_SECRET="@" + path) as (livekit, node):
+            livekit.publishes = False
+            livekit.start_room("r")
+            livekit.wait_active("r")
+            assert livekit.denied == []
+            body = livekit.event("participant_joined")
+            for key, secret, status in (("APIold", "the one that was", 200), ("APIold", "the next one", 401)):
+                assert fake_livekit.post_webhook(livekit.webhook_urls[0], body, fake_livekit.signed(body, key, secret))[0] == status
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(f"{fake_livekit.SECRET},the next one")
+            node.signal(signal.SIGHUP)
+            for secret, status in (("the next one", 200), ("the one that was", 401)):
+                harness.wait_until(lambda: fake_livekit.post_webhook(livekit.webhook_urls[0], body, fake_livekit.signed(
+                    body, secret=secret))[0] == status, f"{status} for {secret}")  # pylint: disable=cell-var-from-loop
+
+
+def test_livekit_that_leads_elsewhere():
+    """Tokens are for LiveKit alone; and no answer fills the memory."""
+    with FakeLiveKit() as elsewhere, stage() as (livekit, node):
+        livekit.publishes = False
+
+        def degraded_because(reason):
+            rows = harness.http_json(node.url("admin", "/readyz"))["degraded"]
+            return [row["reason"] for row in rows] == [reason]
+
+        livekit.redirects = elsewhere.url
+        livekit.start_room("r")
+        harness.wait_until(lambda: degraded_because("livekit refused: 307"), "it is said")
+        assert elsewhere.calls == [] and elsewhere.denied == []
+        livekit.redirects, livekit.padding = "", 17 * 1024 * 1024
+        harness.wait_until(lambda: degraded_because("livekit unreachable: answer too big"), "it is said")
+        livekit.padding = 0
         livekit.wait_active("r")
         harness.wait_until(lambda: degraded(node) == [], "it is well again")
 

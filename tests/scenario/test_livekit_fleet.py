@@ -39,7 +39,7 @@ def tell_at_once(livekit, body):
 
 def test_told_both():
     """The same webhook, and another of the same room for each: one begins its egress, and no other is stopped."""
-    with two_nodes() as (livekit, _, nodes):
+    with two_nodes() as (livekit, redis, nodes):
         for name in ("a", "b", "c"):
             livekit.start_room(name, tells=False)
             tell_at_once(livekit, livekit.event("room_started", room=livekit.room(name)))
@@ -55,6 +55,39 @@ def test_told_both():
         harness.wait_until(lambda: livekit.n_calls("ListEgress") > looked, "it was looked at what was begun")
         assert livekit.n_calls("StartRoomCompositeEgress") == total(nodes, "egress_starts_total") == 4, livekit.calls
         assert livekit.n_calls("StopEgress") == 0
+        keys = redis.ask("KEYS", "vc:lk:*")
+        assert len(keys) >= 8 and all(0 < redis.ask("PTTL", key) <= 600000 for key in keys), keys
+
+
+def test_node_dies_before_it_begins():
+    """It has the webhook, and the claim of the room: the other finds the room by its poll, and waits for the claim's end."""
+    asked, gone = threading.Event(), threading.Event()
+
+    def hang():
+        if not asked.is_set():
+            asked.set()
+            assert gone.wait(harness.PATIENCE_S)
+            raise ConnectionAbortedError("nobody is there")
+
+    with ScriptedStt() as stt, FakeLiveKit() as livekit, RedisServer() as redis:
+        livekit.publishes = False
+        livekit.before_start = hang
+        first = livekit_node(stt, livekit, REDIS_URL=redis.url, NODE_ID="first")
+        try:
+            address = f"rtmp://{first.addresses['rtmp']}/live"
+            with livekit_node(stt, livekit, REDIS_URL=redis.url, NODE_ID="second", LIVEKIT_AUTO_EGRESS=address,
+                              LIVEKIT_POLL_MS=1000) as second:
+                harness.wait_until(lambda: redis.ask("KEYS", "vc:node:*") and len(redis.ask("KEYS", "vc:node:*")) == 2, "both are there")
+                livekit.serve(first, second)
+                livekit.start_room("r")
+                assert asked.wait(harness.PATIENCE_S)
+                first.kill()
+                gone.set()
+                livekit.wait_active("r")
+                assert livekit.n_calls("StartRoomCompositeEgress") == 2, livekit.calls
+        finally:
+            first.kill()
+            gone.set()
 
 
 def test_end_is_told_another_node():

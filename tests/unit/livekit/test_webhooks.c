@@ -47,6 +47,25 @@ static void test_room_that_is_over(void **state)
   assert_int_equal(rig_counter(&rig, "livekit.webhooks_repeated_total"), 1);
 }
 
+// Without LIVEKIT_AUTO_EGRESS.
+static void test_room_that_begins(void **state)
+{
+  (void)state;
+  assert_int_equal(rig_bring_good(&rig, "{\"event\":\"room_started\",\"room\":{\"sid\":\"RM_1\","
+                                        "\"name\":\"one\"},\"id\":\"EV_1\"}"),
+                   200);
+  assert_int_equal(rig_bring_good(&rig,
+                                  "{\"event\":\"egress_ended\",\"egressInfo\":{\"egressId\":"
+                                  "\"EG_1\",\"roomName\":\"one\",\"status\":\"EGRESS_FAILED\","
+                                  "\"streamResults\":[{\"url\":\"" RIG_ADDRESS "/{o...e}\"}]},"
+                                  "\"id\":\"EV_2\"}"),
+                   200);
+  assert_int_equal(rig_bring_good(&rig, FINISHED("EV_3", "two")), 200);
+  rig_await_ended(&rig, "two ");
+  assert_int_equal(rig_counter(&rig, "livekit.rooms"), 0); // none is looked after
+  assert_int_equal(rig_counter(&rig, "livekit.polls_total"), 0);
+}
+
 static void test_event_of_another_node(void **state)
 {
   (void)state;
@@ -148,6 +167,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_room_that_is_over, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_room_that_begins, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_event_of_another_node, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_who_is_let_in, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_too_many_wait, set_up, tear_down),
