@@ -120,7 +120,7 @@ static int needs_no_token(const struct call *call)
 }
 
 // Unix time in ms, 0: the slug's session is not on, or the ledger does not say.
-static int64_t ask_session_began(const struct call *call)
+static int64_t ask_ledger_began(const struct call *call)
 {
   struct vc_query *query = ask_worker(call->control->ledger, call->control->settings.ledger,
                                       VC_QUERY_BEGAN, call->slug, 0);
@@ -131,6 +131,13 @@ static int64_t ask_session_began(const struct call *call)
   json_decref(list);
   vc_query_unref(query);
   return began_ms;
+}
+
+// The ledger knows of other nodes' sessions only what is watched here.
+static int64_t ask_session_began(const struct call *call)
+{
+  int64_t began_ms = ask_ledger_began(call);
+  return began_ms != 0 ? began_ms : fleet_began(call->control, call->slug);
 }
 
 // By VIEWER_SECRET, else by LiveKit's; who has neither is told what the nearer of them said.

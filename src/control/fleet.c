@@ -129,7 +129,19 @@ json_t *fleet_sessions(struct vc_control *control, json_t *ours, const char **wh
   return list;
 }
 
-// --- transcripts and erasure
+// --- one session
+
+int64_t fleet_began(struct vc_control *control, const char *slug)
+{
+  if (control->publisher == NULL) {
+    return 0;
+  }
+  struct vc_query *query =
+      ask_worker(control->publisher, control->settings.publisher, VC_QUERY_FLEET_BEGAN, slug, 0);
+  int64_t began_ms = query != NULL && vc_query_status(query) == 200 ? vc_query_number(query) : 0;
+  vc_query_unref(query);
+  return began_ms;
+}
 
 struct vc_query *fleet_transcript(struct vc_control *control, const char *slug)
 {

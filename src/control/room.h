@@ -119,6 +119,9 @@ enum control_metric {
 // The sessions of all nodes, a row a slug: those of `ours` as they are now, the others as their
 // nodes last said. Takes `ours`. Returns: a new reference, or NULL and `why`, a constant.
 json_t *fleet_sessions(struct vc_control *control, json_t *ours, const char **why);
+// Unix time in ms at which the session of a slug began that another node has, 0: none has one, or
+// Redis does not say.
+int64_t fleet_began(struct vc_control *control, const char *slug);
 // What Redis holds of a slug. Returns: an answered query, NULL: it did not answer.
 struct vc_query *fleet_transcript(struct vc_control *control, const char *slug);
 // Returns: NULL when it was erased there, "live" when it is live on another node, else why not.

@@ -57,6 +57,7 @@ static int answer_of(struct vc_query *query, const redisReply *reply, struct vc_
   case VC_QUERY_FLEET_SESSIONS:
     return answer_sessions(query, reply, found);
   case VC_QUERY_FLEET_ERASE:
+  case VC_QUERY_FLEET_BEGAN:
     vc_query_set_number(query, reply_number(reply, 1));
     return (int)reply_number(reply, 0);
   case VC_QUERY_FLEET_CLAIM:
@@ -131,6 +132,15 @@ static int ask_end(struct publisher *publisher, const struct redis_call *call,
   return link_run(&publisher->link, call, &run);
 }
 
+static int ask_began(struct publisher *publisher, const struct redis_call *call,
+                     const struct vc_query *query)
+{
+  struct redis_run run;
+  run_init(&run, publisher->redis, SCRIPT_BEGAN);
+  run_key(&run, "owner", vc_query_slug(query));
+  return link_run(&publisher->link, call, &run);
+}
+
 static void ask(struct publisher *publisher, struct vc_query *query, uint64_t is_retry)
 {
   const struct redis_call call = {.answered = answered, .subject = query, .number = is_retry};
@@ -147,6 +157,9 @@ static void ask(struct publisher *publisher, struct vc_query *query, uint64_t is
     break;
   case VC_QUERY_FLEET_END:
     status = ask_end(publisher, &call, query);
+    break;
+  case VC_QUERY_FLEET_BEGAN:
+    status = ask_began(publisher, &call, query);
     break;
   default: // another's
     vc_query_answer(query, 501, NULL);

@@ -98,6 +98,7 @@ enum redis_script {
   SCRIPT_RELEASE,  // it is nobody's
   SCRIPT_ERASE,    // the stream goes
   SCRIPT_END,      // its owner is told to end it
+  SCRIPT_BEGAN,    // its owner's epoch
   SCRIPT_SHOW,     // this node's sessions, for others
   SCRIPT_SESSIONS, // those of all
   SCRIPT_READ,     // a piece of a stream

@@ -159,6 +159,10 @@ const char *const redis_scripts[N_SCRIPTS] = {
                              "say(KEYS[2], 'end', ARGV[1], epoch)\n"
                              "return 200\n",
 
+    // KEYS owner. Answers {HTTP status, epoch}.
+    [SCRIPT_BEGAN] = OWNER "local whose, epoch = owner(KEYS[1])\n"
+                           "return {whose == '' and 404 or 200, epoch}\n",
+
     // KEYS node, nodes, name. ARGV the node's id, its sessions, time to live, the process that has
     // the id. By Redis' clock, which is the same to all. Answers 0: it has; or when the name of the
     // other that has it ends, in ms.

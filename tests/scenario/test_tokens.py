@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import harness
 import tokens
+from redis_server import RedisServer
 from rtmp_peer import RtmpPeer
 from scripted_stt import ScriptedStt
 
@@ -201,6 +202,25 @@ def test_a_token_that_was_not_valid_when_its_session_began():
         assert status == 401 and "has expired" in body, (status, body)
         assert published(node, f"demo?token={later}") == "Denied"
         assert published(node, f"demo?token={earlier}") == "Start"
+
+
+def test_an_expired_token_at_another_node():
+    """A viewer comes back where its balancer sends it: the session is on in the fleet."""
+    signer = SIGNERS["HS256"]
+    with ScriptedStt() as stt, RedisServer() as redis:
+        options = dict(TOKEN_LEEWAY_MS=0, SESSION_RESUME_MS=1000, REDIS_URL=redis.url)
+        with protected(stt.url, signer.secret, **options) as one, protected(stt.url, signer.secret, **options) as other:
+            token, of_any = signer.sign(expires_s=3), signer.sign("*", expires_s=3)
+            with harness.publisher(one, f"demo?token={token}"):
+                with harness.viewer(one, "demo", f"?token={token}") as viewer:
+                    viewer.wait_finals(1)
+                later = signer.sign(expires_s=0, nbf=int(time.time()))
+                harness.wait_until(lambda: watched(other, of_any, "none")[0] == 401, "they have expired")
+                assert watched(other, token)[0] == 200 and watched(other, later)[0] == 401
+                with harness.viewer(other, "demo", f"?token={token}") as viewer:
+                    viewer.wait_finals(len(viewer.finals()) + 3)
+                    assert viewer.close_code is None
+            harness.wait_until(lambda: watched(other, token)[0] == 401, "the session is over")
 
 
 def write(folder, name, text):

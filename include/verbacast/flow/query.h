@@ -32,6 +32,8 @@ enum vc_query_kind {
   VC_QUERY_FLEET_CLAIM, // publishing worker: 200 the key {prefix}`slug` is set, for `number` ms;
                         // 409 somebody has set it
   VC_QUERY_FLEET_END,   // publishing worker: whoever owns `slug` ends it
+  VC_QUERY_FLEET_BEGAN, // publishing worker: 200 and the number: the epoch of who owns `slug`; 404:
+                        // nobody does
 };
 
 struct vc_query;

@@ -9,7 +9,7 @@
 #include <verbacast/store.h>
 #include <verbacast/flow/query.h>
 
-#define RIG_QUERIES (VC_QUERY_FLEET_END + 1)
+#define RIG_QUERIES (VC_QUERY_FLEET_BEGAN + 1)
 #define RIG_STAGES 8
 #define RIG_ENVIRONMENT_MAX 8
 #define RIG_STORED_MAX 50 // finals from the store in one answer

@@ -3,8 +3,10 @@
 
 #include <verbacast/wire/json.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -231,6 +233,40 @@ static void test_an_erasure_does_not_reach_other_nodes_files(void **state)
   folder_remove(&folder);
 }
 
+#define EXPIRED_AT "{\"session\":\"%s\",\"exp\":%ld}"
+
+static void expect_expired(struct rig *closed, const char *session, long seconds_ago, int status)
+{
+  char grants[128], target[1024];
+  snprintf(grants, sizeof grants, EXPIRED_AT, session, (long)time(NULL) - seconds_ago);
+  snprintf(target, sizeof target, "/live/demo?token=%s", rig_token("secret", "HS256", grants));
+  assert_int_equal(rig_upgrade(closed, target, ""), status);
+}
+
+// The ledger knows of the sessions that are watched here: whose the others are is asked of Redis,
+// and for a token alone that wants nothing but that.
+static void test_an_expired_token_of_a_session_of_another_node(void **state)
+{
+  static const char *const environment[] = {"REDIS_URL=redis://", "VIEWER_SECRET=secret", NULL};
+  struct rig *closed = rig_create(environment, "");
+  int64_t now_ms = vc_clock_unix_ms(&vc_clock_system);
+  rig_reply(closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+  rig_reply(closed, VC_QUERY_FLEET_BEGAN,
+            (struct rig_reply){.status = 200, .number = now_ms - 100000});
+  expect_expired(closed, "other", 60, 403);
+  expect_expired(closed, "demo", -60, 101);
+  assert_int_equal(closed->n_asked[VC_QUERY_FLEET_BEGAN], 0);
+  expect_expired(closed, "demo", 60, 101);
+  expect_expired(closed, "demo", 160, 401);
+  assert_int_equal(closed->n_asked[VC_QUERY_FLEET_BEGAN], 2);
+  rig_reply(closed, VC_QUERY_FLEET_BEGAN, (struct rig_reply){.status = 503});
+  expect_expired(closed, "demo", 60, 401);
+  rig_reply(closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 200, .text = "[1000000000000]"});
+  expect_expired(closed, "demo", 60, 101);
+  assert_int_equal(closed->n_asked[VC_QUERY_FLEET_BEGAN], 1); // since the last reply was set
+  rig_destroy(closed);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -241,6 +277,7 @@ int main(void)
       cmocka_unit_test_setup(test_what_others_are_told, answer),
       cmocka_unit_test_setup(test_another_nodes_words, answer),
       cmocka_unit_test_setup(test_a_transcript_without_redis, answer),
+      cmocka_unit_test(test_an_expired_token_of_a_session_of_another_node),
       cmocka_unit_test_setup(test_an_erasure_reaches_all_nodes, answer),
       cmocka_unit_test_setup(test_an_erasure_does_not_reach_other_nodes_files, answer),
   };

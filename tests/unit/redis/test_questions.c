@@ -183,6 +183,17 @@ static void test_end(void **state)
   redisFree(listener);
 }
 
+static void test_began(void **state)
+{
+  int64_t epoch = 0;
+  assert_int_equal(rig_query(&rig, VC_QUERY_FLEET_BEGAN, "demo", &epoch, NULL), 404);
+  server_do(&server, "SET vc:owner:demo {\"node\":\"b\",\"epoch\":1790000000123}");
+  assert_int_equal(rig_query(&rig, VC_QUERY_FLEET_BEGAN, "demo", &epoch, NULL), 200);
+  assert_int_equal(epoch, INT64_C(1790000000123));
+  server_do(&server, "SET vc:owner:demo nonsense");
+  assert_int_equal(rig_query(&rig, VC_QUERY_FLEET_BEGAN, "demo", &epoch, NULL), 404);
+}
+
 static void test_anothers(void **state)
 {
   assert_int_equal(rig_query(&rig, VC_QUERY_SESSIONS, NULL, NULL, NULL), 501);
@@ -199,7 +210,8 @@ static void test_away(void **state)
   server_kill(&server);
   rig_wait_gauge(&rig, "redis.connections", 2);
   static const enum vc_query_kind kinds[] = {VC_QUERY_FLEET_SESSIONS, VC_QUERY_FLEET_ERASE,
-                                             VC_QUERY_FLEET_CLAIM, VC_QUERY_FLEET_END};
+                                             VC_QUERY_FLEET_CLAIM, VC_QUERY_FLEET_END,
+                                             VC_QUERY_FLEET_BEGAN};
   for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
     assert_int_equal(rig_query(&rig, kinds[i], "demo", NULL, NULL), 503);
   }
@@ -219,6 +231,7 @@ int main(void)
       WITH(test_erase_of_anothers),
       WITH(test_claim),
       WITH(test_end),
+      WITH(test_began),
       WITH(test_anothers),
       WITH(test_forgotten_scripts),
       WITH(test_away),
