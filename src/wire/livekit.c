@@ -40,11 +40,13 @@ static int copy_text(const json_t *value, char *into, size_t size)
   return 0;
 }
 
-// An int64, which is a string in protobuf's JSON.
-static int64_t whole_number(const json_t *value)
+// An int64, which is a string in protobuf's JSON. What was before 1970 is not said: times are
+// subtracted from each other.
+static int64_t read_time(const json_t *value)
 {
   const char *text = json_string_value(value);
-  return text != NULL ? strtoll(text, NULL, 10) : (int64_t)json_integer_value(value);
+  int64_t time = text != NULL ? strtoll(text, NULL, 10) : (int64_t)json_integer_value(value);
+  return time > 0 ? time : 0;
 }
 
 static const char *read_room(const json_t *room, struct vc_livekit_room *into)
@@ -125,8 +127,8 @@ static const char *read_egress(const json_t *info, const char *ours, struct vc_l
     return "an egress's room has too long a name, or a zero in it";
   }
   into->status = read_status(json_object_get(info, "status"));
-  into->started_ns = whole_number(member(info, "startedAt", "started_at"));
-  into->ended_ns = whole_number(member(info, "endedAt", "ended_at"));
+  into->started_ns = read_time(member(info, "startedAt", "started_at"));
+  into->ended_ns = read_time(member(info, "endedAt", "ended_at"));
   into->is_mix = json_is_true(
       member(member(info, "roomComposite", "room_composite"), "audioOnly", "audio_only"));
   into->is_ours = ours != NULL && ours[0] != '\0' && has_address(info, ours);
@@ -160,7 +162,7 @@ static const char *read_webhook(const json_t *root, const char *ours,
     return "it has no event";
   }
   webhook->event = event_of(name);
-  webhook->created_s = whole_number(member(root, "createdAt", "created_at"));
+  webhook->created_s = read_time(member(root, "createdAt", "created_at"));
   if (copy_text(json_object_get(root, "id"), webhook->id, sizeof webhook->id) != 0) {
     return "its id is too long, or has a zero in it";
   }

@@ -118,6 +118,14 @@ static void test_webhook_that_comes_late(void **state)
   expect_calls(2, 1, 1, 0);
 }
 
+static void test_webhook_of_no_time(void **state)
+{
+  (void)state;
+  rig_answer(&rig, RIG_LIST_ROOMS, 200, "{\"rooms\":[]}");
+  bring("room_started", "EV_1", INT64_MIN);
+  rig_await_calls(&rig, RIG_LIST_ROOMS, 1);
+}
+
 static void test_another_node_begins_it(void **state)
 {
   (void)state;
@@ -436,6 +444,7 @@ int main(void)
       TEST(test_begun, set_up),
       TEST(test_has_one, set_up),
       TEST(test_webhook_that_comes_late, set_up),
+      TEST(test_webhook_of_no_time, set_up),
       TEST(test_another_node_begins_it, set_up),
       TEST(test_claim_names_the_one_before, set_up),
       TEST(test_starts_that_fail, set_up),
