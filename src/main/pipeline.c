@@ -6,6 +6,7 @@
 
 #include <verbacast/base/cores.h>
 #include <verbacast/base/log.h>
+#include <verbacast/net/front.h>
 
 #include <errno.h>
 #include <stdio.h>
@@ -590,10 +591,19 @@ int64_t pipeline_stop_ms(const struct node_options *options)
          FRONTS_STOP_MS + read_ms;
 }
 
+static int check_front(const char *name, const char *listen, struct vc_error *error)
+{
+  struct vc_error why;
+  return vc_front_check(listen, &why) == 0 ? 0 : vc_error_set(error, "%s: %s", name, why.text);
+}
+
 int pipeline_check(const struct node_options *options, struct vc_error *error)
 {
   struct workers workers = count_workers(options);
-  return check_lanes(&workers, error) != 0 || vc_ingest_check(&options->ingest, error) != 0 ||
+  return check_lanes(&workers, error) != 0 ||
+                 check_front("HTTP_LISTEN", options->control.http_listen, error) != 0 ||
+                 check_front("ADMIN_LISTEN", options->control.admin_listen, error) != 0 ||
+                 vc_ingest_check(&options->ingest, error) != 0 ||
                  vc_kafka_check(&options->kafka, error) != 0 ||
                  vc_livekit_check(&options->livekit, options->control.publish_secret, error) != 0 ||
                  (peers_has_redis(&options->redis) && vc_redis_check(&options->redis, error) != 0)

@@ -1,6 +1,7 @@
 #include "sink_options.h"
 
 #include <verbacast/base/address.h>
+#include <verbacast/net/front.h>
 
 #include <string.h>
 
@@ -84,8 +85,9 @@ static int check_door(const struct sink_options *options, struct vc_error *error
 {
   struct vc_address address;
   struct vc_error why;
-  if (vc_listen_parse(options->sink_listen, &address, &why) != 0) {
-    return vc_error_set(error, "SINK_LISTEN: '%s' %s", options->sink_listen, why.text);
+  if (vc_front_check(options->sink_listen, &why) != 0 ||
+      vc_listen_parse(options->sink_listen, &address, &why) != 0) {
+    return vc_error_set(error, "SINK_LISTEN: %s", why.text);
   }
   return vc_address_is_loopback(&address) || options->insecure ||
                  vc_secret_is_set(options->admin_token)

@@ -534,19 +534,37 @@ static struct mg_context *start_civetweb(struct vc_front *front, char *why, size
   return mg_start2(&init, &error);
 }
 
+static int parse_listen(const char *text, struct vc_address *address, struct vc_error *error)
+{
+  struct vc_error why;
+  if (vc_listen_parse(text, address, &why) != 0) {
+    return vc_error_set(error, "'%s' %s", text, why.text);
+  }
+  if (address->n_bytes == 16 && !mg_check_feature(MG_FEATURES_IPV6)) {
+    return vc_error_set(error, "'%s' is IPv6, without which the Civetweb of this machine was built",
+                        text);
+  }
+  return 0;
+}
+
+int vc_front_check(const char *listen, struct vc_error *error)
+{
+  struct vc_address address;
+  return parse_listen(listen, &address, error);
+}
+
 int vc_front_start(struct vc_front **front_out, struct vc_address *bound,
                    const struct vc_front_settings *settings, struct vc_error *error)
 {
   struct vc_front *front = calloc(1, sizeof *front);
-  struct vc_error why;
   char reason[256] = "";
   if (front == NULL) {
     return vc_error_set(error, "front: no memory");
   }
   front->settings = *settings;
-  if (vc_listen_parse(settings->listen, &front->bound, &why) != 0) {
+  if (parse_listen(settings->listen, &front->bound, error) != 0) {
     free(front);
-    return vc_error_set(error, "'%s' %s", settings->listen, why.text);
+    return -1;
   }
   if (library_enter(error) != 0) {
     free(front);

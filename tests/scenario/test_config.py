@@ -34,6 +34,17 @@ def test_usage_errors_name_option_value_and_range():
     assert status == 2 and "MAX_PUBLISHERS" in log, log
 
 
+def test_that_a_listener_cannot_be_by_ipv6_is_known_before():
+    """Where Civetweb was built without; with it they can."""
+    sink = {"KAFKA_BROKERS": "127.0.0.1:9", "DATABASE_URL": "sqlite:x.db"}
+    for name, option, more in (("verbacast", "HTTP_LISTEN", {}), ("verbacast", "ADMIN_LISTEN", {}),
+                               ("verbacast-sink", "SINK_LISTEN", sink)):
+        status, _, log = run("--check-config", name=name, **{option: "[::1]:0"}, **more)
+        assert status == 0 or (status == 1 and f"{option}: '[::1]:0' is IPv6" in log), (status, log)
+        if status == 1:
+            assert run(name=name, **{option: "[::1]:0"}, **more)[0] == 1
+
+
 def test_the_stt_server_says_the_same():
     for arguments, words in ((["--stt-max-sessions", "10001"], ["STT_MAX_SESSIONS", "10001", "0 to 10000 sessions"]),
                              (["--stt-max-sessions=4x"], ["STT_MAX_SESSIONS", "4x", "0 to 10000 sessions"]),

@@ -70,6 +70,9 @@ struct vc_front_settings {
   void *context;
 };
 
+// Whether a front can listen there, as far as that is known before: Civetweb may have been built
+// without IPv6. Returns: 0, or -1 and why.
+int vc_front_check(const char *listen, struct vc_error *error);
 int vc_front_start(struct vc_front **front, struct vc_address *bound,
                    const struct vc_front_settings *settings, struct vc_error *error);
 // Takes up to 2 s (Civetweb's own). Requests under way are answered.
