@@ -118,7 +118,14 @@ static char *read_secret_file(const char *path, const char *name, struct vc_erro
   }
   char *text = calloc(1, VC_SECRET_MAX + 1);
   size_t n = text != NULL ? fread(text, 1, VC_SECRET_MAX + 1, file) : 0;
+  int trouble = ferror(file) ? errno : 0; // a directory; or half a secret was read
   fclose(file);
+  if (trouble != 0) {
+    free(text);
+    vc_error_set(error, "%s: cannot read the secret's file '%s': %s", name, path,
+                 strerror(trouble));
+    return NULL;
+  }
   if (text == NULL || n > VC_SECRET_MAX || memchr(text, '\0', n) != NULL) {
     free(text);
     vc_error_set(error, "%s: the secret's file '%s' is longer than %d bytes or not a text", name,

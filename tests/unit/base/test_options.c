@@ -347,6 +347,8 @@ static void test_secret_file(void **state)
   assert_non_null(strstr(rig->error.text, path));
   assert_true(matches(rig, "second"));
   refuse(rig, flag, NULL, "ADMIN_TOKEN: cannot read the secret's file");
+  refuse(rig, "--admin-token=@/tmp", NULL,
+         "ADMIN_TOKEN: cannot read the secret's file '/tmp': Is a directory");
 }
 
 static void make_file(char path[], const char *text)
