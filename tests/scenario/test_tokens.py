@@ -362,7 +362,7 @@ def test_livekits_tokens_to_join_a_room():
             assert published(node, f"demo?token={join()}") == "Denied"
             with harness.viewer(node, "demo", f"?token={join()}") as viewer:
                 viewer.wait_type("hello")
-            slug = "Raum-1-" + hashlib.sha256(b"Raum 1").hexdigest()[:8]
+            slug = "Raum-1--" + hashlib.sha256(b"Raum 1").hexdigest()[:16]
             assert joined(node, join("Raum 1"), slug)[0] == 200 and joined(node, join("Raum 2"), slug)[0] == 403
             write(folder, "livekit", f"another {API_SECRET},{API_SECRET}")
             reload(node, 1)
