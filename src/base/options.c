@@ -81,22 +81,18 @@ int vc_secret_is_set(const struct vc_secret *secret)
   return secret != NULL && secret->source != NULL;
 }
 
-static int copy_secret(const struct vc_secret *secret, int is_previous, char *into, size_t size)
+static int copy_secret(const struct vc_secret *secret, int is_list, char *into, size_t size)
 {
   if (!vc_secret_is_set(secret)) {
     return 0;
   }
   pthread_mutex_t *mutex = &((struct vc_secret *)secret)->mutex;
   pthread_mutex_lock(mutex);
-  const char *text = is_previous ? secret->previous : secret->newest;
-  size_t length = text != NULL ? strlen(text) : 0;
-  int result = -1;
-  if (length < size) {
-    memcpy(into, text != NULL ? text : "", length + 1);
-    result = (int)length;
-  }
+  const char *newest = secret->newest != NULL ? secret->newest : "";
+  const char *previous = is_list && secret->previous != NULL ? secret->previous : "";
+  int n = snprintf(into, size, "%s%s%s", newest, previous[0] != '\0' ? "," : "", previous);
   pthread_mutex_unlock(mutex);
-  return result;
+  return (size_t)n < size ? n : -1;
 }
 
 int vc_secret_copy(const struct vc_secret *secret, char *into, size_t size)
@@ -104,7 +100,7 @@ int vc_secret_copy(const struct vc_secret *secret, char *into, size_t size)
   return copy_secret(secret, 0, into, size);
 }
 
-int vc_secret_copy_previous(const struct vc_secret *secret, char *into, size_t size)
+int vc_secret_copy_list(const struct vc_secret *secret, char *into, size_t size)
 {
   return copy_secret(secret, 1, into, size);
 }

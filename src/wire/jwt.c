@@ -179,17 +179,14 @@ struct vc_jwt_keys *vc_jwt_keys_create(const char *list, struct vc_error *error)
 
 struct vc_jwt_keys *vc_jwt_keys_of_secret(const struct vc_secret *secret, struct vc_error *error)
 {
-  size_t size = 2 * (VC_SECRET_MAX + 1);
+  size_t size = VC_SECRET_MAX + 1;
   char *list = malloc(size);
   if (list == NULL) {
     vc_error_set(error, "no memory for the keys");
     return NULL;
   }
   struct vc_jwt_keys *keys = NULL;
-  int n = vc_secret_copy(secret, list, VC_SECRET_MAX + 1);
-  if (n > 0) {
-    int has_more = vc_secret_copy_previous(secret, list + n + 1, VC_SECRET_MAX + 1) > 0;
-    list[n] = has_more ? ',' : '\0';
+  if (vc_secret_copy_list(secret, list, size) > 0) {
     keys = vc_jwt_keys_create(list, error);
   } else {
     vc_error_set(error, "is not set");

@@ -62,8 +62,8 @@ int vc_secret_matches(const struct vc_secret *secret, const char *text, size_t s
 int vc_secret_is_set(const struct vc_secret *secret);
 // Copies the newest secret. Returns: its length, 0 when none is set, -1 when it does not fit.
 int vc_secret_copy(const struct vc_secret *secret, char *into, size_t size);
-// The same for the one before, while a secret is rotated.
-int vc_secret_copy_previous(const struct vc_secret *secret, char *into, size_t size);
+// The same of all that is taken, "new,old", as it is at one moment.
+int vc_secret_copy_list(const struct vc_secret *secret, char *into, size_t size);
 
 enum vc_options_outcome {
   VC_OPTIONS_RUN,     // go on

@@ -306,9 +306,12 @@ static void test_secrets(void **state)
                matches(rig, "newnew") || matches(rig, "other"));
   assert_int_equal(vc_secret_copy(rig->target.token, copy, sizeof copy), 3);
   assert_string_equal(copy, "new");
-  assert_int_equal(vc_secret_copy_previous(rig->target.token, copy, sizeof copy), 3);
-  assert_string_equal(copy, "old");
+  assert_int_equal(vc_secret_copy_list(rig->target.token, copy, sizeof copy), 7);
+  assert_string_equal(copy, "new,old");
   assert_int_equal(vc_secret_copy(rig->target.token, copy, 3), -1);
+  assert_int_equal(vc_secret_copy_list(rig->target.token, copy, 7), -1);
+  assert_int_equal(parse(rig, "--admin-token=new,", NULL), VC_OPTIONS_RUN);
+  assert_int_equal(vc_secret_copy_list(rig->target.token, copy, sizeof copy), 3);
   assert_int_equal(parse(rig, "", "ADMIN_TOKEN="), VC_OPTIONS_RUN);
   assert_false(vc_secret_is_set(rig->target.token));
   assert_false(matches(rig, ""));
@@ -405,6 +408,8 @@ static void test_how_long_a_secret_may_be(void **state)
   memset(flag + begin, 'x', 16384);
   memcpy(flag + begin + 8000, ",", 1);
   assert_int_equal(parse(rig, flag, NULL), VC_OPTIONS_RUN);
+  static char copy[16384 + 1];
+  assert_int_equal(vc_secret_copy_list(rig->target.token, copy, sizeof copy), 16384);
   flag[begin + 16384] = 'x';
   refuse(rig, flag, NULL, "ADMIN_TOKEN: the secret is longer than 16384 bytes");
 }

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -356,6 +357,66 @@ static void test_the_keys_of_an_option(void **state)
     vc_jwt_keys_destroy(&keys);
     vc_options_free(&set);
   }
+}
+
+static void write_list(const char *path, const char *list)
+{
+  FILE *file = fopen(path, "w");
+  assert_non_null(file);
+  assert_true(fputs(list, file) >= 0);
+  assert_int_equal(fclose(file), 0);
+}
+
+struct reader {
+  const struct vc_secret *secret;
+  const char *token;
+  _Atomic int is_over;
+  int n_wrong;
+};
+
+static void *verify_often(void *context)
+{
+  const struct vc_jwt_clock clock = {NOW * 1000, 0};
+  struct reader *reader = context;
+  while (!reader->is_over) {
+    struct vc_jwt jwt;
+    struct vc_jwt_keys *keys = vc_jwt_keys_of_secret(reader->secret, NULL);
+    reader->n_wrong += vc_jwt_verify(keys, reader->token, &clock, &jwt) != VC_JWT_GOOD;
+    json_decref(jwt.claims);
+    vc_jwt_keys_destroy(&keys);
+  }
+  return NULL;
+}
+
+// A list is read whole: a key that is in the one before and in the one behind is never missing.
+static void test_keys_that_are_read_while_they_change(void **state)
+{
+  static const struct vc_option rows[] = {
+      {"SECRET", VC_OPTION_SECRET, offsetof(struct options, secret)}, VC_OPTION_ROWS_END};
+  struct options options = {NULL};
+  const struct vc_option_group group = {"Test", rows, &options};
+  struct vc_option_set set = {"test", "A test.", &group, 1, NULL};
+  char path[] = "/tmp/vc-keys-XXXXXX", variable[64], program[] = "test";
+  int fd = mkstemp(path);
+  assert_true(fd >= 0 && close(fd) == 0);
+  snprintf(variable, sizeof variable, "SECRET=@%s", path);
+  char *arguments[] = {program, NULL}, *environment[] = {variable, NULL};
+  struct vc_error error;
+  write_list(path, "one,other");
+  assert_int_equal(vc_options_parse(&set, 1, arguments, environment, stdout, &error),
+                   VC_OPTIONS_RUN);
+  struct reader reader = {options.secret, make(JWT_ALG_HS256, "one", GOOD), 0, 0};
+  pthread_t thread;
+  assert_int_equal(pthread_create(&thread, NULL, verify_often, &reader), 0);
+  for (int i = 0; i < 1500; i++) {
+    write_list(path, i % 2 != 0 ? "one,other" : "other,one");
+    assert_int_equal(vc_options_reload_secrets(&set, &error), 0);
+  }
+  reader.is_over = 1;
+  pthread_join(thread, NULL);
+  unlink(path);
+  vc_options_free(&set);
+  assert_int_equal(reader.n_wrong, 0);
 }
 
 // --- what is no token
@@ -833,6 +894,7 @@ int main(void)
       cmocka_unit_test(test_an_encrypted_private_key_is_no_key),
       cmocka_unit_test(test_no_keys),
       cmocka_unit_test(test_the_keys_of_an_option),
+      cmocka_unit_test(test_keys_that_are_read_while_they_change),
       cmocka_unit_test(test_what_is_no_token),
       cmocka_unit_test(test_letters),
       cmocka_unit_test(test_headers),
