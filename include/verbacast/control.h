@@ -80,6 +80,9 @@ struct vc_control_settings {
   // Thread: a front's. Returns: a thread that is no stage's worker and has been silent for longer
   // than silent_ms, NULL: none.
   const char *(*stuck)(void *context, uint32_t silent_ms);
+  // Thread: a front's. Returns: why a publisher whose session is new would be refused now, whoever
+  // it is (a constant), NULL: it would not.
+  const char *(*publisher_refusal)(void *context);
   // Thread: a front's. A WebSocket that may watch `slug`.
   int (*has_room)(void *context);
   int (*has_room_for_session)(void *context); // for one that the ledger does not hold

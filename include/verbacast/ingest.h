@@ -74,6 +74,9 @@ struct vc_ingest_settings {
 // Binds RTMP_LISTEN; publishers are taken from the stage's start on.
 int vc_ingest_create(struct vc_stage **stage, struct vc_address *bound,
                      const struct vc_ingest_settings *settings, struct vc_error *error);
+// Thread: any. Returns: why a session that is new would be refused now, whoever publishes it (a
+// constant), NULL: it would not.
+const char *vc_ingest_refusal(const struct vc_stage *ingest);
 // For --check-config and vc_ingest_create. Returns: 0, or -1 and the error.
 int vc_ingest_check(const struct vc_ingest_options *options, struct vc_error *error);
 

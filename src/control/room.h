@@ -137,6 +137,7 @@ void kick_page(struct call *call);
 void static_page(struct call *call);
 json_t *degraded_list(struct vc_control *control);
 void respond_json(struct call *call, int status, json_t *value); // takes the reference
+int wants(const struct call *call, const char *name);            // the query has name=1
 
 // --- tracks.c: WebSockets that publish
 int tracks_are_at(const char *path);

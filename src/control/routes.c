@@ -59,6 +59,12 @@ const char *find_stuck(const struct vc_control *control, char name[STUCK_NAME_MA
   return settings->stuck(settings->context, SILENT_MS);
 }
 
+int wants(const struct call *call, const char *name)
+{
+  char value[8];
+  return vc_request_query(call->request, name, value, sizeof value) == 1 && strcmp(value, "1") == 0;
+}
+
 static void healthz_page(struct call *call)
 {
   char name[STUCK_NAME_MAX], why[128];
@@ -72,21 +78,27 @@ static void healthz_page(struct call *call)
   vc_respond(call->request, 200, "application/json", "", ok, sizeof ok - 1);
 }
 
-// A balancer asks this page alone: a worker that hangs is told here too.
+// A balancer asks this page alone: a worker that hangs is told here too. ?publish=1 is of those who
+// would begin a session.
 static void readyz_page(struct call *call)
 {
+  enum { DRAINING, STUCK, FULL, SERVING } what = SERVING;
+  static const char *const texts[] = {"draining", "stuck", "full", "serving"};
+  static const int statuses[] = {404, 503, 404, 200};
+  const struct vc_control_settings *settings = &call->control->settings;
   char name[STUCK_NAME_MAX];
-  int is_draining = atomic_load_explicit(&call->control->is_draining, memory_order_relaxed);
-  const char *stuck = is_draining ? NULL : find_stuck(call->control, name);
-  respond_json(call,
-               is_draining     ? 404
-               : stuck != NULL ? 503
-                               : 200,
-               json_pack("{s:s,s:s*,s:o}", "status",
-                         is_draining     ? "draining"
-                         : stuck != NULL ? "stuck"
-                                         : "serving",
-                         "worker", stuck, "degraded", degraded_list(call->control)));
+  const char *stuck = NULL, *why = NULL;
+  if (atomic_load_explicit(&call->control->is_draining, memory_order_relaxed)) {
+    what = DRAINING;
+  } else if ((stuck = find_stuck(call->control, name)) != NULL) {
+    what = STUCK;
+  } else if (wants(call, "publish") &&
+             (why = settings->publisher_refusal(settings->context)) != NULL) {
+    what = FULL;
+  }
+  respond_json(call, statuses[what],
+               json_pack("{s:s,s:s*,s:s*,s:o}", "status", texts[what], "worker", stuck, "reason",
+                         why, "degraded", degraded_list(call->control)));
 }
 
 // Its bytes are verified here, and understood elsewhere.

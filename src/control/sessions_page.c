@@ -98,18 +98,11 @@ static json_t *list_sessions(struct vc_control *control)
   return list;
 }
 
-static int wants_all(const struct call *call)
-{
-  char value[8];
-  return vc_request_query(call->request, "all", value, sizeof value) == 1 &&
-         strcmp(value, "1") == 0;
-}
-
 void sessions_page(struct call *call)
 {
   const char *why = "the node is too busy to be asked";
   json_t *list = list_sessions(call->control);
-  if (list != NULL && wants_all(call)) {
+  if (list != NULL && wants(call, "all")) {
     list = fleet_sessions(call->control, list, &why);
   }
   if (list == NULL) {

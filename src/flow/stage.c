@@ -494,6 +494,11 @@ const char *vc_stage_name(const struct vc_stage *stage)
   return stage->name;
 }
 
+const void *vc_stage_config(const struct vc_stage *stage)
+{
+  return stage->config;
+}
+
 void vc_stage_wake(struct vc_stage *stage)
 {
   for (uint32_t i = 0; i < stage->n_workers; i++) {

@@ -387,6 +387,12 @@ int vc_ingest_check(const struct vc_ingest_options *options, struct vc_error *er
              : 0;
 }
 
+const char *vc_ingest_refusal(const struct vc_stage *ingest)
+{
+  struct room *const *room = vc_stage_config(ingest);
+  return ingest_session_refusal(*room);
+}
+
 size_t vc_ingest_connections_max(const struct vc_ingest_options *options)
 {
   return (size_t)options->max_publishers * CONNECTIONS_PER_PUBLISHER;

@@ -209,6 +209,8 @@ struct refusal {
 };
 struct session *ingest_session_find(const struct worker_state *state, const char *slug,
                                     const char *participant);
+// Thread: any. Returns: why a session that is new would be refused now, NULL: it would not.
+const char *ingest_session_refusal(const struct room *room);
 // Returns: 0, or 1 where the participant could not publish now.
 int ingest_session_check(struct vc_worker *worker, const char *slug, const char *participant,
                          struct refusal *refusal);

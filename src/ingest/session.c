@@ -6,6 +6,8 @@
 
 #include "room.h"
 
+#define TOO_MANY "Too many publishers."
+
 // --- packets to the decode stage
 
 static int put(struct vc_worker *worker, struct vc_item *item)
@@ -252,6 +254,24 @@ static int64_t most_publishers(const struct vc_ingest_settings *settings)
                                                                      : most;
 }
 
+static const char *refusal_of_gate(const struct room *room)
+{
+  const struct vc_ingest_settings *settings = &room->settings;
+  return settings->refusal != NULL ? settings->refusal(settings->context) : NULL;
+}
+
+static int is_full(const struct room *room)
+{
+  return atomic_load_explicit(&room->n_publishers, memory_order_relaxed) >=
+         most_publishers(&room->settings);
+}
+
+const char *ingest_session_refusal(const struct room *room)
+{
+  const char *why = refusal_of_gate(room);
+  return why == NULL && is_full(room) ? TOO_MANY : why;
+}
+
 static int take_place(struct vc_worker *worker)
 {
   struct worker_state *state = vc_worker_state(worker);
@@ -272,8 +292,7 @@ static int refuse(struct refusal *refusal, enum metric metric, const char *why)
 static int check_gate(struct vc_worker *worker, struct refusal *refusal)
 {
   const struct worker_state *state = vc_worker_state(worker);
-  const struct vc_ingest_settings *settings = &state->room->settings;
-  const char *why = settings->refusal != NULL ? settings->refusal(settings->context) : NULL;
+  const char *why = refusal_of_gate(state->room);
   if (state->is_draining) {
     why = "The node shuts down."; // a session that begins now would never be ended
   }
@@ -303,7 +322,7 @@ static struct session *begin_session(struct vc_worker *worker, const char *slug,
     return NULL;
   }
   if (take_place(worker) != 0) {
-    refuse(refusal, REFUSED_FULL, "Too many publishers.");
+    refuse(refusal, REFUSED_FULL, TOO_MANY);
     return NULL;
   }
   struct session *session = session_create(worker, slug, participant);
@@ -402,9 +421,8 @@ int ingest_session_check(struct vc_worker *worker, const char *slug, const char 
     // Who asks is known when it comes.
     return check_session(worker, session, session->identity, refusal);
   }
-  int64_t n = atomic_load_explicit(&state->room->n_publishers, memory_order_relaxed);
-  if (n >= most_publishers(&state->room->settings)) {
-    return refuse(refusal, REFUSED_FULL, "Too many publishers.");
+  if (is_full(state->room)) {
+    return refuse(refusal, REFUSED_FULL, TOO_MANY);
   }
   return check_gate(worker, refusal) != 0 || check_participants(state, slug, refusal) != 0;
 }

@@ -105,6 +105,12 @@ static const char *stuck(void *context, uint32_t silent_ms)
   return vc_journal_is_relay_stuck(pipeline->journal, silent_ms + call_ms) ? "journal-relay" : NULL;
 }
 
+static const char *publisher_refusal(void *context)
+{
+  const struct pipeline *pipeline = context;
+  return vc_ingest_refusal(pipeline->ingest);
+}
+
 static int take_webhook(void *context, const char *authorization, const char *body, size_t size,
                         const char **why)
 {
@@ -428,6 +434,7 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
                               .metrics = pipeline->metrics,
                               .health = pipeline->health,
                               .stuck = stuck,
+                              .publisher_refusal = publisher_refusal,
                               .has_room = has_room,
                               .has_room_for_session = has_room_for_session,
                               .adopt = adopt,

@@ -306,7 +306,8 @@ class Haproxy(Balancer):
         for i, node in enumerate(self.fleet.addresses):
             admin = node["admin"].rsplit(":", 1)[1]
             text = replace(text, (rf"10\.0\.0\.1{i + 1}:3000 check port 3002\b", f"{node['http']} check port {admin}"),
-                           (rf"10\.0\.0\.1{i + 1}:3000 track\b", f"{node['http']} track"), (rf"10\.0\.0\.1{i + 1}:1937\b", node["rtmp"]))
+                           (rf"10\.0\.0\.1{i + 1}:3000 track\b", f"{node['http']} track"),
+                           (rf"10\.0\.0\.1{i + 1}:1937 check port 3002\b", f"{node['rtmp']} check port {admin}"))
         text = replace(text, (r"src 10\.0\.0\.3 ", "src 127.0.0.1 "))
         if os.getuid() != 0:
             text = replace(text, (r"^    (user|group|chroot) .*\n", ""))
@@ -338,10 +339,11 @@ class Haproxy(Balancer):
         return {row["svname"]: row["status"].split()[0] for row in rows
                 if row["pxname"] == backend and row["svname"].startswith("node-")}
 
-    def wait_state(self, i, state, timeout=None):
+    def wait_state(self, i, state, backends=("nodes", "rtmp"), timeout=None):
         """How long it took, in seconds."""
         began = time.monotonic()
-        harness.wait_until(lambda: self.states()[f"node-{i + 1}"] == state, f"node-{i + 1} is {state}", timeout)
+        harness.wait_until(lambda: {self.states(backend)[f"node-{i + 1}"] for backend in backends} == {state},
+                           f"node-{i + 1} is {state} in {backends}", timeout)
         return time.monotonic() - began
 
 

@@ -66,7 +66,6 @@ def test_a_draining_node_gets_nothing_new_and_keeps_what_it_has():
         leaving = next(viewer for viewer in viewers if node_of(viewer) == 1)
         fleet.nodes[1].signal(signal.SIGTERM)
         assert balancer.wait_state(1, "NOLB") < DRAINING_S
-        assert balancer.states("rtmp")["node-2"] == "NOLB"
         for viewer in opened(stack, fleet, balancer, "room", 6):
             assert node_of(viewer) != 1
         for k in range(4):
@@ -133,36 +132,52 @@ def test_a_node_whose_worker_hangs_is_left():
 def test_an_operator_takes_a_node_out():
     with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
         viewers = opened(stack, fleet, balancer, "room", 3)
-        balancer.ask("set server nodes/node-1 state drain")
-        assert balancer.states()["node-1"] == balancer.states("rtmp")["node-1"] == "DRAIN"
+        balancer.ask("set server nodes/node-1 state drain; set server rtmp/node-1 state drain")
+        balancer.wait_state(0, "DRAIN", ("nodes", "participants", "rtmp"))
         for viewer in opened(stack, fleet, balancer, "room", 4):
             assert node_of(viewer) != 0
         for k in range(2):
             stack.enter_context(fleet.peer(balancer, f"room-{k}"))
             assert fleet.home(f"room-{k}") != 0
         assert not any(viewer.is_over() for viewer in viewers)
-        balancer.ask("set server nodes/node-1 state ready")
-        balancer.wait_state(0, "UP")
+        balancer.ask("set server nodes/node-1 state ready; set server rtmp/node-1 state ready")
+        balancer.wait_state(0, "UP", ("nodes", "participants", "rtmp"))
         assert next_node(fleet, balancer) == 0
 
 
-def test_an_operator_keeps_publishers_away_from_a_node_that_refuses_them():
+def test_a_node_that_takes_no_publishers_is_given_none():
+    """The others have more of them, and get all the same who comes. It keeps its viewers and what it has."""
     with Fleet() as fleet, contextlib.ExitStack() as stack:
         fleet.start(0, MAX_PUBLISHERS=1)
         balancer = stack.enter_context(Haproxy(fleet))
-        for k in range(3):
+        firsts = {}
+        for k in range(3):  # one at each
+            peer = stack.enter_context(fleet.peer(balancer, f"first-{k}"))
+            firsts[fleet.home(f"first-{k}")] = peer
+        balancer.wait_state(0, "NOLB", ("rtmp",))
+        assert balancer.states()["node-1"] == "UP"
+        for k in range(6):
             stack.enter_context(fleet.peer(balancer, f"room-{k}"))
-            fleet.home(f"room-{k}")
+            assert fleet.home(f"room-{k}") != 0
+        assert len(fleet.sessions(0)) == 1, "it keeps what it has"
+        assert {node_of(viewer) for viewer in opened(stack, fleet, balancer, "room", 3)} == {0, 1, 2}
+        firsts[0].unpublish()
+        firsts[0].close()
+        balancer.wait_state(0, "UP")
+        stack.enter_context(fleet.peer(balancer, "room-6"))
+        assert fleet.home("room-6") == 0
+
+
+def test_an_operator_keeps_publishers_away_from_a_node():
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
         balancer.ask("set weight rtmp/node-1 0")
-        for k in range(3, 9):
+        for k in range(4):
             stack.enter_context(fleet.peer(balancer, f"room-{k}"))
             assert fleet.home(f"room-{k}") != 0
         assert {node_of(viewer) for viewer in opened(stack, fleet, balancer, "room", 3)} == {0, 1, 2}
-        fleet.start(0)
-        balancer.wait_state(0, "UP")
         balancer.ask("set weight rtmp/node-1 100%")
-        stack.enter_context(fleet.peer(balancer, "room-9"))
-        assert fleet.home("room-9") == 0
+        stack.enter_context(fleet.peer(balancer, "room-4"))
+        assert fleet.home("room-4") == 0
 
 
 def test_a_node_is_added_and_nobody_is_cut_off():

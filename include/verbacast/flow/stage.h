@@ -75,6 +75,8 @@ void vc_stage_destroy(struct vc_stage **stage);
 
 uint32_t vc_stage_n_workers(const struct vc_stage *stage);
 const char *vc_stage_name(const struct vc_stage *stage);
+// Thread: any. Returns: the config that `enter` is given.
+const void *vc_stage_config(const struct vc_stage *stage);
 // Thread: any. Every worker begins a turn now (a test that turned the clock; a drain).
 void vc_stage_wake(struct vc_stage *stage);
 // Thread: any. Returns: the index of a worker that has not begun a turn for longer than silent_ms

@@ -135,6 +135,15 @@ static const char *stuck(void *context, uint32_t silent_ms)
   return name;
 }
 
+static const char *publisher_refusal(void *context)
+{
+  struct rig *rig = context;
+  pthread_mutex_lock(&rig->mutex);
+  const char *why = rig->publisher_refusal;
+  pthread_mutex_unlock(&rig->mutex);
+  return why;
+}
+
 static int has_room_for_session(void *context)
 {
   struct rig *rig = context;
@@ -268,6 +277,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
       .making_wait_ms = 1,
       .store_rest_ms = RIG_STORE_REST_MS,
       .has_room = has_room,
+      .publisher_refusal = publisher_refusal,
       .has_room_for_session = has_room_for_session,
       .adopt = adopt,
       .adopt_track = adopt_track,

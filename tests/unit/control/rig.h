@@ -60,7 +60,8 @@ struct rig {
   char asked[VC_SLUG_MAX + 1]; // the slug of the last query
   int is_full;                 // no room for a viewer
   const char *stuck;           // a thread that is no stage's worker
-  int is_full_of_sessions;     // none for another session
+  const char *publisher_refusal;
+  int is_full_of_sessions; // none for another session
   char asked_participant[VC_PARTICIPANT_MAX + 1];
   int n_adopted; // viewers and tracks
   char adopted[VC_SLUG_MAX + 1];

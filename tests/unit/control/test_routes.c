@@ -206,6 +206,30 @@ static void set_stuck(const char *name)
   pthread_mutex_unlock(&rig->mutex);
 }
 
+static void set_publisher_refusal(const char *why)
+{
+  pthread_mutex_lock(&rig->mutex);
+  rig->publisher_refusal = why;
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+// Who sends publishers is told; nobody else goes away for that.
+static void test_a_node_that_takes_no_publishers(void **state)
+{
+  expect("GET", "/readyz?publish=1", 200);
+  assert_non_null(strstr(rig->body, "\"status\":\"serving\""));
+  set_publisher_refusal("The journal is full.");
+  expect("GET", "/readyz", 200);
+  expect("GET", "/readyz?publish=0", 200);
+  expect("GET", "/readyz?publish=1", 404);
+  assert_non_null(strstr(rig->body, "\"status\":\"full\",\"reason\":\"The journal is full.\""));
+  set_stuck("journal-relay");
+  expect("GET", "/readyz?publish=1", 503);
+  set_stuck(NULL);
+  set_publisher_refusal(NULL);
+  expect("GET", "/readyz?publish=1", 200);
+}
+
 // A thread that is no stage's worker, and that hangs, is named as they are.
 static void test_whoever_hangs_is_named(void **state)
 {
@@ -432,6 +456,7 @@ int main(void)
       cmocka_unit_test(test_dot_segments_lead_nowhere_else),
       cmocka_unit_test(test_a_path_is_what_it_says),
       cmocka_unit_test(test_paths),
+      cmocka_unit_test(test_a_node_that_takes_no_publishers),
       cmocka_unit_test(test_whoever_hangs_is_named),
       cmocka_unit_test(test_methods),
       cmocka_unit_test(test_a_sockets_path_without_a_handshake),

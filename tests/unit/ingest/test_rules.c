@@ -156,9 +156,11 @@ static void test_max_publishers(void **state)
   rig.options.max_publishers = 2;
   rig_start(&rig);
   publisher_start(&first, &rig, "a", "one");
+  assert_null(vc_ingest_refusal(rig.ingest));
   publisher_start(&second, &rig, "a", "two");
   publisher_close(&second); // it is waited for
   rig_taken(&rig, 2, VC_TURN_LOST);
+  assert_string_equal(vc_ingest_refusal(rig.ingest), "Too many publishers.");
   publisher_start(&third, &rig, "a", "three");
   AWAIT(&rig, third.is_closed);
   assert_string_equal(third.code, "NetConnection.Connect.Rejected");
@@ -167,6 +169,7 @@ static void test_max_publishers(void **state)
   assert_string_equal(second.code, "NetStream.Publish.Start");
   publisher_say(&first, "FCUnpublish");
   rig_taken(&rig, 4, VC_TURN_CLOSE);
+  assert_null(vc_ingest_refusal(rig.ingest));
   publisher_close(&third);
   publisher_start(&third, &rig, "a", "three");
   assert_string_equal(third.code, "NetStream.Publish.Start");

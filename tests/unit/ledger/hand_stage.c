@@ -244,6 +244,11 @@ void vc_stage_destroy(struct vc_stage **stage)
   *stage = NULL;
 }
 
+const void *vc_stage_config(const struct vc_stage *stage)
+{
+  return stage->config;
+}
+
 uint32_t vc_stage_n_workers(const struct vc_stage *stage)
 {
   return stage->settings.n_workers;
