@@ -37,3 +37,16 @@ int vc_ask_put(struct vc_shared_putter *putter, uint32_t worker, struct vc_query
   vc_query_unref(query);
   return status;
 }
+
+int vc_ask_back(struct vc_shared_putter *putter, uint32_t worker, struct vc_query *query,
+                struct vc_shared_putter *back, uint32_t back_worker)
+{
+  struct vc_item *item = vc_query_item(query);
+  vc_query_set_back(query, back, back_worker);
+  if (vc_shared_putter_put(putter, worker, item) == 0) {
+    return 0;
+  }
+  vc_query_set_back(query, NULL, 0);
+  vc_item_destroy(item); // answers itself
+  return 1;
+}

@@ -291,7 +291,7 @@ void vc_item_destroy(struct vc_item *item)
     free(noun);
     break;
   case VC_ITEM_QUERY:
-    vc_query_answer(vc_query_of(item), 503, NULL);
+    vc_query_drop(vc_query_of(item));
     break;
   case VC_ITEM_RECORD:
     vc_record_destroy(&(struct vc_record *){noun});

@@ -1,5 +1,7 @@
 #include <verbacast/flow/query.h>
 
+#include <verbacast/flow/stage.h>
+
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -13,6 +15,8 @@ struct vc_query {
   enum vc_query_kind kind;
   char slug[VC_SLUG_MAX + 1];
   char participant[VC_PARTICIPANT_MAX + 1];
+  struct vc_shared_putter *back; // NULL: the asker waits
+  uint32_t back_worker;
   /* any thread, atomic */
   _Atomic uint32_t n_refs;
   /* guarded by the mutex until is_answered, then read-only */
@@ -151,5 +155,23 @@ void vc_query_answer(struct vc_query *query, int status, struct vc_buffer *reply
   query->is_answered = 1;
   pthread_cond_signal(&query->answered);
   pthread_mutex_unlock(&query->mutex);
-  vc_query_unref(query);
+  if (query->back == NULL ||
+      vc_shared_putter_put(query->back, query->back_worker, &query->item) != 0) {
+    vc_query_unref(query);
+  }
+}
+
+void vc_query_drop(struct vc_query *query)
+{
+  if (vc_query_wait(query, 0) == 0) {
+    vc_query_unref(query); // on its way back
+  } else {
+    vc_query_answer(query, 503, NULL);
+  }
+}
+
+void vc_query_set_back(struct vc_query *query, struct vc_shared_putter *back, uint32_t worker)
+{
+  query->back = back;
+  query->back_worker = worker;
 }

@@ -66,3 +66,9 @@ void vc_query_mark_incomplete(struct vc_query *query);
 // Takes the reply (may be NULL) and the lane's reference of the query: it is not to be touched
 // again.
 void vc_query_answer(struct vc_query *query, int status, struct vc_buffer *reply);
+// What lies in a lane that nobody takes from any more: an unanswered one is answered with 503.
+void vc_query_drop(struct vc_query *query);
+// Before it is put: its answer comes as its item on a lane of a stage, with the lane's reference;
+// where that lane is full it does not come. NULL: none. Both must live until it is answered.
+struct vc_shared_putter;
+void vc_query_set_back(struct vc_query *query, struct vc_shared_putter *back, uint32_t worker);

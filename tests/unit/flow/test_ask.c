@@ -105,6 +105,94 @@ static void test_nobody_waits(void **state)
   assert_int_equal(vc_stage_stop(stage, PATIENCE_MS), 0);
 }
 
+// --- who may not wait has the query back, on a lane of its own stage
+
+static struct vc_stage *own_stage;
+static struct vc_shared_putter *own;
+
+static int begin_two(void **state)
+{
+  if (begin(state) != 0) {
+    return -1;
+  }
+  own_stage = stage;
+  own = putter;
+  return begin(state);
+}
+
+static int end_two(void **state)
+{
+  end(state); // those that are asked end first
+  vc_stage_destroy(&own_stage);
+  vc_shared_putter_destroy(&own);
+  return 0;
+}
+
+static int fill(struct vc_shared_putter *full, uint32_t worker)
+{
+  int n = 0;
+  while (vc_ask_put(full, worker, vc_query_create(VC_QUERY_KICK_PUBLISHER, "room")) == 0) {
+    assert_in_range(++n, 1, PUTS_MAX);
+  }
+  return n;
+}
+
+static struct vc_query *ask_back(void)
+{
+  struct vc_query *query = vc_query_create(VC_QUERY_FLEET_BEGAN, "room");
+  assert_non_null(query);
+  assert_int_equal(vc_ask_back(putter, 1, query, own, 2), 0);
+  return query;
+}
+
+static void answer_all(void)
+{
+  struct vc_error error;
+  assert_int_equal(vc_stage_start(stage, &error), 0);
+  assert_int_equal(vc_stage_stop(stage, PATIENCE_MS), 0);
+}
+
+static void test_comes_back(void **state)
+{
+  struct vc_query *query = ask_back();
+  answer_all();
+  assert_int_equal(vc_query_wait(query, 0), 0);
+  assert_int_equal(vc_query_status(query), 201);
+  vc_query_unref(query);
+  assert_int_equal(fill(own, 2), fill(own, 0) - 1); // it has a place there
+}
+
+static void test_no_room_to_come_back(void **state)
+{
+  fill(own, 2);
+  struct vc_query *query = ask_back();
+  answer_all();
+  assert_int_equal(vc_query_status(query), 201);
+  vc_query_unref(query);
+}
+
+static void test_no_room_to_be_asked(void **state)
+{
+  struct vc_query *query = vc_query_create(VC_QUERY_FLEET_BEGAN, "room");
+  assert_non_null(query);
+  fill(putter, 1);
+  assert_int_equal(vc_ask_back(putter, 1, query, own, 2), 1);
+  assert_int_equal(vc_query_status(query), 503);
+  vc_query_unref(query);
+  assert_int_equal(fill(own, 2), fill(own, 0)); // and does not come
+}
+
+// What nobody took is answered by the end of the stage, and freed by that of the asker's.
+static void test_never_taken(void **state)
+{
+  struct vc_query *query = ask_back();
+  end(state);
+  assert_int_equal(vc_query_wait(query, 0), 0);
+  assert_int_equal(vc_query_status(query), 503);
+  vc_query_unref(query);
+  assert_int_equal(fill(own, 2), fill(own, 0) - 1);
+}
+
 static void test_no_memory_for_the_query(void **state)
 {
   assert_null(vc_ask_wait(putter, 0, NULL, PATIENCE_MS));
@@ -112,6 +200,7 @@ static void test_no_memory_for_the_query(void **state)
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
+#define TEST_OF_TWO(name) cmocka_unit_test_setup_teardown(name, begin_two, end_two)
 
 int main(void)
 {
@@ -120,6 +209,10 @@ int main(void)
       TEST(test_not_in_time),
       TEST(test_full_lane),
       TEST(test_nobody_waits),
+      TEST_OF_TWO(test_comes_back),
+      TEST_OF_TWO(test_no_room_to_come_back),
+      TEST_OF_TWO(test_no_room_to_be_asked),
+      TEST_OF_TWO(test_never_taken),
       TEST(test_no_memory_for_the_query),
   };
   return cmocka_run_group_tests_name("flow/ask", tests, NULL, NULL);
