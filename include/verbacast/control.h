@@ -56,7 +56,8 @@ struct vc_control_track {
   uint32_t rate_hz, n_channels;
   struct vc_address address;
   int is_exempt;
-  uint64_t identity; // tells one that publishes from another
+  uint64_t identity;        // tells one that publishes from another
+  int64_t session_began_ms; // Unix time; 0: not known
 };
 
 struct vc_control_settings {
@@ -123,8 +124,12 @@ struct vc_publisher_times { // Unix time
   int64_t now_ms;
   int64_t session_began_ms; // 0: it begins with this publisher
 };
-// A publisher's token, from its query. Thread: any with 1 MiB of stack. Returns: 0 it may publish,
-// or an HTTP status and why.
-int vc_control_authorize_publisher(const struct vc_control_options *options, const char *slug,
-                                   const char *query, struct vc_publisher_times times,
-                                   const char **why);
+struct vc_publisher_answer {
+  int status;      // 0 it may publish, else HTTP's
+  const char *why; // a constant
+  int is_expired;  // it may not, and would if its session had begun while the token was valid
+};
+// A publisher's token, from its query. Thread: any with 1 MiB of stack.
+struct vc_publisher_answer vc_control_authorize_publisher(const struct vc_control_options *options,
+                                                          const char *slug, const char *query,
+                                                          struct vc_publisher_times times);

@@ -17,7 +17,9 @@
 // once and counted; an audio frame of more than 64 KiB is dropped and counted. Of tracks
 // VC_PARTICIPANTS_MAX of a slug, 256 KiB a message, 4 KiB where it is text, 512 unsent bytes; sound
 // that comes for long faster than four times as it is spoken is read no faster than that. Who is
-// refused is told so before the close, which waits for it to hang up: at most 2 s and 4 MiB.
+// refused is told so before the close, which waits for it to hang up: at most 2 s and 4 MiB. Of
+// publishers whose token has expired 256 a second and worker are asked for elsewhere, for 1 s each,
+// and not read meanwhile.
 //
 // Full: while the decode lane is full packets wait in a list of the session; beyond
 // VC_INGEST_WAIT_MAX the oldest sound is dropped and counted, and the next packet says so; of
@@ -31,6 +33,7 @@
 #include <verbacast/base/limits.h>
 #include <verbacast/base/metrics.h>
 #include <verbacast/base/options.h>
+#include <verbacast/flow/query.h>
 #include <verbacast/flow/session.h>
 #include <verbacast/flow/stage.h>
 
@@ -54,6 +57,12 @@ struct vc_ingest_claim {
   int64_t session_began_ms; // Unix time; 0: the session would begin with this publisher
 };
 
+enum vc_ingest_verdict {
+  VC_INGEST_MAY,
+  VC_INGEST_MAY_NOT,
+  VC_INGEST_EXPIRED, // the same, but would if its session had begun earlier, on another node
+};
+
 struct vc_ingest_settings {
   const struct vc_ingest_options *options; // lives as long as the stage
   struct vc_stage *decode;                 // where packets go
@@ -65,9 +74,14 @@ struct vc_ingest_settings {
   // Thread: ingest workers. Returns: why new sessions are refused now (a constant), NULL: they are
   // not. May be NULL.
   const char *(*refusal)(void *context);
-  // Thread: ingest workers. Asks whether a publisher may publish. Returns: 0, or 1 and `why` (a
-  // constant). May be NULL: everybody may.
-  int (*authorize)(void *context, const struct vc_ingest_claim *claim, const char **why);
+  // Thread: ingest workers. Asks whether a publisher may publish; if not, `why` is a constant. May
+  // be NULL: everybody may.
+  enum vc_ingest_verdict (*authorize)(void *context, const struct vc_ingest_claim *claim,
+                                      const char **why);
+  // Thread: ingest workers; must not block. Borrows a VC_QUERY_FLEET_BEGAN, which comes back,
+  // answered, on a lane into the slug's worker, or does not. Returns: 0 asked, 1 it does not. May
+  // be NULL: there is no other node.
+  int (*ask_began)(void *context, struct vc_query *query);
   void *context;
 };
 
@@ -88,6 +102,7 @@ struct vc_track_newcomer {
   struct vc_address address;
   int is_exempt;     // of the limit by address
   uint64_t identity; // tells one that publishes from another
+  int64_t began_ms;  // of its session, Unix time, where it was asked for elsewhere; 0: it was not
 };
 
 // The way in for tracks, of one ingest stage.

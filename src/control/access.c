@@ -202,24 +202,25 @@ int access_viewer(struct call *call, const char **why)
   return status;
 }
 
-int vc_control_authorize_publisher(const struct vc_control_options *options, const char *slug,
-                                   const char *query, struct vc_publisher_times times,
-                                   const char **why)
+struct vc_publisher_answer vc_control_authorize_publisher(const struct vc_control_options *options,
+                                                          const char *slug, const char *query,
+                                                          struct vc_publisher_times times)
 {
   char token[VC_JWT_MAX + 1];
   const struct token_ask ask = {slug, times.now_ms, options->token_leeway_ms};
   if (!vc_secret_is_set(options->publish_secret)) {
-    return 0;
+    return (struct vc_publisher_answer){.status = 0};
   }
   int found = vc_query_find(query, "token", token, sizeof token);
   if (found != 1) {
-    *why = found == 0 ? "a token is needed: ?token=" : unread_token;
-    return 401;
+    const char *why = found == 0 ? "a token is needed: ?token=" : unread_token;
+    return (struct vc_publisher_answer){.status = 401, .why = why};
   }
   struct token_answer answer = token_check(options->publish_secret, token, &ask);
   token_forgive(&answer, times.session_began_ms);
-  *why = answer.why;
-  return answer.status;
+  return (struct vc_publisher_answer){.status = answer.status,
+                                      .why = answer.why,
+                                      .is_expired = answer.is_expired && answer.status != 0};
 }
 
 static int check_door(const char *name, const char *listen, int is_protected,

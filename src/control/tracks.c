@@ -20,7 +20,8 @@ int tracks_are_at(const char *path)
 struct claim {
   struct call call; // the first: run_deep gives it back
   struct vc_control_track track;
-  int64_t began_ms; // of the publishing that it would go on with, 0: none
+  int64_t began_ms;    // of the publishing that it would go on with, 0: none
+  int is_nowhere_here; // nobody publishes its session on this node
 };
 
 // A whole number of decimal digits within the bounds.
@@ -103,13 +104,26 @@ static int check_room(const struct call *call, const char **why)
   return status != 0 ? 503 : 0;
 }
 
-static int check_token(const struct claim *claim, const char **why)
+static struct vc_publisher_answer judge_token(const struct claim *claim, int64_t began_ms)
 {
   const struct vc_control_settings *settings = &claim->call.control->settings;
   const struct vc_publisher_times times = {.now_ms = vc_clock_unix_ms(settings->clock),
-                                           .session_began_ms = claim->began_ms};
+                                           .session_began_ms = began_ms};
   return vc_control_authorize_publisher(settings->options, claim->call.slug,
-                                        claim->call.request->query, times, why);
+                                        claim->call.request->query, times);
+}
+
+// Where nothing of the session is on here, whoever published before did so on another node.
+static int check_token(const struct claim *claim, const char **why)
+{
+  struct vc_publisher_answer answer = judge_token(claim, claim->began_ms);
+  if (answer.is_expired && claim->is_nowhere_here) {
+    int64_t began_ms = fleet_began(claim->call.control, claim->call.slug);
+    answer = judge_token(claim, began_ms);
+    claim->call.request->begins_ms = began_ms;
+  }
+  *why = answer.why;
+  return answer.status;
 }
 
 // The worker of ingest knows what is on, and whether there is room for one more; who has no good
@@ -121,7 +135,10 @@ static void ask_ingest(struct call *call)
   struct vc_query *query =
       ask_ingest_of(call->control, VC_QUERY_MAY_PUBLISH, call->slug, claim->track.participant);
   int status = query != NULL ? vc_query_status(query) : 503;
-  claim->began_ms = status == 200 ? vc_query_number(query) : 0;
+  int64_t number = status == 200 ? vc_query_number(query) : -1;
+  claim->began_ms = number > 0 ? number : 0;
+  claim->call.request->begins_ms = claim->began_ms; // for `adopt`: it counts once more
+  claim->is_nowhere_here = number == 0;
   int refused = check_token(claim, &why);
   if (refused != 0) {
     vc_respond_error(call->request, refused, why);
@@ -191,5 +208,6 @@ void tracks_adopt(struct vc_control *control, const struct vc_request *request, 
   claim.track.address = request->client;
   claim.track.is_exempt = vc_limits_exempt(control->settings.proxies, &request->client);
   claim.track.identity = identity_of(request);
+  claim.track.session_began_ms = request->begins_ms;
   control->settings.adopt_track(control->settings.context, &claim.track);
 }

@@ -46,6 +46,9 @@ static int watch_connection(struct vc_worker *worker, struct connection *connect
 static void unwatch_connection(struct vc_worker *worker, struct connection *connection)
 {
   struct worker_state *state = vc_worker_state(worker);
+  if (connection->stage == ASKING) {
+    comeback_forget(worker, connection);
+  }
   vc_worker_unwatch(worker, &connection->watch);
   DL_DELETE(state->connections, connection);
   vc_metric_add(vc_worker_slots(worker), CONNECTIONS, (uint64_t)-1);
@@ -110,6 +113,16 @@ void connection_close(struct vc_worker *worker, struct connection *connection)
   connection_destroy(state->room, connection);
 }
 
+static int rewatch(struct vc_worker *worker, struct connection *connection)
+{
+  uint32_t events = connection->is_full ? EPOLLOUT : 0;
+  // What is not read must not wake the worker either.
+  if (connection->stage != CLOSING) {
+    events |= connection->stage == ASKING ? EPOLLRDHUP : EPOLLIN | EPOLLRDHUP;
+  }
+  return vc_worker_rewatch(worker, &connection->watch, events);
+}
+
 // The socket takes no more. Returns: 0, or -1 the peer does not read.
 static int await_room(struct vc_worker *worker, struct connection *connection, size_t sent)
 {
@@ -120,9 +133,7 @@ static int await_room(struct vc_worker *worker, struct connection *connection, s
     return -1;
   }
   connection->is_full = 1;
-  // What a closing one still says is not read: it must not wake the worker either.
-  uint32_t events = connection->stage == CLOSING ? EPOLLOUT : EPOLLIN | EPOLLOUT | EPOLLRDHUP;
-  return vc_worker_rewatch(worker, &connection->watch, events);
+  return rewatch(worker, connection);
 }
 
 int connection_send(struct vc_worker *worker, struct connection *connection)
@@ -154,7 +165,7 @@ int connection_send(struct vc_worker *worker, struct connection *connection)
     return 0;
   }
   connection->is_full = 0;
-  return vc_worker_rewatch(worker, &connection->watch, EPOLLIN | EPOLLRDHUP);
+  return rewatch(worker, connection);
 }
 
 // All is sent. A close with bytes of the peer's unread would be a reset, in which what was said
@@ -333,6 +344,7 @@ static int take_step(struct vc_worker *worker, struct connection *connection, co
   case HANDSHAKE_C2:
     return take_c2(connection, size);
   case COMMANDS:
+  case ASKING:
   case PUBLISHING:
     *outcome = take_chunks(worker, connection, bytes, size, &used);
     return (int)used;
@@ -437,6 +449,9 @@ static enum outcome parse(struct vc_worker *worker, struct connection *connectio
       if (move_to_owner(worker, connection) == GONE) {
         return GONE;
       }
+      if (connection->stage == ASKING) {
+        return GO_ON; // the rest waits, too
+      }
       bytes = connection->rest.at;
       size = connection->rest.size;
       used = 0;
@@ -514,8 +529,46 @@ static void ready(struct vc_worker *worker, struct vc_watch *watch, uint32_t eve
     lose(worker, connection);
     return;
   }
+  if (connection->stage == ASKING) {
+    if ((events & (EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0) {
+      connection_close(worker, connection); // nobody waits for the answer any more
+    }
+    return;
+  }
   if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP)) != 0) {
     read_some(worker, connection);
+  }
+}
+
+// It publishes from now on; what it said behind is parsed.
+static void go_on(struct vc_worker *worker, struct connection *connection)
+{
+  struct rtmp_bytes rest = connection->rest;
+  connection->rest = (struct rtmp_bytes){0};
+  enum outcome outcome = parse(worker, connection, rest.at, rest.size);
+  rtmp_bytes_fini(&rest);
+  if (outcome == GO_ON && connection->unsent.size > 0 && connection_send(worker, connection) != 0) {
+    lose(worker, connection);
+  }
+}
+
+int connection_hold(struct vc_worker *worker, struct connection *connection)
+{
+  enum connection_stage before = connection->stage;
+  connection->stage = ASKING;
+  int status = rewatch(worker, connection);
+  if (status != 0) {
+    connection->stage = before;
+  }
+  return status;
+}
+
+void connection_read_on(struct vc_worker *worker, struct connection *connection)
+{
+  if (rewatch(worker, connection) != 0) {
+    lose(worker, connection);
+  } else {
+    go_on(worker, connection);
   }
 }
 
@@ -531,11 +584,9 @@ static void connection_adopt(struct vc_worker *worker, struct connection *connec
     connection_finish(worker, connection);
     return;
   }
-  struct rtmp_bytes rest = connection->rest;
-  connection->rest = (struct rtmp_bytes){0};
-  enum outcome outcome = parse(worker, connection, rest.at, rest.size);
-  rtmp_bytes_fini(&rest);
-  if (outcome == GO_ON && connection->unsent.size > 0 && connection_send(worker, connection) != 0) {
+  if (connection->stage != ASKING) {
+    go_on(worker, connection);
+  } else if (connection->unsent.size > 0 && connection_send(worker, connection) != 0) {
     lose(worker, connection);
   }
 }

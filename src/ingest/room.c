@@ -101,6 +101,15 @@ const struct vc_metric vc_ingest_metrics[] = {
     [HELD_BACK] = COUNTER("ingest.held_back_total", "times",
                           "Times that a participant's stream was not read for a while: more than "
                           "10 s of it had come too early."),
+    [ASKED] = COUNTER("ingest.comebacks_asked_total", "publishers",
+                      "Publishers whose token has expired and whose session was asked for at the "
+                      "other nodes."),
+    [UNASKED] = COUNTER("ingest.comebacks_unasked_total", "publishers",
+                        "Such publishers refused because Redis could not be asked, or has been by "
+                        "256 within a second."),
+    [UNANSWERED] = COUNTER("ingest.comebacks_unanswered_total", "publishers",
+                           "Such publishers refused because Redis did not answer within 1 s, or is "
+                           "away."),
     VC_METRIC_ROWS_END,
 };
 
@@ -238,8 +247,7 @@ static void answer_may_publish(struct vc_worker *worker, struct vc_query *query)
     vc_query_answer(query, 503, vc_buffer_copy(refusal.why, strlen(refusal.why)));
     return;
   }
-  const struct session *session = ingest_session_find(state, slug, participant);
-  vc_query_set_number(query, session != NULL ? session->session->started_unix_ms : 0);
+  vc_query_set_number(query, ingest_session_began(state, slug, participant));
   vc_query_answer(query, 200, NULL);
 }
 
@@ -254,6 +262,8 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
       answer_close(worker, query, closing);
     } else if (vc_query_kind(query) == VC_QUERY_MAY_PUBLISH) {
       answer_may_publish(worker, query);
+    } else if (vc_query_kind(query) == VC_QUERY_FLEET_BEGAN) {
+      comeback_take(worker, query);
     } else {
       answer_publishers(worker, query);
     }
@@ -276,6 +286,7 @@ static void tick(struct vc_worker *worker)
     track_tick(worker, track);
   }
   vc_listener_tick(worker, &state->listener);
+  comeback_tick(worker);
   ingest_session_tick(worker);
 }
 
@@ -327,6 +338,7 @@ static void leave(struct vc_worker *worker)
     track_close(worker, track);
   }
   ingest_session_destroy_all(worker);
+  comeback_fini(state);
   free(state->scratch);
   free(state->pcm);
   free(state);

@@ -25,7 +25,9 @@
 #define ACKNOWLEDGE_BYTES 5000 // LiveKit's egress gives up when nothing was acknowledged
 #define ACKNOWLEDGE_PAUSE_MS 2000
 #define FLAP_MS 10000
-#define OVER_MS 3000 // for the last sound of a room that is over: an egress holds as much
+#define OVER_MS 3000  // for the last sound of a room that is over: an egress holds as much
+#define ASK_MS 1000   // for what other nodes know of a session
+#define ASKED_MAX 256 // questions of a worker within ASK_MS
 #define TRACK_MESSAGE_MAX (256 * 1024)
 #define TRACK_TEXT_MAX 4096
 #define TRACK_CONTROL_MAX 512
@@ -59,6 +61,16 @@ enum metric {
   ACCEPT_RESTS,
   TRACKS,
   HELD_BACK,
+  ASKED,
+  UNASKED,
+  UNANSWERED,
+};
+
+// Whether the session of a publisher is on elsewhere, from when it is asked on for ASK_MS.
+struct question {
+  struct vc_query *query;        // NULL: answered, or given up
+  struct connection *connection; // that waits, NULL: it has gone
+  uint64_t asked_ns;
 };
 
 struct room {
@@ -85,6 +97,7 @@ struct worker_state {
   struct session *sessions;       // by key
   size_t n_with_waiting;          // sessions
   int is_draining;
+  struct question questions[ASKED_MAX];
   uint8_t *scratch; // what one read brings, SCRATCH_SIZE
   uint8_t *pcm;     // what is gathered of one read of a track, FRAME_MAX
 };
@@ -95,6 +108,7 @@ enum connection_stage {
   HANDSHAKE_C1,
   HANDSHAKE_C2,
   COMMANDS, // connect, createStream, publish
+  ASKING,   // other nodes are asked for its session; it is not read meanwhile
   PUBLISHING,
   CLOSING,   // what is unsent goes out, then our side is shut
   LINGERING, // the peer's side is read away, then close
@@ -162,6 +176,7 @@ struct session {
   uint64_t identity;          // of the publisher
   uint64_t replaced_identity; // of the publisher that was replaced last
   uint64_t replaced_ns;       // 0: never
+  int64_t began_ms;           // Unix time: when it began, be it on another node
   uint64_t over_ns;           // when its room was said to be over, 0: it goes on
   enum vc_codec codec;        // of the last frame
   int is_closed;              // only waits for its packets to go
@@ -185,6 +200,10 @@ void connection_finish(struct vc_worker *worker, struct connection *connection);
 // Writes what it can. The connection may be gone afterwards only through connection_close by its
 // caller. Returns: 0, or -1 the peer is gone or does not read.
 int connection_send(struct vc_worker *worker, struct connection *connection);
+// It is not read before connection_read_on. Returns: 0, or -1.
+int connection_hold(struct vc_worker *worker, struct connection *connection);
+// It publishes: with what it said meanwhile it goes on.
+void connection_read_on(struct vc_worker *worker, struct connection *connection);
 // What came on the lane between workers. Takes it.
 void connection_take_move(struct vc_worker *worker, struct vc_item *item);
 void connection_destroy(struct room *room, struct connection *connection);
@@ -211,6 +230,10 @@ struct session *ingest_session_find(const struct worker_state *state, const char
                                     const char *participant);
 // Thread: any. Returns: why a session that is new would be refused now, NULL: it would not.
 const char *ingest_session_refusal(const struct room *room);
+// Unix time in ms at which this publishing began, or its session on another node, as far as that is
+// known here. 0: nobody publishes the slug here, or is waited for; -1: others do.
+int64_t ingest_session_began(const struct worker_state *state, const char *slug,
+                             const char *participant);
 // Returns: 0, or 1 where the participant could not publish now.
 int ingest_session_check(struct vc_worker *worker, const char *slug, const char *participant,
                          struct refusal *refusal);
@@ -223,8 +246,13 @@ void ingest_session_pcm(struct vc_worker *worker, struct track *track, const uin
 void ingest_session_begin_sound(struct session *session, uint64_t first_ns);
 // No sound is to be waited for.
 void ingest_session_mute(struct vc_worker *worker, struct session *session);
-// The connection wants to publish its slug here. Returns: 0 it does, 1 it was refused (said).
+// The connection wants to publish its slug here. Returns: 0 it does, or is ASKING; 1 it was refused
+// (said).
 int ingest_session_publish(struct vc_worker *worker, struct connection *connection);
+// The same, when other nodes were asked: Unix time in ms at which its session began, 0: it is not
+// on. It is ASKING no more.
+int ingest_session_come_back(struct vc_worker *worker, struct connection *connection,
+                             int64_t began_ms);
 void ingest_session_media(struct vc_worker *worker, struct connection *connection,
                           const struct rtmp_message *message);
 // The publisher is gone: without a word (the session waits) or properly (it ends).
@@ -233,6 +261,17 @@ void ingest_session_end(struct vc_worker *worker, struct session *session,
                         enum vc_close_reason reason);
 void ingest_session_tick(struct vc_worker *worker);
 void ingest_session_destroy_all(struct vc_worker *worker);
+
+// --- comeback.c: publishers whose token has expired, and whose session may be on elsewhere
+// Returns: 0 the connection is ASKING, 1 it cannot be asked now (counted) and why, a constant.
+int comeback_ask(struct vc_worker *worker, struct connection *connection, const char **why);
+// An answer. Takes the query.
+void comeback_take(struct vc_worker *worker, struct vc_query *query);
+// The connection goes, or moves on.
+void comeback_forget(struct vc_worker *worker, const struct connection *connection);
+// At every tick: refuses those that nobody answered for in time.
+void comeback_tick(struct vc_worker *worker);
+void comeback_fini(struct worker_state *state);
 
 // --- track.c: the connection of a track
 // What the front door gave. Takes it.

@@ -133,6 +133,27 @@ struct session *ingest_session_find(const struct worker_state *state, const char
   return session;
 }
 
+int64_t ingest_session_began(const struct worker_state *state, const char *slug,
+                             const char *participant)
+{
+  const struct session *own = ingest_session_find(state, slug, participant);
+  int64_t began_ms = 0;
+  if (own != NULL && !own->is_closed) {
+    return own->began_ms;
+  }
+  for (const struct session *session = state->sessions; session != NULL;
+       session = session->hh.next) {
+    if (session->is_closed || strcmp(session->session->slug, slug) != 0) {
+      continue;
+    }
+    if (session->began_ms < session->session->started_unix_ms) {
+      return session->began_ms; // it came from there, and others with it
+    }
+    began_ms = -1;
+  }
+  return began_ms;
+}
+
 static struct session *session_create(struct vc_worker *worker, const char *slug,
                                       const char *participant)
 {
@@ -144,6 +165,7 @@ static struct session *session_create(struct vc_worker *worker, const char *slug
   uint64_t id = atomic_fetch_add_explicit(&state->room->next_session_id, 1, memory_order_relaxed);
   session->session =
       vc_session_create_of(slug, participant, id, vc_clock_unix_ms(vc_worker_clock(worker)));
+  session->began_ms = session->session != NULL ? session->session->started_unix_ms : 0;
   session->closing =
       session->session != NULL ? vc_packet_create(session->session, VC_TURN_CLOSE) : NULL;
   print_key(session->key, slug, participant);
@@ -372,6 +394,14 @@ static struct session *take_session(struct vc_worker *worker, const char *slug,
   return session;
 }
 
+// On another node; 0 or less: nobody said so.
+static void begin_earlier(struct session *session, int64_t began_ms)
+{
+  if (began_ms > 0 && began_ms < session->began_ms) {
+    session->began_ms = began_ms;
+  }
+}
+
 static void start_publishing(struct vc_worker *worker, struct connection *connection,
                              struct session *session)
 {
@@ -387,27 +417,62 @@ static void start_publishing(struct vc_worker *worker, struct connection *connec
          VC_INT("session", session->session->id));
 }
 
-int ingest_session_publish(struct vc_worker *worker, struct connection *connection)
+static enum vc_ingest_verdict authorize(const struct worker_state *state,
+                                        const struct connection *connection, int64_t began_ms,
+                                        const char **why)
+{
+  const struct vc_ingest_settings *settings = &state->room->settings;
+  const struct vc_ingest_claim claim = {connection->slug, connection->query, began_ms};
+  *why = "the token is missing or not valid";
+  return settings->authorize != NULL ? settings->authorize(settings->context, &claim, why)
+                                     : VC_INGEST_MAY;
+}
+
+static int deny(struct vc_worker *worker, struct connection *connection, const char *why)
+{
+  return command_refuse(worker, connection, REFUSED_TOKEN, "NetStream.Publish.Denied", why);
+}
+
+// One that may. Returns: 0 it publishes, 1 it was refused (said).
+static int publish(struct vc_worker *worker, struct connection *connection, int64_t began_ms)
 {
   struct worker_state *state = vc_worker_state(worker);
-  const struct vc_ingest_settings *settings = &state->room->settings;
-  const char *why = "the token is missing or not valid";
-  struct session *session = ingest_session_find(state, connection->slug, "");
-  int is_known = session != NULL, is_on = is_known && !session->is_closed;
-  const struct vc_ingest_claim claim = {connection->slug, connection->query,
-                                        is_on ? session->session->started_unix_ms : 0};
-  if (settings->authorize != NULL && settings->authorize(settings->context, &claim, &why) != 0) {
-    return command_refuse(worker, connection, REFUSED_TOKEN, "NetStream.Publish.Denied", why);
-  }
+  int is_known = ingest_session_find(state, connection->slug, "") != NULL;
   struct refusal refusal;
-  session = take_session(worker, connection->slug, "", connection->identity, &refusal);
+  struct session *session =
+      take_session(worker, connection->slug, "", connection->identity, &refusal);
   if (session == NULL) {
     return command_refuse(worker, connection, refusal.metric,
                           is_known ? "NetStream.Publish.BadName" : "NetConnection.Connect.Rejected",
                           refusal.why);
   }
+  begin_earlier(session, began_ms);
   start_publishing(worker, connection, session);
   return 0;
+}
+
+int ingest_session_publish(struct vc_worker *worker, struct connection *connection)
+{
+  const struct worker_state *state = vc_worker_state(worker);
+  int64_t began_ms = ingest_session_began(state, connection->slug, "");
+  const char *why;
+  enum vc_ingest_verdict verdict = authorize(state, connection, began_ms > 0 ? began_ms : 0, &why);
+  if (verdict == VC_INGEST_EXPIRED && began_ms == 0 &&
+      comeback_ask(worker, connection, &why) == 0) {
+    return 0;
+  }
+  return verdict != VC_INGEST_MAY ? deny(worker, connection, why)
+                                  : publish(worker, connection, began_ms);
+}
+
+int ingest_session_come_back(struct vc_worker *worker, struct connection *connection,
+                             int64_t began_ms)
+{
+  const char *why;
+  connection->stage = COMMANDS;
+  return authorize(vc_worker_state(worker), connection, began_ms, &why) != VC_INGEST_MAY
+             ? deny(worker, connection, why)
+             : publish(worker, connection, began_ms);
 }
 
 // --- tracks
@@ -434,6 +499,7 @@ int ingest_session_join(struct vc_worker *worker, struct track *track, struct re
   if (session == NULL) {
     return 1;
   }
+  begin_earlier(session, is->began_ms);
   session->track = track;
   session->codec = VC_CODEC_PCM_S16LE;
   vc_address_print(&is->address, session->address);

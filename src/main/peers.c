@@ -36,6 +36,12 @@ int peers_take_over(const struct peers *peers, const char *slug)
   return close_here(peers, slug, VC_QUERY_TAKE_OVER);
 }
 
+int peers_ask_began(const struct peers *peers, struct vc_query *query)
+{
+  uint32_t worker = vc_ask_worker(peers->ingest, vc_query_slug(query));
+  return vc_ask_back(peers->publisher, 0, query, peers->putter, worker);
+}
+
 static struct vc_buffer *sessions(void *context)
 {
   const struct peers *peers = context;

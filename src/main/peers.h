@@ -3,6 +3,7 @@
 #pragma once
 
 #include <verbacast/control.h>
+#include <verbacast/flow/query.h>
 #include <verbacast/ledger.h>
 #include <verbacast/redis.h>
 
@@ -36,6 +37,9 @@ int peers_start(struct peers *peers, struct vc_control *control, struct vc_error
 // Thread: any. Another node publishes the slug now: it is closed here. Returns: 0, or 1: not now,
 // ask again.
 int peers_take_over(const struct peers *peers, const char *slug);
+// Thread: any. Borrows a VC_QUERY_FLEET_BEGAN, which comes back, answered, to the ingest worker of
+// its slug; not where there is no room. Returns: 0 asked, 1 not: it does not come. There are peers.
+int peers_ask_began(const struct peers *peers, struct vc_query *query);
 // Thread: any that may wait for 2 s. Whoever publishes it ends it, on whichever node.
 void peers_end_session(const struct peers *peers, const char *slug);
 // Thread: the same. Of all nodes one gets the key, for ttl_ms. Returns: 0 it is ours, 1 another's,

@@ -64,13 +64,24 @@ static const char *refusal(void *context)
   return vc_journal_refusal(pipeline->journal);
 }
 
-static int authorize(void *context, const struct vc_ingest_claim *claim, const char **why)
+static enum vc_ingest_verdict authorize(void *context, const struct vc_ingest_claim *claim,
+                                        const char **why)
 {
   const struct pipeline *pipeline = context;
   const struct vc_publisher_times times = {.now_ms = vc_clock_unix_ms(&vc_clock_system),
                                            .session_began_ms = claim->session_began_ms};
-  return vc_control_authorize_publisher(&pipeline->options->control, claim->slug, claim->query,
-                                        times, why);
+  struct vc_publisher_answer answer =
+      vc_control_authorize_publisher(&pipeline->options->control, claim->slug, claim->query, times);
+  *why = answer.why;
+  return answer.status == 0  ? VC_INGEST_MAY
+         : answer.is_expired ? VC_INGEST_EXPIRED
+                             : VC_INGEST_MAY_NOT;
+}
+
+static int ask_began(void *context, struct vc_query *query)
+{
+  const struct pipeline *pipeline = context;
+  return peers_ask_began(&pipeline->peers, query);
 }
 
 // Of whatever name: a clock that was set back since makes all begin behind what there was. Thread:
@@ -152,7 +163,8 @@ static void adopt_track(void *context, const struct vc_control_track *from)
                                        .n_channels = from->n_channels,
                                        .address = from->address,
                                        .is_exempt = from->is_exempt,
-                                       .identity = from->identity};
+                                       .identity = from->identity,
+                                       .began_ms = from->session_began_ms};
   snprintf(newcomer.slug, sizeof newcomer.slug, "%s", from->slug);
   snprintf(newcomer.participant, sizeof newcomer.participant, "%s", from->participant);
   vc_ingest_adopt(pipeline->tracks, &newcomer);
@@ -374,6 +386,7 @@ static int make_decode(struct pipeline *pipeline, struct vc_error *error)
 static int make_ingest(struct pipeline *pipeline, struct vc_address *bound, struct vc_error *error)
 {
   const struct vc_ingest_options *options = &pipeline->options->ingest;
+  int has_peers = peers_has_redis(&pipeline->options->redis);
   int status = vc_ingest_create(&pipeline->ingest, bound,
                                 &(struct vc_ingest_settings){
                                     .options = options,
@@ -385,6 +398,7 @@ static int make_ingest(struct pipeline *pipeline, struct vc_address *bound, stru
                                     .max_sessions = pipeline->options->ledger.max_sessions,
                                     .refusal = refusal,
                                     .authorize = authorize,
+                                    .ask_began = has_peers ? ask_began : NULL,
                                     .context = pipeline,
                                 },
                                 error);

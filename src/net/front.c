@@ -398,7 +398,8 @@ static int socket_open(const struct mg_connection *connection, void *context)
   int status = front->settings.takes_sockets
                    ? front->settings.open(front->settings.context, &request)
                    : (vc_respond_error(&request, 404, "no WebSocket is served here"), 1);
-  if (status == 0 && request.expires_ms != 0 && note_expiry(connection, &request) != 0) {
+  int has_times = request.begins_ms != 0 || request.expires_ms != 0;
+  if (status == 0 && has_times && note_expiry(connection, &request) != 0) {
     vc_respond_error(&request, 503, "no memory");
     status = 1;
   }

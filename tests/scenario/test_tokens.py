@@ -20,6 +20,7 @@ import tokens
 from redis_server import RedisServer
 from rtmp_peer import RtmpPeer
 from scripted_stt import ScriptedStt
+from track import Track, refusal
 
 NOWHERE = "http://127.0.0.1:9/v2/live"
 made = []  # every token of this file: none of them may be in a log
@@ -221,6 +222,44 @@ def test_an_expired_token_at_another_node():
                     viewer.wait_finals(len(viewer.finals()) + 3)
                     assert viewer.close_code is None
             harness.wait_until(lambda: watched(other, token)[0] == 401, "the session is over")
+
+
+def test_a_publisher_comes_back_to_another_node():
+    """Its node dies when its token has expired; the session is on in the fleet, until it is over."""
+    signer = SIGNERS["HS256"]
+    with ScriptedStt() as stt, RedisServer() as redis:
+        options = dict(TOKEN_LEEWAY_MS=0, SESSION_RESUME_MS=1000, REDIS_URL=redis.url)
+        with protected(stt.url, signer.secret, **options) as other, protected(stt.url, signer.secret, **options) as dying:
+            token, of_any = signer.sign(expires_s=3), signer.sign("*", expires_s=3)
+            later = signer.sign(expires_s=3, nbf=int(time.time()) + 2)
+            with harness.viewer(other, "demo", f"?token={signer.sign()}") as viewer:
+                with harness.publisher(dying, f"demo?token={token}"):
+                    viewer.wait_finals(1)
+                    harness.wait_until(lambda: published(other, f"none?token={of_any}") == "Denied", "they have expired")
+                    with Track(dying, "demo", "Ada", rate=16000, channels=1, token=signer.sign()) as ada:
+                        ada.tone(0.2)
+                        os.kill(dying.process.pid, signal.SIGKILL)
+                        dying.process.wait()
+                n = len(viewer.finals())
+                assert published(other, f"demo?token={later}") == "Denied", "it was not valid when the session began"
+                with harness.publisher(other, f"demo?token={token}"):
+                    viewer.wait_finals(n + 3)
+                    for _ in range(2):  # a participant comes as well, and once more
+                        with Track(other, "demo", "Ada", rate=16000, channels=1, token=token) as ada:
+                            ada.tone(0.2)
+                    assert refusal(other, "demo", f"?participant=Bob&token={later}")[0] == 401
+                assert viewer.close_code is None
+            harness.wait_until(lambda: redis.ask("EXISTS", "vc:owner:demo") == 0, "the session is over")
+            assert published(other, f"demo?token={token}") == "Denied", "it is on nowhere"
+            redis.kill()
+            other.wait_log("health.degraded.*what=redis")
+            assert published(other, f"demo?token={token}") == "Denied"
+            assert other.wait_log("ingest.refused.*the token has expired, and Redis")
+            counters = harness.http_json(other.url("admin", "/metrics"))["counters"]
+            assert counters["ingest.comebacks_asked_total"] >= 4, counters
+            assert counters["ingest.comebacks_unanswered_total"] == 1, counters
+            check_unlogged(other)
+            dying.process.returncode = 0  # it ended as it should
 
 
 def write(folder, name, text):

@@ -30,7 +30,7 @@ struct vc_request {
   struct vc_address client; // behind TRUSTED_PROXIES: theirs
   int is_forwarded;         // it carries X-Forwarded-For or Forwarded
   int status;               // what was answered, 0: nothing yet
-  int64_t begins_ms;        // for `open` to set, for `adopt` to know, as is the next
+  int64_t begins_ms;        // for `open` to set, for `adopt` to know, as is the next; 0: none
   int64_t expires_ms;       // 0: never
   void *connection;         // Civetweb's
   char path_bytes[VC_FRONT_PATH_MAX];

@@ -267,6 +267,43 @@ static void test_an_expired_token_of_a_session_of_another_node(void **state)
   rig_destroy(closed);
 }
 
+#define TRACK "/ingest/livekit/demo?participant=Ada&token=%s"
+
+static void expect_expired_track(struct rig *closed, long seconds_ago, int status)
+{
+  char grants[128], target[1024];
+  snprintf(grants, sizeof grants, EXPIRED_AT, "demo", (long)time(NULL) - seconds_ago);
+  snprintf(target, sizeof target, TRACK, rig_token("secret", "HS256", grants));
+  assert_int_equal(rig_upgrade(closed, target, ""), status);
+}
+
+// A participant's stream likewise, where this node does not publish it.
+static void test_an_expired_token_of_a_stream_of_another_node(void **state)
+{
+  static const char *const environment[] = {"REDIS_URL=redis://", "PUBLISH_SECRET=secret", NULL};
+  struct rig *closed = rig_create(environment, "");
+  int64_t now_ms = vc_clock_unix_ms(&vc_clock_system);
+  rig_reply(closed, VC_QUERY_MAY_PUBLISH, (struct rig_reply){.status = 200});
+  rig_reply(closed, VC_QUERY_FLEET_BEGAN,
+            (struct rig_reply){.status = 200, .number = now_ms - 100000});
+  expect_expired_track(closed, -60, 101);
+  assert_int_equal(closed->n_asked[VC_QUERY_FLEET_BEGAN], 0);
+  assert_int_equal(closed->track.session_began_ms, 0);
+  expect_expired_track(closed, 60, 101);
+  assert_int_equal(closed->track.session_began_ms, now_ms - 100000);
+  expect_expired_track(closed, 160, 401);
+  assert_int_equal(closed->n_asked[VC_QUERY_FLEET_BEGAN], 2);
+  rig_reply(closed, VC_QUERY_FLEET_BEGAN, (struct rig_reply){.status = 404});
+  expect_expired_track(closed, 60, 401);
+  rig_reply(closed, VC_QUERY_MAY_PUBLISH,
+            (struct rig_reply){.status = 200, .number = now_ms - 100000});
+  expect_expired_track(closed, 60, 101);
+  rig_reply(closed, VC_QUERY_MAY_PUBLISH, (struct rig_reply){.status = 200, .number = -1});
+  expect_expired_track(closed, 60, 401); // others publish it here, and this one did not
+  assert_int_equal(closed->n_asked[VC_QUERY_FLEET_BEGAN], 1); // since the last reply was set
+  rig_destroy(closed);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -278,6 +315,7 @@ int main(void)
       cmocka_unit_test_setup(test_another_nodes_words, answer),
       cmocka_unit_test_setup(test_a_transcript_without_redis, answer),
       cmocka_unit_test(test_an_expired_token_of_a_session_of_another_node),
+      cmocka_unit_test(test_an_expired_token_of_a_stream_of_another_node),
       cmocka_unit_test_setup(test_an_erasure_reaches_all_nodes, answer),
       cmocka_unit_test_setup(test_an_erasure_does_not_reach_other_nodes_files, answer),
   };

@@ -39,12 +39,12 @@ static void expect_in(int64_t now_s, int64_t began_s, const char *slug, const ch
 {
   const struct vc_publisher_times times = {now_s * 1000, began_s * 1000};
   char query[8300];
-  const char *got = NULL;
   snprintf(query, sizeof query, "token=%s", token);
-  int status = vc_control_authorize_publisher(&options, slug, query, times, &got);
-  if ((status != 0) != (why != NULL) || (why != NULL && strstr(got, why) == NULL)) {
-    fail_msg("'%s': %d, '%s', not '%s'", token, status, got != NULL ? got : "",
-             why != NULL ? why : "let in");
+  struct vc_publisher_answer got = vc_control_authorize_publisher(&options, slug, query, times);
+  if ((got.status != 0) != (why != NULL) || (why != NULL && strstr(got.why, why) == NULL) ||
+      got.is_expired != (why != NULL && strcmp(why, "expired") == 0)) {
+    fail_msg("'%s': %d, '%s', %d, not '%s'", token, got.status, got.why != NULL ? got.why : "",
+             got.is_expired, why != NULL ? why : "let in");
   }
 }
 
@@ -72,24 +72,22 @@ static void test_a_good_token(void **state)
 
 static void test_no_token(void **state)
 {
-  const char *why;
   const struct vc_publisher_times times = {NOW * 1000, 0};
   static const char *const queries[] = {"", "token", "tokens=x", "a=b&c", "token=%", "token=%00"};
   for (size_t i = 0; i < sizeof queries / sizeof *queries; i++) {
-    assert_int_equal(vc_control_authorize_publisher(&options, "demo", queries[i], times, &why),
+    assert_int_equal(vc_control_authorize_publisher(&options, "demo", queries[i], times).status,
                      401);
   }
   char query[8300];
   snprintf(query, sizeof query, "token=%08000d", 0);
-  assert_int_equal(vc_control_authorize_publisher(&options, "demo", query, times, &why), 401);
+  assert_int_equal(vc_control_authorize_publisher(&options, "demo", query, times).status, 401);
 }
 
 static void test_without_a_secret_nobody_is_asked(void **state)
 {
   const struct vc_control_options open = {.publish_secret = NULL};
-  const char *why;
   const struct vc_publisher_times times = {NOW * 1000, 0};
-  assert_int_equal(vc_control_authorize_publisher(&open, "demo", "", times, &why), 0);
+  assert_int_equal(vc_control_authorize_publisher(&open, "demo", "", times).status, 0);
 }
 
 static void test_a_secret_counts_although_insecure(void **state)

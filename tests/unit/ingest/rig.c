@@ -12,6 +12,7 @@
 #include <utlist.h>
 
 #include <verbacast/base/log.h>
+#include <verbacast/flow/ask.h>
 
 // --- the rig
 
@@ -20,11 +21,24 @@ static const char *refusal(void *context)
   return ((struct rig *)context)->refusal;
 }
 
-static int authorize(void *context, const struct vc_ingest_claim *claim, const char **why)
+static enum vc_ingest_verdict authorize(void *context, const struct vc_ingest_claim *claim,
+                                        const char **why)
 {
   const struct rig *rig = context;
   *why = "wrong password";
-  return rig->password != NULL && strcmp(claim->query, rig->password) != 0;
+  if (rig->expired != NULL && strcmp(claim->query, rig->expired) == 0) {
+    int is_forgiven = claim->session_began_ms != 0 && claim->session_began_ms < RIG_EXPIRED_MS;
+    return is_forgiven ? VC_INGEST_MAY : VC_INGEST_EXPIRED;
+  }
+  return rig->password == NULL || strcmp(claim->query, rig->password) == 0 ? VC_INGEST_MAY
+                                                                           : VC_INGEST_MAY_NOT;
+}
+
+static int ask_began(void *context, struct vc_query *query)
+{
+  const struct rig *rig = context;
+  uint32_t worker = vc_ask_worker(rig->ingest, vc_query_slug(query));
+  return vc_ask_back(rig->to_fleet, 0, query, rig->back, worker);
 }
 
 void rig_init(struct rig *rig)
@@ -50,6 +64,12 @@ void rig_start(struct rig *rig)
                                        .ops = &hand_inbox, .n_workers = 1, .clock = &rig->clock},
                                    &error),
                    0);
+  assert_int_equal(vc_stage_create(&rig->fleet,
+                                   &(struct vc_stage_settings){
+                                       .ops = &hand_inbox, .n_workers = 1, .clock = &rig->clock},
+                                   &error),
+                   0);
+  rig->to_fleet = vc_shared_putter_create(rig->fleet);
   rig->limits = vc_limits_create(vc_ingest_connections_max(&rig->options),
                                  (size_t)rig->options.max_connections_per_address);
   struct vc_ingest_settings settings = {.options = &rig->options,
@@ -60,12 +80,14 @@ void rig_start(struct rig *rig)
                                         .limits = rig->limits,
                                         .refusal = refusal,
                                         .authorize = authorize,
+                                        .ask_began = rig->has_fleet ? ask_began : NULL,
                                         .context = rig};
   if (vc_ingest_create(&rig->ingest, &rig->bound, &settings, &error) != 0) {
     fail_msg("%s", error.text);
   }
   assert_int_equal(vc_ingest_door_create(&rig->door, rig->ingest, rig->limits, &error), 0);
   rig->asker = vc_putter_create(rig->ingest);
+  rig->back = vc_shared_putter_create(rig->ingest);
   assert_int_equal(vc_stage_start(rig->ingest, &error), 0);
 }
 
@@ -78,6 +100,9 @@ void rig_stop(struct rig *rig)
     publisher_close(rig->publishers);
   }
   vc_ingest_door_destroy(&rig->door);
+  vc_shared_putter_destroy(&rig->to_fleet);
+  vc_stage_destroy(&rig->fleet); // answers what it was asked
+  vc_shared_putter_destroy(&rig->back);
   vc_stage_destroy(&rig->ingest);
   assert_int_equal(vc_limits_count(rig->limits), 0);
   vc_limits_destroy(&rig->limits);

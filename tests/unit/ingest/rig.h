@@ -11,7 +11,8 @@
 #include "../ledger/hand_stage.h"
 
 #define RIG_TAKEN_MAX 4096
-#define RIG_PATIENCE 5000 // turns of at most 1 ms until a condition must hold
+#define RIG_EXPIRED_MS 5000 // Unix time; the clock begins at 1000 s
+#define RIG_PATIENCE 5000   // turns of at most 1 ms until a condition must hold
 
 struct taken {
   enum vc_turn turn;
@@ -33,10 +34,14 @@ struct rig {
   uint32_t n_workers;
   const char *refusal;  // what the gate says
   const char *password; // what a query must be; NULL: anything
+  const char *expired;  // or this, if the session began before RIG_EXPIRED_MS; NULL: none such
+  int has_fleet;        // other nodes can be asked
   struct vc_clock clock;
   uint64_t now_ns;
   struct vc_metrics *metrics;
   struct vc_stage *ingest, *decode;
+  struct vc_stage *fleet; // what is asked of other nodes lies in its inbox, of one worker
+  struct vc_shared_putter *to_fleet, *back;
   struct vc_limits *limits;
   struct vc_ingest_door *door;
   struct vc_putter *asker;

@@ -64,6 +64,25 @@ static void try_track(int is_stalled)
   turn_some();
 }
 
+// One whose token has expired, and whom the other nodes know, if they are asked.
+static void try_to_come_back(struct publisher *publisher)
+{
+  publisher_open(publisher, &rig, "d");
+  publisher_shake_hands(publisher);
+  turn_some();
+  publisher_connect(publisher, "live");
+  publisher_publish(publisher, "elsewhere?token=old");
+  turn_some();
+  struct vc_item *item = hand_take(rig.fleet, 0);
+  if (item != NULL) {
+    vc_query_set_number(vc_query_of(item), 1);
+    vc_query_answer(vc_query_of(item), 200, NULL);
+  }
+  turn_some();
+  publisher_close(publisher);
+  turn_some();
+}
+
 static size_t count_taken(enum vc_turn turn)
 {
   size_t n = 0;
@@ -76,9 +95,11 @@ static size_t count_taken(enum vc_turn turn)
 // Returns: how many allocations there were where `length` of them fail after `after`.
 static size_t play(uint32_t n_workers, size_t after, size_t length)
 {
-  struct publisher first, second, last;
+  struct publisher first, second, back, last;
   rig_init(&rig);
   rig.n_workers = n_workers;
+  rig.expired = "token=old";
+  rig.has_fleet = 1;
   rig_start(&rig);
   memory_fail(after, length);
   try_publisher(&first, "a", 0);
@@ -86,7 +107,8 @@ static size_t play(uint32_t n_workers, size_t after, size_t length)
   publisher_close(&second);
   turn_some();
   try_track(0);
-  try_track(1);          // goes on
+  try_track(1); // goes on
+  try_to_come_back(&back);
   rig_pass(&rig, 40000); // nobody comes back
   size_t n = memory_n_allocations();
   memory_fail(0, 0);

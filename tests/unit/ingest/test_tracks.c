@@ -179,6 +179,33 @@ static struct peer *start(struct rig *rig, int i, const char *slug, const char *
 
 // --- what is sent
 
+static int64_t number_of(struct rig *rig, const char *slug, const char *participant)
+{
+  struct vc_query *query = rig_ask(rig, VC_QUERY_MAY_PUBLISH, slug, participant);
+  int64_t number = vc_query_number(query);
+  assert_int_equal(vc_query_status(query), 200);
+  vc_query_unref(query);
+  return number;
+}
+
+static void test_says_when_it_began(void **state)
+{
+  struct rig *rig = *state;
+  int64_t now_ms = 1000 * 1000;
+  rig_start(rig);
+  assert_int_equal(number_of(rig, "demo", "Ada"), 0);
+  start(rig, 0, "demo", "Ada");
+  assert_int_equal(number_of(rig, "demo", "Ada"), now_ms);
+  assert_int_equal(number_of(rig, "demo", "Bob"), -1);
+  assert_int_equal(number_of(rig, "other", "Bob"), 0);
+  struct vc_track_newcomer newcomer = newcomer_of("demo", "Bob"); // on another node, earlier
+  newcomer.began_ms = now_ms - 5000;
+  peer_come(&peers[1], rig, newcomer);
+  assert_int_equal(number_of(rig, "demo", "Bob"), now_ms - 5000);
+  assert_int_equal(number_of(rig, "demo", "Ada"), now_ms);
+  assert_int_equal(number_of(rig, "demo", "Cid"), now_ms - 5000);
+}
+
 static void test_becomes_packets(void **state)
 {
   struct rig *rig = *state;
@@ -838,6 +865,7 @@ static void test_what_comes_after_the_close_is_bounded(void **state)
 int main(void)
 {
   const struct CMUnitTest tests[] = {
+      TEST(test_says_when_it_began),
       TEST(test_becomes_packets),
       TEST(test_the_clock_begins_with_a_sample),
       TEST(test_is_cut_anywhere),
