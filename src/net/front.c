@@ -379,8 +379,9 @@ static void take_expiry(const struct mg_connection *connection, struct vc_reques
   free(note);
 }
 
-// One whose handshake went wrong still has its note.
-static void connection_closed(const struct mg_connection *connection)
+// One whose handshake went wrong still has its note, which Civetweb forgets before
+// connection_closed.
+static void connection_close(const struct mg_connection *connection)
 {
   struct vc_request none;
   take_expiry(connection, &none);
@@ -527,7 +528,7 @@ static struct mg_context *start_civetweb(struct vc_front *front, char *why, size
   const struct mg_callbacks callbacks = {
       .log_message = log_message,
       .http_error = handle_error,
-      .connection_closed = connection_closed,
+      .connection_close = connection_close,
   };
   struct mg_init_data init = {
       .callbacks = &callbacks, .user_data = front, .configuration_options = options};
