@@ -5,6 +5,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 
@@ -68,6 +69,18 @@ def test_what_runs_no_test_fails():
     for text, status in (("", 0), ("ok - test_one", 1), ("not ok - test_one", 0)):
         assert len(count(text, status).failed) == 1, (text, status)
     assert closing(suite.Tally())[0] == 1
+
+
+def test_a_port_is_given_to_one():
+    """Nobody listens at them, and others look for some of the same few."""
+    look = ("import sys, loopback; loopback.FIRST, loopback.LAST = map(int, sys.argv[1:]);"
+            " print(*loopback.free_ports(64))")
+    mine = harness.free_port()
+    first = mine - 31
+    run = subprocess.run([sys.executable, "-c", look, str(first), str(first + 64)], stdout=subprocess.PIPE, text=True, check=True,
+                         env={**os.environ, "PYTHONPATH": os.path.join(harness.ROOT, "deploy")})
+    theirs = {int(port) for port in run.stdout.split()}
+    assert theirs and mine not in theirs, theirs
 
 
 def test_every_allowed_skip_has_a_reason():
