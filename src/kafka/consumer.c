@@ -89,18 +89,37 @@ static void show_positions(struct vc_kafka_consumer *consumer)
   }
 }
 
-// Replaces what librdkafka consumes by what is ours, at our positions.
+// To librdkafka one that was paused stays so, assigned anew or not.
+static void hold(struct vc_kafka_consumer *consumer)
+{
+  if (consumer->is_paused) {
+    rd_kafka_pause_partitions(consumer->handle, consumer->partitions);
+  } else {
+    rd_kafka_resume_partitions(consumer->handle, consumer->partitions);
+  }
+}
+
+// Replaces what librdkafka consumes by what is ours, at our positions. Its thread stops what went
+// on and begins the new after rd_kafka_assign has returned, and takes no beginning that it numbered
+// before a pause or resume that it was told meanwhile: the partition would stand still for good.
+// So that is told before.
 static void assign(struct vc_kafka_consumer *consumer)
 {
+  hold(consumer);
   rd_kafka_resp_err_t code = rd_kafka_assign(consumer->handle, consumer->partitions);
   consumer->is_moved = code != RD_KAFKA_RESP_ERR_NO_ERROR;
   if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
     client_take_error(&consumer->client, code, NULL, "assignment");
-  } else if (consumer->is_paused) {
-    rd_kafka_pause_partitions(consumer->handle, consumer->partitions);
-  } else {
-    // To librdkafka one that was paused stays so when it is assigned anew.
-    rd_kafka_resume_partitions(consumer->handle, consumer->partitions);
+  }
+}
+
+// The same where nothing goes on that would have to be stopped first. The partitions may be new to
+// librdkafka, which can then be told only behind it that they are paused.
+static void begin(struct vc_kafka_consumer *consumer)
+{
+  assign(consumer);
+  if (consumer->is_paused) {
+    hold(consumer);
   }
 }
 
@@ -140,7 +159,7 @@ static void take_assigned(struct vc_kafka_consumer *consumer,
   forget_partitions(consumer);
   consumer->partitions = rd_kafka_topic_partition_list_copy(list);
   if (place(consumer) == 0) {
-    assign(consumer);
+    begin(consumer);
     return;
   }
   rd_kafka_topic_partition_list_t *none = rd_kafka_topic_partition_list_new(0);
@@ -386,10 +405,11 @@ static int take_record(struct vc_kafka_consumer *consumer, rd_kafka_message_t *m
 int vc_kafka_consumer_poll(struct vc_kafka_consumer *consumer, uint32_t wait_ms,
                            struct vc_kafka_consumed *consumed, struct vc_error *error)
 {
-  if (consumer->is_unplaced && now_ns() >= consumer->ask_ns) {
-    consumer->is_moved = place(consumer) == 0;
-  }
-  if (consumer->is_moved && !consumer->is_unplaced) {
+  if (consumer->is_unplaced) {
+    if (now_ns() >= consumer->ask_ns && place(consumer) == 0) {
+      begin(consumer);
+    }
+  } else if (consumer->is_moved) {
     assign(consumer);
   }
   rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->handle, (int)wait_ms);

@@ -4,6 +4,8 @@
 
 #include <verbacast/base/log.h>
 
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,6 +38,28 @@ struct member {
   size_t n_ours, n_revoked;
   int is_ours[N_TOPICS][N_PARTITIONS];
 };
+
+// What librdkafka says at debug=topic, as it happens and on the thread that does it.
+static atomic_int is_held, is_begun_late;
+
+void __real_vc_log_write(enum vc_log_level level, const struct vc_log_field *fields);
+void __wrap_vc_log_write(enum vc_log_level level, const struct vc_log_field *fields);
+
+void __wrap_vc_log_write(enum vc_log_level level, const struct vc_log_field *fields)
+{
+  const char *text = "";
+  for (const struct vc_log_field *field = fields; field->kind != VC_LOG_END; field++) {
+    text = strcmp(field->key, "text") == 0 ? field->string : text;
+  }
+  if (strstr(text, "Start consuming " RIG_TOPIC " [0]") != NULL) {
+    struct rig_wait wait = rig_wait();
+    while (atomic_load(&is_held) && !rig_is_late(&wait)) {
+      atomic_store(&is_begun_late, 1);
+      sched_yield();
+    }
+  }
+  __real_vc_log_write(level, fields);
+}
 
 static int topic_of(const char *topic)
 {
@@ -148,6 +172,8 @@ static void produce(size_t n)
 
 static int set_up(void **state)
 {
+  atomic_store(&is_held, 0);
+  atomic_store(&is_begun_late, 0);
   rig_init(&rig, 1);
   return 0;
 }
@@ -252,6 +278,39 @@ static void test_resume_behind_a_seek(void **state)
   for (int64_t i = 0; i < N_RECORDS; i++) {
     poll_record(&member, i);
   }
+  leave(&member);
+}
+
+// One that is paused before it has anything.
+static void test_pause_before_the_assignment(void **state)
+{
+  struct member member = {.next = -1};
+  produce(N_RECORDS);
+  join(&member);
+  vc_kafka_consumer_pause(member.consumer);
+  POLL_UNTIL(&member, member.n_ours == N_TOPICS);
+  for (int i = 0; i < 10; i++) {
+    assert_int_equal(poll(&member), 0);
+  }
+  vc_kafka_consumer_resume(member.consumer);
+  poll_record(&member, 0);
+  leave(&member);
+}
+
+// librdkafka's thread that begins a partition has drawn its number for that and goes on only when
+// the poll that assigned it is over.
+static void test_seek_begun_late(void **state)
+{
+  struct member member = {.next = -1};
+  struct vc_kafka_position position = {.topic = RIG_TOPIC, .partition = 0, .next = 1};
+  produce(N_RECORDS);
+  join_as(&member, ALONE ",debug=topic");
+  poll_record(&member, 0);
+  assert_int_equal(vc_kafka_consumer_seek(member.consumer, &position), 0);
+  atomic_store(&is_held, 1);
+  POLL_UNTIL(&member, atomic_load(&is_begun_late));
+  atomic_store(&is_held, 0);
+  poll_record(&member, 1);
   leave(&member);
 }
 
@@ -430,6 +489,8 @@ int main(void)
       WITH(test_seek, set_up),
       WITH(test_pause, set_up),
       WITH(test_resume_behind_a_seek, set_up),
+      WITH(test_pause_before_the_assignment, set_up),
+      WITH(test_seek_begun_late, set_up),
       WITH(test_out_of_range, set_up),
       WITH(test_positions_cannot_be_told, set_up),
       WITH(test_positions_hold_nobody_up, set_up_wide),
