@@ -338,14 +338,15 @@ static rd_kafka_topic_partition_t *find(const struct vc_kafka_consumer *consumer
 }
 
 // The brokers do not have the offset. Where none was asked for, the first that there is may have
-// been deleted between the question and the fetch.
+// been deleted between the question and the fetch. One of another offset tells of where we were
+// before a seek, but stops what is fetched now: ours is asked for anew and told of itself.
 static int take_out_of_range(struct vc_kafka_consumer *consumer, const rd_kafka_message_t *message,
                              struct vc_error *error)
 {
   const char *topic = rd_kafka_topic_name(message->rkt);
   const rd_kafka_topic_partition_t *own = find(consumer, topic, message->partition);
-  consumer->is_moved = own != NULL;
-  return own == NULL || own->offset < 0
+  consumer->is_moved |= own != NULL;
+  return own == NULL || own->offset < 0 || own->offset != message->offset
              ? 0
              : vc_error_set(error,
                             "kafka: topic %s partition %" PRId32 ": the brokers do not have "

@@ -40,7 +40,7 @@ struct member {
 };
 
 // What librdkafka says at debug=topic, as it happens and on the thread that does it.
-static atomic_int is_held, is_begun_late;
+static atomic_int is_held, is_begun_late, n_out_of_range;
 
 void __real_vc_log_write(enum vc_log_level level, const struct vc_log_field *fields);
 void __wrap_vc_log_write(enum vc_log_level level, const struct vc_log_field *fields);
@@ -57,6 +57,9 @@ void __wrap_vc_log_write(enum vc_log_level level, const struct vc_log_field *fie
       atomic_store(&is_begun_late, 1);
       sched_yield();
     }
+  }
+  if (strstr(text, "offset reset (at offset 1000") != NULL) {
+    atomic_fetch_add(&n_out_of_range, 1);
   }
   __real_vc_log_write(level, fields);
 }
@@ -172,6 +175,7 @@ static void produce(size_t n)
 
 static int set_up(void **state)
 {
+  atomic_store(&n_out_of_range, 0);
   atomic_store(&is_held, 0);
   atomic_store(&is_begun_late, 0);
   rig_init(&rig, 1);
@@ -335,6 +339,28 @@ static void test_out_of_range(void **state)
   leave(&member);
 }
 
+// What it was told of 1000 while nobody asked is no news of 3.
+static void test_out_of_range_before_a_seek(void **state)
+{
+  struct member member = {.next = 1000};
+  struct vc_kafka_position position = {.topic = RIG_TOPIC, .partition = 0, .next = 3};
+  produce(N_RECORDS);
+  join_as(&member, ALONE ",debug=topic");
+  struct rig_wait wait = rig_wait();
+  while (member.n_ours != N_TOPICS) { // the error is half a second behind, the mock's patience
+    assert_false(rig_is_late(&wait));
+    assert_int_equal(vc_kafka_consumer_poll(member.consumer, 0, &member.consumed, &error), 0);
+    sched_yield();
+  }
+  while (atomic_load(&n_out_of_range) == 0) {
+    assert_false(rig_is_late(&wait));
+    sched_yield();
+  }
+  assert_int_equal(vc_kafka_consumer_seek(member.consumer, &position), 0);
+  poll_record(&member, 3);
+  leave(&member);
+}
+
 static void test_positions_cannot_be_told(void **state)
 {
   struct member member = {.next = 2, .n_fails_left = 3};
@@ -492,6 +518,7 @@ int main(void)
       WITH(test_pause_before_the_assignment, set_up),
       WITH(test_seek_begun_late, set_up),
       WITH(test_out_of_range, set_up),
+      WITH(test_out_of_range_before_a_seek, set_up),
       WITH(test_positions_cannot_be_told, set_up),
       WITH(test_positions_hold_nobody_up, set_up_wide),
       WITH(test_who_has_no_partition_has_no_trouble, set_up),
