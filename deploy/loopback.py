@@ -28,8 +28,8 @@ CLAIMS = os.path.join(tempfile.gettempdir(), f"verbacast-ports-{os.getuid()}")
 claimed = set()
 
 
-@functools.lru_cache(maxsize=1)
-def claims_of(_process):
+@functools.cache
+def open_claims():
     return os.open(CLAIMS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
@@ -38,7 +38,7 @@ def claim(port):
     if port in claimed or not is_free(port):
         return False
     try:
-        fcntl.lockf(claims_of(os.getpid()), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        fcntl.lockf(open_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except (BlockingIOError, PermissionError):
         return False
     claimed.add(port)
