@@ -131,6 +131,12 @@ def test_operators_pages_stay_inside():
 def test_addresses_over_two_hops():
     with Fleet() as fleet, Nginx(fleet) as balancer:
         check_hops(fleet, balancer)
+        for path in ("/live/room", "/ingest/room"):  # a node is asked for its health before
+            balancer.get(path, source="127.0.0.7", headers={"X-Forwarded-For": "203.0.113.77"})
+            fleet.wait_any_log(rf"http\.request address=127\.0\.0\.7 \S+ path={path} ")
+        for node in fleet.nodes:
+            asked = re.findall(r"http\.request address=(\S+) \S+ path=/healthz ", node.log())
+            assert set(asked) <= {"127.0.0.7"}, asked
 
 
 def test_one_address_has_its_bound_here():
