@@ -190,6 +190,10 @@ def check_paths_are_logged(fleet, balancer):
     token = fleet.token("room")
     balancer.get(f"/sessions/room/transcript.json?since=1&token={token}")
     balancer.wait_log(r'method=GET path="/sessions/room/transcript\.json" status=404')
+    for blank in " \n\r\t":
+        spaced = fleet.token("room", brace="{" + blank)
+        assert balancer.get(f"/sessions/room/transcript.json?token={spaced}")[0] == 404, "it is good"
+        balancer.get(f"/live/{spaced}")
     for path in (f"/live/room%3ftoken={token}", f"/live/room%3Ftoken={token}", f"/live/room&token={token}",
                  f"/live/room;token={token}", f"/live/{token}"):
         balancer.get(path)

@@ -71,9 +71,9 @@ class Fleet:
     def is_up(self, i):
         return self.nodes[i].process.poll() is None
 
-    def token(self, session, secret="VIEWER_SECRET"):
+    def token(self, session, secret="VIEWER_SECRET", **more):
         """Good for an hour, and in no log at the end."""
-        made = token(SECRETS[secret], session)
+        made = token(SECRETS[secret], session, **more)
         self.tokens.append(made)
         return made
 
