@@ -285,7 +285,7 @@ def test_no_connection_is_given_a_listeners_port():
         words = re.search(r"^net\.ipv4\.ip_local_reserved_ports = (\S+)$", file.read(), flags=re.M).group(1).split(",")
     ranges = [(int(first), int(last or first)) for first, _, last in (word.partition("-") for word in words)]
     ports = (listening("deploy/haproxy/haproxy.cfg", r"^    #?bind \S*:(\d+)") + listening("deploy/nginx/nginx.conf", r"^ +#?listen (\d+)") +
-             listening("docs/configuration.md", r"`(?:HTTP|ADMIN|RTMP|STT)_LISTEN` \| \S+ \| `127\.0\.0\.1:(\d+)`"))
+             listening("docs/configuration.md", r"`(?:HTTP|ADMIN|RTMP|STT|SINK)_LISTEN` \| \S+ \| `127\.0\.0\.1:(\d+)`"))
     assert len(set(ports)) > 6, ports
     for port in ports:
         assert any(first <= port <= last for first, last in ranges), port
