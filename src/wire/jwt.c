@@ -445,8 +445,11 @@ char *vc_jwt_print(const struct vc_jwt_keys *keys, const json_t *claims)
 static int begins_token(const char *text)
 {
   char bytes[3] = "";
-  size_t n, size = strspn(text, letters);
-  if (decode(text, size < 4 ? size : 4, bytes, &n) != 0 || n < 2 || bytes[0] != '{') {
+  size_t n, size = 0;
+  while (size < 4 && text[size] != '\0' && strchr(letters, text[size]) != NULL) {
+    size++;
+  }
+  if (decode(text, size, bytes, &n) != 0 || n < 2 || bytes[0] != '{') {
     return 0;
   }
   return bytes[1] == '"' ? n < 3 || isalpha((unsigned char)bytes[2])

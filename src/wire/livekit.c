@@ -103,9 +103,12 @@ static int has_address(const json_t *value, const char *ours) // NOLINT(misc-no-
 }
 
 // Errors quote the address that LiveKit was given, with the token that its egress publishes with.
+// Of one that is cut by the bound as much is looked at as tells it.
 static void copy_error(const char *text, char into[VC_LIVEKIT_ERROR_MAX + 1])
 {
-  size_t n = vc_utf8_cut(text, vc_jwt_cut(text), VC_LIVEKIT_ERROR_MAX);
+  char head[VC_LIVEKIT_ERROR_MAX + 4] = "";
+  memcpy(head, text, strnlen(text, sizeof head - 1));
+  size_t n = vc_utf8_cut(text, vc_jwt_cut(head), VC_LIVEKIT_ERROR_MAX);
   memcpy(into, text, n);
   into[n] = '\0';
 }

@@ -669,6 +669,20 @@ static void test_what_of_a_name_is_shown(void **state)
   assert_int_equal(vc_jwt_cut("a.eyJ%20"), 2);
 }
 
+// One that looked at all that follows each letter would be at it for minutes.
+static void test_a_long_name_is_shown(void **state)
+{
+  enum { SIZE = 1 << 20 };
+  char *text = malloc(SIZE + 1);
+  assert_non_null(text);
+  memset(text, 'A', SIZE);
+  text[SIZE] = '\0';
+  assert_int_equal(vc_jwt_cut(text), SIZE);
+  memcpy(text + SIZE - 5, ".eyJh", 5);
+  assert_int_equal(vc_jwt_cut(text), SIZE - 4);
+  free(text);
+}
+
 // --- a small stack
 
 struct deep {
@@ -908,6 +922,7 @@ int main(void)
       cmocka_unit_test(test_what_is_given),
       cmocka_unit_test(test_each_verdict_has_its_words),
       cmocka_unit_test(test_what_of_a_name_is_shown),
+      cmocka_unit_test(test_a_long_name_is_shown),
       cmocka_unit_test(test_what_nests_on_a_small_stack),
       cmocka_unit_test(test_what_is_long_on_a_small_stack),
       cmocka_unit_test(test_many_threads),

@@ -247,6 +247,41 @@ static void test_errors_without_their_token(void **state)
   assert_string_equal(egress.error, "cannot reach rtmp://node/live/r?token=");
 }
 
+static void expect_error(const char *error, const char *shown)
+{
+  struct vc_text text = {0};
+  struct vc_livekit_webhook webhook;
+  const char *why = NULL;
+  vc_text_format(&text,
+                 "{\"event\":\"egress_ended\",\"egressInfo\":{\"egressId\":\"EG_1\","
+                 "\"roomName\":\"r\",\"error\":\"%s\"}}",
+                 error);
+  assert_int_equal(vc_livekit_parse_webhook(text.at, text.size, OURS, &webhook, &why), 0);
+  assert_string_equal(webhook.egress.error, shown);
+  vc_text_fini(&text);
+}
+
+// A token may begin on either side of where a long error is cut, or stand across it.
+static void test_long_errors(void **state)
+{
+  (void)state;
+  enum { LONG = 1000000 };
+  char *error = calloc(1, LONG + 1), shown[VC_LIVEKIT_ERROR_MAX + 1];
+  assert_non_null(error);
+  memset(error, 'x', LONG);
+  snprintf(shown, sizeof shown, "%s", error);
+  expect_error(error, shown);
+  for (size_t at = VC_LIVEKIT_ERROR_MAX - sizeof TOKEN; at < VC_LIVEKIT_ERROR_MAX + 8; at++) {
+    size_t n = at < VC_LIVEKIT_ERROR_MAX ? at : VC_LIVEKIT_ERROR_MAX;
+    memset(error, 'x', LONG);
+    error[at - 1] = '=';
+    memcpy(error + at, TOKEN, strlen(TOKEN));
+    snprintf(shown, n + 1, "%s", error);
+    expect_error(error, shown);
+  }
+  free(error);
+}
+
 // Takes the text.
 static void expect(struct vc_text *text, const char *expected)
 {
@@ -401,6 +436,7 @@ int main(void)
       cmocka_unit_test(test_started),
       cmocka_unit_test(test_errors),
       cmocka_unit_test(test_errors_without_their_token),
+      cmocka_unit_test(test_long_errors),
       cmocka_unit_test(test_requests),
       cmocka_unit_test(test_claims),
       cmocka_unit_test(test_keys),
