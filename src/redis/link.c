@@ -273,7 +273,7 @@ const char *reply_text(const redisReply *reply, size_t i)
 
 int redis_is_number(int64_t number)
 {
-  return number >= 0 && number <= INT64_C(1) << 53;
+  return number >= 0 && number <= REDIS_EPOCH_MAX;
 }
 
 int reply_position(const redisReply *reply, size_t i, struct vc_position *position)

@@ -322,10 +322,10 @@ int link_run(struct redis_link *link, const struct redis_call *call, const struc
 // What an answer has at `i`, 0 or "" where there is none such.
 int64_t reply_number(const redisReply *reply, size_t i);
 const char *reply_text(const redisReply *reply, size_t i);
-// Epochs are Unix ms: what is larger was given out by nobody, and one behind it would leave none
-// for the sessions to come. Larger than this, and larger than 2^53, no number is taken for one.
+// Epochs are Unix ms: one that is larger than this was given out by nobody, is taken for none, and
+// is not gone on from.
 #define REDIS_EPOCH_MAX (INT64_C(1) << 52)
-int redis_is_number(int64_t number); // 0 to 2^53, as all that nodes give out
+int redis_is_number(int64_t number); // 0 to REDIS_EPOCH_MAX, as all that nodes give out
 // Epoch and seq at `i` and behind it. Returns: 0, or -1: nobody has given them out.
 int reply_position(const redisReply *reply, size_t i, struct vc_position *position);
 // Loads all scripts again, before what is sent next: Redis said NOSCRIPT.

@@ -4,6 +4,8 @@
 #include "room.h"
 
 // What the stream ends with: epoch and seq of its last entry, which may be (0, 0), and its message.
+// Whatever is larger than all that nodes give out is 2^53: an id's numbers have 64 bits, more than
+// Lua has, and what it would make of them need not fit in an answer.
 #define LAST                                                                                       \
   "local function last(key)\n"                                                                     \
   "  local entry = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]\n"                        \
@@ -13,7 +15,7 @@
   "  for i = 1, #entry[2], 2 do\n"                                                                 \
   "    if entry[2][i] == 'message' then message = entry[2][i + 1] end\n"                           \
   "  end\n"                                                                                        \
-  "  return tonumber(epoch), tonumber(seq), message\n"                                             \
+  "  return math.min(tonumber(epoch), 2 ^ 53), math.min(tonumber(seq), 2 ^ 53), message\n"         \
   "end\n"
 // Whose the slug is: node and epoch, which may be '' and 0. What has an epoch that nobody can have
 // given out is nobody's.
@@ -23,7 +25,7 @@
   "  local is_known, whose = pcall(cjson.decode, value or '')\n"                                   \
   "  if not is_known or type(whose) ~= 'table' then return '', 0 end\n"                            \
   "  local epoch = math.floor(tonumber(whose.epoch) or 0)\n"                                       \
-  "  if not (epoch > 0 and epoch <= 2 ^ 53) then return '', 0 end\n"                               \
+  "  if not (epoch > 0 and epoch <= 2 ^ 52) then return '', 0 end\n"                               \
   "  return tostring(whose.node or ''), epoch\n"                                                   \
   "end\n"
 #define NUMBER "local function number(n) return string.format('%.0f', n) end\n"
@@ -84,15 +86,12 @@ const char *const redis_scripts[N_SCRIPTS] = {
 
     // KEYS owner, history, ctl. ARGV node, the epoch's floor, time to live of the owner, of the
     // stream. Answers {our epoch, node and epoch of the owner before, what the stream ends with};
-    // our
-    // epoch is -1 where it would have to be larger than REDIS_EPOCH_MAX for what is found here:
-    // then
-    // nothing was done.
+    // our epoch is -1 where it would have to be larger than REDIS_EPOCH_MAX: nothing was done then.
     [SCRIPT_CLAIM] = LAST OWNER SAY
     "local before, before_epoch = owner(KEYS[1])\n"
     "local last_epoch, last_seq = last(KEYS[2])\n"
     "local epoch = math.max(tonumber(ARGV[2]), before_epoch + 1, last_epoch + 1)\n"
-    "if epoch > math.max(tonumber(ARGV[2]), 2 ^ 52) then\n"
+    "if epoch > 2 ^ 52 then\n"
     "  return {-1, before, before_epoch, last_epoch, last_seq}\n"
     "end\n"
     "redis.call('SET', KEYS[1], owned(ARGV[1], epoch), 'PX', ARGV[3])\n"

@@ -282,7 +282,14 @@ static void test_a_claim_that_was_not_waited_for_is_let_go(void **state)
 // Numbers that no node can have given out: nothing is built upon them.
 static void test_an_owner_with_an_odd_epoch_is_none(void **state)
 {
-  static const char *const epochs[] = {"1e300", "9223372036854775807", "-7", "\"x\"", "null"};
+  static const char *const epochs[] = {"1e300",
+                                       "9223372036854775807",
+                                       "9007199254740993",
+                                       "9007199254740992",
+                                       "4503599627370497",
+                                       "-7",
+                                       "\"x\"",
+                                       "null"};
   for (size_t i = 0; i < sizeof epochs / sizeof *epochs; i++) {
     server_do(&server, "SET vc:owner:demo {\"node\":\"b\",\"epoch\":%s}", epochs[i]);
     struct redis_claim *claim = rig_claim_whole(&rig, "demo", 5);
@@ -293,21 +300,45 @@ static void test_an_owner_with_an_odd_epoch_is_none(void **state)
   }
 }
 
-static void test_an_epoch_that_leaves_none_for_others(void **state)
+// And takes no session from us.
+static void test_an_odd_owner_of_what_is_ours(void **state)
 {
-  server_do(&server, "SET vc:owner:demo {\"node\":\"b\",\"epoch\":9007199254740992}");
-  assert_int_equal(rig_claim(&rig, "demo", 5), 0);
-  assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 1);
-  rig_wait_owner(&server, "demo", "b", INT64_C(9007199254740992)); // nor is the key ours
-  // One whose clock is beyond all measure goes on.
-  assert_int_equal(rig_claim(&rig, "other", REDIS_EPOCH_MAX + 7), REDIS_EPOCH_MAX + 7);
-  assert_int_equal(rig_metric(&rig, "redis.claims_total"), 1);
+  static const char *const epochs[] = {"9007199254740993", "9007199254740992", "4503599627370497"};
+  begin();
+  for (size_t i = 0; i < sizeof epochs / sizeof *epochs; i++) {
+    server_do(&server, "SET vc:owner:demo {\"node\":\"b\",\"epoch\":%s}", epochs[i]);
+    rig_wait_owner(&server, "demo", "a", 5);
+  }
+  say(5, FINAL, 4, 3);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4");
+  rig_expect_no_remote(&rig);
+  assert_int_equal(rig_metric(&rig, "redis.taken_total"), 0);
 }
 
-static void test_a_stream_that_ends_beyond_all_numbers(void **state)
+static void test_an_epoch_that_leaves_none_for_others(void **state)
+{
+  server_do(&server, "SET vc:owner:demo {\"node\":\"b\",\"epoch\":4503599627370496}");
+  assert_int_equal(rig_claim(&rig, "demo", 5), 0);
+  assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 1);
+  rig_wait_owner(&server, "demo", "b", REDIS_EPOCH_MAX); // nor is the key ours
+}
+
+// Others would find what it leaves behind.
+static void test_a_clock_beyond_all_measure(void **state)
+{
+  const int64_t epoch = REDIS_EPOCH_MAX + 7;
+  assert_int_equal(rig_claim(&rig, "demo", epoch), 0);
+  assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 1);
+  say(epoch, HELLO, 0, 0);
+  rig_wait_metric(&rig, "redis.dropped_total", 1);
+  rig_expect_no_remote(&rig);
+  assert_int_equal(server_number(&server, "EXISTS vc:owner:demo vc:history:demo"), 0);
+}
+
+static void expect_left_alone(const char *epoch)
 {
   static const struct rig_said all[] = {{HELLO, 0, 0}, {FINAL, 1, 0}};
-  server_do(&server, "XADD vc:history:demo 18446744073709551615-1 message nonsense");
+  server_do(&server, "XADD vc:history:demo %s-1 message nonsense", epoch);
   assert_int_equal(rig_claim(&rig, "demo", 5), 0);
   assert_int_equal(server_number(&server, "EXISTS vc:owner:demo"), 0);
   say(5, HELLO, 0, 0); // the ledger goes on alone, and nobody takes that from it
@@ -319,6 +350,21 @@ static void test_a_stream_that_ends_beyond_all_numbers(void **state)
   rig_wait_stream(&server, "demo", "5-0 5-1");
   rig_wait_owner(&server, "demo", "a", 5);
   assert_int_equal(rig_metric(&rig, "redis.fenced_total"), 0);
+}
+
+static void test_a_stream_that_ends_beyond_all_numbers(void **state)
+{
+  expect_left_alone("18446744073709551615");
+}
+
+static void test_a_stream_that_ends_with_what_lua_rounds(void **state)
+{
+  expect_left_alone("9007199254740993");
+}
+
+static void test_a_stream_that_ends_beyond_all_clocks(void **state)
+{
+  expect_left_alone("4503599627370497");
 }
 
 // There was no memory to begin what was claimed.
@@ -538,6 +584,10 @@ int main(void)
       WITH(test_an_owner_with_an_odd_epoch_is_none),
       WITH(test_an_epoch_that_leaves_none_for_others),
       WITH(test_a_stream_that_ends_beyond_all_numbers),
+      WITH(test_a_stream_that_ends_with_what_lua_rounds),
+      WITH(test_a_stream_that_ends_beyond_all_clocks),
+      WITH(test_a_clock_beyond_all_measure),
+      WITH(test_an_odd_owner_of_what_is_ours),
       WITH(test_a_claim_of_which_nothing_was_said_is_let_go),
       WITH(test_a_claim_that_was_not_waited_for_is_let_go),
       WITH(test_a_release_behind_the_next_claim),
