@@ -164,6 +164,12 @@ def test_hostile_bodies():
         assert status(node.url("http", "/healthz")) == 200
 
 
+def test_long_paths():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        for door in ("http", "admin"):
+            assert [status(node.url(door, "/".ljust(size, "a"))) for size in (1023, 1024)] == [404, 400], door
+
+
 def test_erasure():
     with ScriptedStt() as stt, harness.node(stt.url) as node, harness.viewer(node, "room") as viewer:
         with harness.publisher(node, "room", seconds=3) as publisher:

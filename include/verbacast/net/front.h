@@ -18,7 +18,7 @@
 #include <verbacast/base/error.h>
 
 #define VC_FRONT_BODY_MAX 65536
-#define VC_FRONT_PATH_MAX 1024 // a longer path is refused
+#define VC_FRONT_PATH_MAX 1024 // a path that long is refused
 
 struct vc_front;
 
