@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 
-from loopback import free_ports
+from loopback import free_port
 
 ROLE = "verbacast"
 USER = "postgres"
@@ -71,7 +71,7 @@ class Postgres:
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as file:
             file.writelines(f"{key} = '{value}'\n" for key, value in rows.items())
         with open(self.port_path, "w", encoding="utf-8") as file:
-            file.write(str(port or free_ports(1)[0]))
+            file.write(str(port or free_port()))
 
     def is_made(self):
         return os.path.exists(self.port_path)

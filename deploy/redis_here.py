@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 
-from loopback import free_ports
+from loopback import free_port
 
 START_TIMEOUT_S = 20
 
@@ -36,7 +36,7 @@ class Redis:
     def init(self, port=None):
         os.makedirs(self.folder, exist_ok=True)
         with open(self.port_path, "w", encoding="utf-8") as file:
-            file.write(str(port or free_ports(1)[0]))
+            file.write(str(port or free_port()))
 
     def is_up(self):
         return self.process is not None and self.process.poll() is None

@@ -355,7 +355,7 @@ def publisher(of_node, slug, **more):
 
 def free_port():
     """For servers that cannot be told to choose, and for those that come back: none that an outgoing connection may have."""
-    return loopback.free_ports(1)[0]
+    return loopback.free_port()
 
 
 def speech(language="en"):

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 
 import harness
+import loopback
 
 sys.path.insert(0, os.path.join(harness.ROOT, "tests"))
 import suite  # noqa: E402
@@ -72,15 +74,27 @@ def test_what_runs_no_test_fails():
 
 
 def test_a_port_is_given_to_one():
-    """Nobody listens at them, and others look for some of the same few."""
-    look = ("import sys, loopback; loopback.FIRST, loopback.LAST = map(int, sys.argv[1:]);"
-            " print(*loopback.free_ports(64))")
+    """Nobody listens at them, and others look for some of the same few until all are taken."""
+    look = ("import sys, loopback; loopback.FIRST, loopback.LAST = map(int, sys.argv[1:])\n"
+            "while True: print(loopback.free_port(), flush=True)")
     mine = harness.free_port()
     first = mine - 31
-    run = subprocess.run([sys.executable, "-c", look, str(first), str(first + 64)], stdout=subprocess.PIPE, text=True, check=True,
-                         env={**os.environ, "PYTHONPATH": os.path.join(harness.ROOT, "deploy")})
-    theirs = {int(port) for port in run.stdout.split()}
-    assert theirs and mine not in theirs, theirs
+    with tempfile.TemporaryDirectory(prefix="vc-suite-") as folder:
+        run = subprocess.run([sys.executable, "-c", look, str(first), str(first + 64)], capture_output=True, text=True,
+                             env={**os.environ, "TMPDIR": folder, "PYTHONPATH": os.path.join(harness.ROOT, "deploy")})
+    theirs = [int(port) for port in run.stdout.split()]
+    assert theirs and mine not in theirs and len(theirs) == len(set(theirs)), theirs
+    assert run.returncode == 1 and f"all ports from {first} to {first + 63} are taken" in run.stderr, run.stderr
+
+
+def test_ports_are_for_threads_too():
+    ports = []
+    threads = [threading.Thread(target=lambda: ports.extend(loopback.free_ports(20))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ports) == len(set(ports)) == 160, ports
 
 
 def test_every_allowed_skip_has_a_reason():
