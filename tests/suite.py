@@ -224,8 +224,11 @@ def run_scenario(configuration, target, prepared, name):
         log.seek(0)
         output = log.read().decode("utf-8", "replace") + late
     rows = re.findall(r"^(ok|not ok|skip) - (.*)$", output, re.M)
+    plans = re.findall(r"^1\.\.(\d+)$", output, re.M)
     if status == 0 and not rows:
         output, status = output + "\nno test was run", 1
+    elif status == 0 and plans != [str(len(rows))]:
+        output, status = output + f"\n{len(rows)} tests have a row; planned were {plans}", 1
     say(f"{configuration} {name}: {len(rows)} rows in {time.monotonic() - started:.0f} s" + (", FAILED" if status else ""))
     return status, rows, output
 

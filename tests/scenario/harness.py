@@ -372,17 +372,17 @@ def speech(language="en"):
 
 
 def main(names):
-    """Runs the test_ functions in the order in which they stand; prints a row for each."""
+    """Runs the test_ functions in the order in which they stand; prints a row for each, and how many there are."""
     failures = 0
-    for name, test in list(names.items()):
-        if not name.startswith("test_") or not callable(test):
-            continue
+    tests = [(name, test) for name, test in names.items() if name.startswith("test_") and callable(test)]
+    print(f"1..{len(tests)}", flush=True)
+    for name, test in tests:
         try:
             test()
             print(f"ok - {name}", flush=True)
         except Skip as skip:
             print(f"skip - {name} # {skip}", flush=True)
-        except Exception:  # a test may fail in any way: it is told and counted
+        except (Exception, SystemExit):  # a test may fail in any way: it is told and counted
             failures += 1
             traceback.print_exc()
             print(f"not ok - {name}", flush=True)

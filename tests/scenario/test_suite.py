@@ -24,16 +24,22 @@ def closing(tally):
     return status, said.getvalue()
 
 
-def count(text, status=0):
-    """What a scenario's output comes to."""
+def run(text):
+    """The outcome of a scenario that is this program."""
     with tempfile.TemporaryDirectory(prefix="vc-suite-") as folder:
         path = os.path.join(folder, "test_story.py")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(f"print({text!r})\nraise SystemExit({status})\n")
-        tally = suite.Tally()
-        outcome = suite.run_scenario("release", harness.BUILD, {}, path)
-        with contextlib.redirect_stdout(io.StringIO()):
-            suite.count_scenario("release", "test_story.py", outcome, tally)
+            file.write(text)
+        return suite.run_scenario("release", harness.BUILD, {}, path)
+
+
+def count(text, status=0, plan=None):
+    """What a scenario's output comes to."""
+    plan = f"1..{len(text.splitlines())}" if plan is None else plan
+    outcome = run(f"print({plan!r})\nprint({text!r})\nraise SystemExit({status})\n")
+    tally = suite.Tally()
+    with contextlib.redirect_stdout(io.StringIO()):
+        suite.count_scenario("release", "test_story.py", outcome, tally)
     return tally
 
 
@@ -57,12 +63,7 @@ def test_an_unlisted_skip_fails():
 
 
 def test_what_a_test_leaves_running_is_not_waited_for():
-    leave = "import subprocess; print('ok - test_one', subprocess.Popen(['sleep', '600']).pid, flush=True)"
-    with tempfile.TemporaryDirectory(prefix="vc-suite-") as folder:
-        path = os.path.join(folder, "test_story.py")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(leave)
-        status, rows, _ = suite.run_scenario("release", harness.BUILD, {}, path)
+    status, rows, _ = run("import subprocess; print('1..1\\nok - test_one', subprocess.Popen(['sleep', '600']).pid, flush=True)")
     assert status == 0 and len(rows) == 1, rows
     os.kill(int(rows[0][1].split()[-1]), signal.SIGKILL)
 
@@ -71,6 +72,20 @@ def test_what_runs_no_test_fails():
     for text, status in (("", 0), ("ok - test_one", 1), ("not ok - test_one", 0)):
         assert len(count(text, status).failed) == 1, (text, status)
     assert closing(suite.Tally())[0] == 1
+
+
+def test_each_test_must_have_its_row():
+    for text, plan in (("ok - test_one", ""), ("ok - test_one", "1..2"), ("ok - test_one", "1..1\n1..1"),
+                       ("half a line of another testok - test_one", "1..1")):
+        assert len(count(text, plan=plan).failed) == 1, (text, plan)
+    for end in ("sys.exit(0)", "os._exit(0)"):
+        status, rows, output = run(f"""import os, sys, harness
+def test_one(): pass
+def test_two(): {end}
+def test_three(): pass
+harness.main(globals())
+""")
+        assert status != 0 and ("ok", "test_one") in rows and ("ok", "test_two") not in rows, (end, output)
 
 
 def test_a_port_is_given_to_one():
