@@ -171,7 +171,7 @@ def run_units_into(configuration, target, tally):
     run, (passed, failed, skipped) = meson_test(configuration, target, ["--num-processes", UNITS_AT_ONCE])
     programs = failing_programs(run.stdout)
     tally.passed += passed
-    tally.skipped += [(f"{configuration} {name}", name.split(":")[0]) for name in skipped]
+    tally.skipped += skipped_rows(configuration, skipped)
     if run.returncode == 0 and not failed:
         say(f"units of {configuration}: {passed} passed in {time.monotonic() - started:.0f} s")
         return
@@ -179,17 +179,28 @@ def run_units_into(configuration, target, tally):
         tally.fail(f"units of {configuration}: {failed or programs or 'meson test'}", run.stdout[-12000:])
         return
     print(run.stdout[-12000:])
-    tally.to_repeat += [(configuration, target, program) for program in programs]
+    tally.to_repeat += [(configuration, target, program, failed) for program in programs]
 
 
 def repeat_units(tally):
-    for configuration, target, program in tally.to_repeat:
-        again, (n_passed, n_failed, _) = meson_test(configuration, target, ["--num-processes", "1", program])
-        if again.returncode == 0 and not n_failed:
+    for configuration, target, program, failed in tally.to_repeat:
+        again, (n_passed, n_failed, skipped) = meson_test(configuration, target, ["--num-processes", "1", program])
+        dodged = [name for name in skipped if name in failed]
+        if again.returncode == 0 and not n_failed and not dodged and n_passed + len(skipped) > 0:
             tally.passed += n_passed
+            tally.skipped += [row for row in skipped_rows(configuration, skipped) if row not in tally.skipped]
             tally.unsteady.append(f"{configuration} {program}")
         else:
-            tally.fail(f"{configuration} {program}", again.stdout[-12000:])
+            tally.fail(f"{configuration} {program}{said_of(dodged)}", again.stdout[-12000:])
+
+
+def skipped_rows(configuration, names):
+    return [(f"{configuration} {name}", name.split(":")[0]) for name in names]
+
+
+def said_of(dodged):
+    """What failed is not mended by being skipped."""
+    return f": failed, then skipped: {', '.join(dodged)}" if dodged else ""
 
 
 def scenarios_for(configuration):
@@ -233,6 +244,13 @@ def run_scenario(configuration, target, prepared, name):
     return status, rows, output
 
 
+def repeated(first, again):
+    """The second outcome, in which nothing may be skipped that has failed in the first."""
+    skipped = {text.split(" # ")[0] for kind, text in again[1] if kind == "skip"}
+    dodged = [text for kind, text in first[1] if kind == "not ok" and text in skipped]
+    return (again[0] or 1, again[1], again[2] + said_of(dodged)) if dodged else again
+
+
 def count_scenario(configuration, name, outcome, tally):
     status, rows, output = outcome
     tally.passed += sum(1 for kind, _ in rows if kind == "ok")
@@ -264,7 +282,7 @@ def run_scenarios(built, prepared, tally):
         if outcome[0] != 0:
             say(f"{configuration} {name} failed; once more, with nothing beside it")
             print("\n".join("    " + line for line in outcome[2].splitlines()[-60:]), flush=True)
-            outcome = run_scenario(configuration, target, prepared, name)
+            outcome = repeated(outcome, run_scenario(configuration, target, prepared, name))
             if outcome[0] == 0:
                 tally.unsteady.append(f"{configuration} {name}")
         count_scenario(configuration, name, outcome, tally)

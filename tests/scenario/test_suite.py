@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from unittest import mock
 
 import harness
 import loopback
@@ -60,6 +61,28 @@ def test_an_unlisted_skip_fails():
     assert status == 1, said
     assert "FAILED skipped without a row in tests/skips.txt: release test_story.py: test_other" in said, said
     assert said.endswith("1 passed, 1 failed\n"), said
+
+
+def test_what_failed_may_not_be_skipped_then():
+    first = (1, [("not ok", "test_one"), ("ok", "test_two")], "")
+    for row, status in (("skip - test_one # it went away", 1), ("skip - test_two # it went away", 0), ("ok - test_one", 0)):
+        again = suite.repeated(first, (0, [tuple(row.split(" - "))], ""))
+        assert again[0] == status, (row, again)
+
+
+def test_a_unit_that_failed_may_not_be_skipped_then():
+    """One that was not reached before may, by its row in skips.txt."""
+    def meson_test(*_):
+        return subprocess.CompletedProcess([], 0, ""), answer
+
+    for failed, answer, n_failed, n_skipped in ((["a: one"], (1, [], ["a: one"]), 1, 0), (["a: one"], (2, [], []), 0, 0),
+                                                ([], (1, [], ["a: two"]), 0, 1), (["a: one"], (0, [], []), 1, 0)):
+        tally = suite.Tally()
+        tally.to_repeat.append(("release", "", "a", failed))
+        with mock.patch.object(suite, "meson_test", meson_test), contextlib.redirect_stdout(io.StringIO()):
+            suite.repeat_units(tally)
+        assert (len(tally.failed), len(tally.skipped)) == (n_failed, n_skipped), (answer, tally.failed)
+        assert closing(tally)[0] == (n_failed + n_skipped > 0)
 
 
 def test_what_a_test_leaves_running_is_not_waited_for():
