@@ -10,6 +10,7 @@ reason in tests/skips.txt; anything else that is skipped counts as failed.
 
 import argparse
 import concurrent.futures
+import contextlib
 import os
 import re
 import shutil
@@ -158,6 +159,7 @@ def failing_programs(output):
 UNITS_AT_ONCE = str(2 * (os.cpu_count() or 2))
 CONFIGURATIONS_AT_ONCE = 2
 SCENARIOS_AT_ONCE = 4
+SCENARIO_S = 600
 
 
 def run_units(configuration, target):
@@ -218,6 +220,16 @@ def scenarios_for(configuration):
     return alone, long + beside
 
 
+# Each has a session of its own, so that what it has started ends with it.
+running = set()
+
+
+def end_group(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    running.discard(pid)
+
+
 def run_scenario(configuration, target, prepared, name):
     environment = environment_of(configuration)
     environment.update(prepared)
@@ -226,12 +238,16 @@ def run_scenario(configuration, target, prepared, name):
     started = time.monotonic()
     # Into a file: what a test leaves running would keep a pipe open, and be waited for.
     with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT,
+                                   stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
+        running.add(process.pid)
         try:
-            status = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT,
-                                    stdin=subprocess.DEVNULL, timeout=600, cwd=ROOT).returncode
-            late = ""
+            status, late = process.wait(SCENARIO_S), ""
         except subprocess.TimeoutExpired:
-            status, late = 1, "\nno end after 600 s"
+            status, late = 1, f"\nno end after {SCENARIO_S} s"
+        finally:
+            end_group(process.pid)
+            process.wait()
         log.seek(0)
         output = log.read().decode("utf-8", "replace") + late
     rows = re.findall(r"^(ok|not ok|skip) - (.*)$", output, re.M)
@@ -262,8 +278,22 @@ def count_scenario(configuration, name, outcome, tally):
         tally.fail(f"{configuration} {name}: {', '.join(bad) or f'exit {status}'}", output)
 
 
+@contextlib.contextmanager
+def ended_with_us(pool):
+    """A session of its own hears nothing of a Ctrl-C, or of the end of the group that the suite is in."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for pid in list(running):
+            end_group(pid)
+        raise
+
+
 def run_scenarios(built, prepared, tally):
     """Of all configurations in one row, so that nobody waits for the last one of each."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))  # what runs is ended before
     started = time.monotonic()
     alone, beside = [], []
     for configuration, target in built.items():
@@ -271,7 +301,7 @@ def run_scenarios(built, prepared, tally):
         alone += [(configuration, target, name) for name in of_alone]
         beside += [(configuration, target, name) for name in of_beside]
     outcomes = {}
-    with concurrent.futures.ThreadPoolExecutor(max_workers=SCENARIOS_AT_ONCE) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=SCENARIOS_AT_ONCE) as pool, ended_with_us(pool):
         waiting = {pool.submit(run_scenario, configuration, target, prepared, name): (configuration, target, name)
                    for configuration, target, name in beside}
         for future in concurrent.futures.as_completed(waiting):

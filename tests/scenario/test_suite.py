@@ -85,10 +85,47 @@ def test_a_unit_that_failed_may_not_be_skipped_then():
         assert closing(tally)[0] == (n_failed + n_skipped > 0)
 
 
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_what_a_test_leaves_running_is_not_waited_for():
+    """It is ended, also that of a test which does not end."""
     status, rows, _ = run("import subprocess; print('1..1\\nok - test_one', subprocess.Popen(['sleep', '600']).pid, flush=True)")
     assert status == 0 and len(rows) == 1, rows
-    os.kill(int(rows[0][1].split()[-1]), signal.SIGKILL)
+    harness.wait_until(lambda: not is_running(int(rows[0][1].split()[-1])), "it is ended")
+    with mock.patch.object(suite, "SCENARIO_S", 3):
+        status, rows, output = run("import subprocess, time; print('ok - test_one', subprocess.Popen(['sleep', '600']).pid,"
+                                   " flush=True); time.sleep(600)")
+    assert status == 1 and output.endswith("\nno end after 3 s"), output
+    harness.wait_until(lambda: not is_running(int(rows[0][1].split()[-1])), "it is ended")
+
+
+def test_scenarios_end_with_the_suite():
+    """Whoever is told to end, by a signal, ends what runs beside it and what that has started."""
+    with tempfile.TemporaryDirectory(prefix="vc-suite-") as folder:
+        path = os.path.join(folder, "test_story.py")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"import subprocess, time; open({folder + '/pid'!r}, 'w').write(f'{{subprocess.Popen([\"sleep\", \"600\"]).pid}}\\n')\n"
+                       "time.sleep(600)")
+        begin = ("import sys, suite; suite.scenarios_for = lambda _: ([], [sys.argv[1]] * 9)\n"
+                 "suite.run_scenarios({'release': sys.argv[2]}, {}, suite.Tally())")
+        with subprocess.Popen([sys.executable, "-c", begin, path, harness.BUILD], stdout=subprocess.DEVNULL,
+                              env={**os.environ, "PYTHONPATH": os.path.join(harness.ROOT, "tests")}) as process:
+            def begun():
+                with contextlib.suppress(FileNotFoundError), open(folder + "/pid", encoding="utf-8") as file:
+                    return file.read().endswith("\n")
+
+            harness.wait_until(begun, "a scenario runs")
+            process.terminate()
+            assert process.wait(harness.PATIENCE_S) == 128 + signal.SIGTERM
+        with open(folder + "/pid", encoding="utf-8") as file:
+            pid = int(file.read())
+        harness.wait_until(lambda: not is_running(pid), "it is ended")
 
 
 def test_what_runs_no_test_fails():
