@@ -78,6 +78,9 @@ static int parse_claim(struct claim *claim, const char **why)
 }
 
 // --- whether it may. Each returns 0, or a status and why.
+//
+// 503 lets a balancer ask another node. There the participant would take the session from whoever
+// publishes it here; so it is 429 where somebody does, or where that is not known.
 
 // Protected mode: without a secret this machine only publishes, whoever may watch.
 static int admit(const struct call *call, const char **why)
@@ -101,7 +104,7 @@ static int check_room(const struct call *call, const char **why)
   int is_exempt = vc_limits_exempt(settings->proxies, &call->request->client);
   int status = vc_limits_ask(settings->publisher_limits, &call->request->client, is_exempt);
   *why = status == 1 ? "too many connections from this address" : "too many connections";
-  return status != 0 ? 503 : 0;
+  return status != 0 ? 429 : 0;
 }
 
 static struct vc_publisher_answer judge_token(const struct claim *claim, int64_t began_ms)
@@ -148,7 +151,7 @@ static void ask_ingest(struct call *call)
     if (reply != NULL) {
       snprintf(text, sizeof text, "%.*s", (int)reply->size, (const char *)reply->data);
     }
-    vc_respond_error(call->request, 503, text);
+    vc_respond_error(call->request, status == 503 && reply != NULL ? 503 : 429, text);
   }
   vc_query_unref(query);
 }
@@ -170,7 +173,7 @@ int tracks_open(struct vc_control *control, struct vc_request *request)
     return refuse(&claim, status, why);
   }
   if (run_deep(ask_ingest, &claim.call) != 0) {
-    return refuse(&claim, 503, "no thread for this request");
+    return refuse(&claim, 429, "no thread for this request");
   }
   return request->status != 0;
 }

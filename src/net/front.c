@@ -265,8 +265,8 @@ void vc_respond_error(struct vc_request *request, int status, const char *why)
   vc_text_add(&text, "}\n");
   const char *headers = status == 401   ? "WWW-Authenticate: Bearer\r\n"
                         : status == 426 ? "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-                        : status == 503 ? "Retry-After: 2\r\n"
-                                        : "";
+                        : status == 503 || status == 429 ? "Retry-After: 2\r\n"
+                                                         : "";
   vc_respond(request, status, "application/json", headers, text.has_failed ? "" : text.at,
              text.has_failed ? 0 : text.size);
   vc_text_fini(&text);

@@ -260,6 +260,8 @@ def test_refusals_before_the_upgrade():
         with Track(node, "room", "Ada", token=short) as ada:
             ada.tone(0.2)
             got = refusal(node, "room", "?participant=Bob" + good)
+            assert got[0] == 429 and "Too many publishers" in got[1], got
+            got = refusal(node, "other", f"?participant=Bob&token={token(secret, 'other')}")
             assert got[0] == 503 and "Too many publishers" in got[1], got
         # What was good when Ada's stream began lets Ada go on with it, and nobody else begin.
         harness.wait_until(lambda: refusal(node, "room", f"?participant=Bob&token={short}")[0] == 401, "the token expires")

@@ -96,7 +96,7 @@ export function createMicrophone({ slug, token, changed }) {
     let reason = null;
     try {
       const answer = await fetch(urlOf(mine, location.protocol), { cache: "no-store", signal: AbortSignal.timeout(ASK_TIMEOUT_MS) });
-      if (answer.status !== 426 && answer.status < 500) {
+      if (answer.status !== 426 && answer.status !== 429 && answer.status < 500) {
         reason = (await answer.json()).error;
       }
     } catch {

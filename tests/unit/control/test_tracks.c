@@ -225,8 +225,11 @@ static void test_a_full_node(void **state)
   may_publish(rig, 503, "Too many publishers.");
   expect_why(rig, ADA, 503, "Too many publishers.");
   assert_non_null(strstr(rig->head, "Retry-After:"));
+  may_publish(rig, 429, "Too many publishers."); // and its session is on here
+  expect_why(rig, ADA, 429, "Too many publishers.");
+  assert_non_null(strstr(rig->head, "Retry-After:"));
   may_publish(rig, 503, NULL);
-  expect_why(rig, ADA, 503, "too busy");
+  expect_why(rig, ADA, 429, "too busy");
   may_publish(nodes.closed, 503, "Too many publishers."); // is not told to whoever asks
   expect_why(nodes.closed, ADA, 401, "a token is needed");
   may_publish(nodes.closed, 200, NULL);
@@ -239,7 +242,7 @@ static void test_connections_of_one_address(void **state)
   struct rig *rig = nodes.proxied;
   assert_int_equal(vc_address_parse("192.0.2.1", &far), 0);
   assert_int_equal(vc_limits_enter(rig->publisher_limits, &far, 0), 0); // it may have one
-  expect(rig, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 503);
+  expect(rig, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 429);
   assert_non_null(strstr(rig->body, "from this address"));
   expect(rig, ADA, "X-Forwarded-For: 192.0.2.2\r\n", 101);
   assert_int_equal(rig->track.is_exempt, 0);

@@ -588,9 +588,10 @@ static void test_goes_beside_rtmp(void **state)
 
 // --- what is asked
 
-static void expect_answer(struct rig *rig, const char *participant, int status, const char *why)
+static void expect_answer_of(struct rig *rig, const char *slug, const char *participant, int status,
+                             const char *why)
 {
-  struct vc_query *query = rig_ask(rig, VC_QUERY_MAY_PUBLISH, "demo", participant);
+  struct vc_query *query = rig_ask(rig, VC_QUERY_MAY_PUBLISH, slug, participant);
   const struct vc_buffer *reply = vc_query_reply(query);
   assert_int_equal(vc_query_status(query), status);
   if (why != NULL) {
@@ -599,6 +600,11 @@ static void expect_answer(struct rig *rig, const char *participant, int status, 
     assert_memory_equal(reply->data, why, reply->size);
   }
   vc_query_unref(query);
+}
+
+static void expect_answer(struct rig *rig, const char *participant, int status, const char *why)
+{
+  expect_answer_of(rig, "demo", participant, status, why);
 }
 
 static void test_is_asked_before(void **state)
@@ -612,11 +618,12 @@ static void test_is_asked_before(void **state)
   assert_true(vc_query_number(query) > 0); // when it began
   vc_query_unref(query);
   start(rig, 1, "demo", "Bob");
-  expect_answer(rig, "Ada", 200, NULL); // it would take over
-  expect_answer(rig, "Cid", 503, "Too many publishers.");
+  expect_answer(rig, "Ada", 200, NULL);                   // it would take over
+  expect_answer(rig, "Cid", 429, "Too many publishers."); // elsewhere he would take the session
+  expect_answer_of(rig, "other", "Cid", 503, "Too many publishers.");
   start(rig, 2, "demo", "Cid");
   expect_closed(&peers[2], 1013, "Too many publishers.");
-  assert_int_equal(rig_counter(rig, "ingest.full_refused_total"), 2);
+  assert_int_equal(rig_counter(rig, "ingest.full_refused_total"), 3);
 }
 
 static void test_is_asked_at_the_gate(void **state)
@@ -625,7 +632,8 @@ static void test_is_asked_at_the_gate(void **state)
   rig_start(rig);
   start(rig, 0, "demo", "Ada");
   rig->refusal = "the journal is full";
-  expect_answer(rig, "Bob", 503, "the journal is full");
+  expect_answer(rig, "Bob", 429, "the journal is full");
+  expect_answer_of(rig, "other", "Bob", 503, "the journal is full");
   expect_answer(rig, "Ada", 200, NULL); // what is on may go on
 }
 
@@ -643,7 +651,7 @@ static void test_participants_are_bounded(void **state)
     fds[i] = peers[0].fd;
   }
   assert_int_equal(rig_counter(rig, "ingest.publishers"), VC_PARTICIPANTS_MAX);
-  expect_answer(rig, "one more", 503, "Too many participants in this session.");
+  expect_answer(rig, "one more", 429, "Too many participants in this session.");
   start(rig, 1, "demo", "one more");
   expect_closed(&peers[1], 1013, "Too many participants in this session.");
   start(rig, 2, "other", "one more");
