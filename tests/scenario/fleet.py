@@ -307,7 +307,8 @@ class Haproxy(Balancer):
             admin = node["admin"].rsplit(":", 1)[1]
             text = replace(text, (rf"10\.0\.0\.1{i + 1}:3000 check port 3002\b", f"{node['http']} check port {admin}"),
                            (rf"10\.0\.0\.1{i + 1}:3000 track\b", f"{node['http']} track"),
-                           (rf"10\.0\.0\.1{i + 1}:1937 check port 3002\b", f"{node['rtmp']} check port {admin}"))
+                           (rf"10\.0\.0\.1{i + 1}:1937 check port 3002\b", f"{node['rtmp']} check port {admin}"),
+                           (rf"10\.0\.0\.1{i + 1}:1937 track\b", f"{node['rtmp']} track"))
         text = replace(text, (r"src 10\.0\.0\.3 ", "src 127.0.0.1 "))
         if os.getuid() != 0:
             text = replace(text, (r"^    (user|group|chroot) .*\n", ""))

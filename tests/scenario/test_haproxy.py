@@ -14,7 +14,9 @@ from balancers import (certificate, check_answers_503, check_hops, check_killed,
 from fleet import Fleet, Haproxy
 from redis_server import RedisServer
 from rtmp_peer import RtmpPeer
+from track import refusal
 
+LONG_MS = 120000  # for which sessions wait: none of them ends meanwhile
 FROZEN_S = 12    # two checks without an answer and what lies between them are 5.5 s; the machine is busy
 
 
@@ -134,7 +136,7 @@ def test_an_operator_takes_a_node_out():
     with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
         viewers = opened(stack, fleet, balancer, "room", 3)
         balancer.ask("set server nodes/node-1 state drain; set server rtmp/node-1 state drain")
-        balancer.wait_state(0, "DRAIN", ("nodes", "participants", "rtmp"))
+        balancer.wait_state(0, "DRAIN", ("nodes", "participants", "participants_any", "rtmp", "rtmp_any"))
         for viewer in opened(stack, fleet, balancer, "room", 4):
             assert node_of(viewer) != 0
         for k in range(2):
@@ -142,7 +144,7 @@ def test_an_operator_takes_a_node_out():
             assert fleet.home(f"room-{k}") != 0
         assert not any(viewer.is_over() for viewer in viewers)
         balancer.ask("set server nodes/node-1 state ready; set server rtmp/node-1 state ready")
-        balancer.wait_state(0, "UP", ("nodes", "participants", "rtmp"))
+        balancer.wait_state(0, "UP", ("nodes", "participants", "participants_any", "rtmp", "rtmp_any"))
         assert next_node(fleet, balancer) == 0
 
 
@@ -169,14 +171,143 @@ def test_a_node_that_takes_no_publishers_is_given_none():
         assert fleet.home("room-6") == 0
 
 
+def wait_said(fleet, balancer, slug, words):
+    """That is what a publisher is told who comes again and again; gives back the one that was told so."""
+    def told():
+        peer = RtmpPeer(balancer)
+        try:
+            peer.ask(f"{slug}?token={fleet.token(slug, 'PUBLISH_SECRET')}")
+            peer.answer()
+            if words in peer.received:
+                return peer
+        except (AssertionError, ConnectionError):
+            pass  # the node has no place for a connection as long as it has those that it refused
+        peer.close()
+        return None
+
+    return harness.wait_until(told, f"{slug} is told {words}")
+
+
+def test_when_all_are_full_a_session_that_waits_is_gone_on_with():
+    """At the one node that has it; others are refused in words, and none is sent to a node that drains."""
+    with Fleet(MAX_PUBLISHERS=1, SESSION_RESUME_MS=LONG_MS) as fleet, contextlib.ExitStack() as stack:
+        fleet.start(2, DRAIN_DELAY_MS=LONG_MS)
+        balancer = stack.enter_context(Haproxy(fleet))
+        at = {}
+        for k in range(3):  # one at each
+            peer = stack.enter_context(fleet.peer(balancer, f"first-{k}"))
+            at[fleet.home(f"first-{k}")] = f"first-{k}", peer
+        for i in range(3):
+            balancer.wait_state(i, "NOLB", ("rtmp",))
+        wait_said(fleet, balancer, "new", b"Too many publishers.").close()
+        fleet.nodes[2].signal(signal.SIGTERM)
+        balancer.wait_state(2, "NOLB", ("rtmp_any",))
+        said = len(balancer.log())
+        slug, peer = at[0]
+        peer.close()
+        fleet.nodes[0].wait_log(f"ingest.lost slug={slug} ")
+        stack.enter_context(wait_said(fleet, balancer, slug, b"NetStream.Publish.Start"))
+        assert fleet.homes(slug) == [0]
+        for _ in range(9):
+            wait_said(fleet, balancer, "new", b"Too many publishers.").close()
+        assert "node=rtmp_any/node-3" not in balancer.log()[said:]
+        fleet.kill(2)
+
+
+def test_participants_of_new_sessions_pass_full_nodes():
+    """At once, before a check has said so; and where all but one are full."""
+    with Fleet() as fleet, contextlib.ExitStack() as stack:
+        for i in range(2):
+            fleet.start(i, MAX_PUBLISHERS=1)
+        balancer = stack.enter_context(Haproxy(fleet))
+        balancer.ask("disable health rtmp/node-1")
+        stack.enter_context(fleet.track(fleet.nodes[0], "full-0", "Ada"))
+        fleet.home("full-0")
+        for k in range(9):
+            with fleet.track(balancer, f"early-{k}", "Ada") as ada:
+                assert fleet.home(f"early-{k}") != 0
+                ada.leave()
+            harness.wait_until(lambda k=k: not fleet.homes(f"early-{k}"), "it has left")
+        balancer.wait_log("status=101 .* retries=[+]1")  # of those that their names send there
+        balancer.ask("enable health rtmp/node-1")
+        stack.enter_context(fleet.track(fleet.nodes[1], "full-1", "Ada"))
+        for i in range(2):
+            balancer.wait_state(i, "NOLB", ("rtmp", "participants"))
+        for k in range(12):
+            stack.enter_context(fleet.track(balancer, f"late-{k}", "Ada"))
+            assert fleet.home(f"late-{k}") == 2
+
+
+def test_participants_are_not_parted_by_a_full_node():
+    """Not when it is theirs, and not when it would be and has room again: there one would take all words from the others."""
+    with Fleet() as fleet, contextlib.ExitStack() as stack:
+        fleet.start(0, MAX_PUBLISHERS=1)
+        balancer = stack.enter_context(Haproxy(fleet))
+        first = stack.enter_context(fleet.track(fleet.nodes[0], "full", "Ada"))
+        balancer.wait_state(0, "NOLB", ("rtmp", "participants"))
+        adas = {}
+        for k in range(9):
+            adas[k] = stack.enter_context(fleet.track(balancer, f"room-{k}", "Ada"))
+            assert fleet.home(f"room-{k}") != 0
+        homes = {k: fleet.home(f"room-{k}") for k in adas}
+        first.leave()
+        balancer.wait_state(0, "UP", ("rtmp", "participants"))
+        for k, home in homes.items():
+            stack.enter_context(fleet.track(balancer, f"room-{k}", "Bob"))
+            harness.wait_until(lambda: len(fleet.sessions(home)[f"room-{k}"]["publisher"]["participants"]) == 2, "both are there")
+            assert fleet.homes(f"room-{k}") == [home]
+        n = 0  # the first one that its name sends to the node that has room for one
+        while True:
+            stack.enter_context(fleet.track(balancer, f"more-{n}", "Ada"))
+            if fleet.home(f"more-{n}") == 0:
+                break
+            n += 1
+        for _ in range(2):  # before a check has said so, and then
+            query = f"?participant=Bob&token={fleet.token(f'more-{n}', 'PUBLISH_SECRET')}"
+            status, why = refusal(balancer, f"more-{n}", query)
+            assert status == 429 and why == "Too many publishers.", (status, why)
+            assert fleet.homes(f"more-{n}") == [0]
+            balancer.wait_state(0, "NOLB", ("rtmp", "participants"))
+
+
+def test_participants_of_a_draining_node_come_back_elsewhere():
+    """The balancer remembers that they were there, and the node still says so."""
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
+        ada = stack.enter_context(fleet.track(balancer, "room", "Ada"))
+        leaving = fleet.home("room")
+        bob = stack.enter_context(fleet.track(fleet.nodes[leaving], "room", "Bob"))
+        fleet.nodes[leaving].signal(signal.SIGTERM)
+        assert ada.wait_close() == 1001 and bob.wait_close() == 1001
+        for name in ("Ada", "Bob"):
+            stack.enter_context(fleet.track(balancer, "room", name))
+        assert fleet.home("room") != leaving
+        assert fleet.nodes[leaving].wait() == 0
+
+
+def test_when_all_are_full_a_participant_comes_back():
+    """And one of a new session hears why not."""
+    with Fleet(MAX_PUBLISHERS=1, SESSION_RESUME_MS=LONG_MS) as fleet, contextlib.ExitStack() as stack:
+        balancer = stack.enter_context(Haproxy(fleet))
+        for k in range(3):
+            last = stack.enter_context(fleet.track(balancer, f"room-{k}", "Ada"))
+            home = fleet.home(f"room-{k}")
+            balancer.wait_state(home, "NOLB", ("rtmp", "participants"))
+        last.break_off()
+        fleet.nodes[home].wait_log("ingest.lost slug=room-2 ")
+        stack.enter_context(fleet.track(balancer, "room-2", "Ada"))
+        assert fleet.home("room-2") == home
+        got = refusal(balancer, "new", f"?participant=Ada&token={fleet.token('new', 'PUBLISH_SECRET')}")
+        assert got == (503, "Too many publishers."), got
+
+
 def test_an_operator_keeps_publishers_away_from_a_node():
     with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
-        balancer.ask("set weight rtmp/node-1 0")
+        balancer.ask("set weight rtmp/node-1 0; set weight rtmp_any/node-1 0")
         for k in range(4):
             stack.enter_context(fleet.peer(balancer, f"room-{k}"))
             assert fleet.home(f"room-{k}") != 0
         assert {node_of(viewer) for viewer in opened(stack, fleet, balancer, "room", 3)} == {0, 1, 2}
-        balancer.ask("set weight rtmp/node-1 100%")
+        balancer.ask("set weight rtmp/node-1 100%; set weight rtmp_any/node-1 100%")
         stack.enter_context(fleet.peer(balancer, "room-4"))
         assert fleet.home("room-4") == 0
 
