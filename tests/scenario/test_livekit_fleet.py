@@ -47,9 +47,15 @@ def test_told_both():
         harness.wait_until(lambda: total(nodes, "webhooks_repeated_total") == 3, "each event is one node's")
         livekit.publishes = False
         livekit.start_room("d", tells=False)
+        told = threading.Event()
+        livekit.before_start = lambda: told.wait(harness.PATIENCE_S)
+        looked = livekit.n_calls("ListEgress")
         for url in livekit.webhook_urls:
             body = livekit.event("room_started", room=livekit.room("d"))
             assert fake_livekit.post_webhook(url, body, fake_livekit.signed(body))[0] == 200
+        harness.wait_until(lambda: livekit.n_calls("ListEgress") >= looked + 2, "both look, and one begins")
+        harness.wait_until(lambda: livekit.n_calls("StartRoomCompositeEgress") >= 4, "it is begun")
+        told.set()
         livekit.wait_active("d")
         looked = livekit.n_calls("ListEgress")
         harness.wait_until(lambda: livekit.n_calls("ListEgress") > looked, "it was looked at what was begun")
@@ -81,6 +87,9 @@ def test_node_dies_before_it_begins():
                 livekit.serve(first, second)
                 livekit.start_room("r")
                 assert asked.wait(harness.PATIENCE_S)
+                polled = counters(second)["polls_total"]
+                harness.wait_until(lambda: counters(second)["polls_total"] >= polled + 3, "the other has found the room meanwhile")
+                assert livekit.n_calls("StartRoomCompositeEgress") == 1, "it is the first's"
                 first.kill()
                 gone.set()
                 livekit.wait_active("r")
