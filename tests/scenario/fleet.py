@@ -44,6 +44,7 @@ class Fleet:
         self.folder = tempfile.mkdtemp(prefix="vc-fleet-")
         self.nodes = [None] * n
         self.addresses = [{kind: f"127.0.0.1:{harness.free_port()}" for kind in KINDS} for _ in range(n)]
+        self.processes = []  # all that there ever were
         self.tokens = []
         try:
             for i in range(n):
@@ -62,6 +63,7 @@ class Fleet:
         listen = {KINDS[kind]: address for kind, address in self.addresses[i].items()}
         self.nodes[i] = harness.node(self.stt.url, folder=folder,
                                      **{"NODE_ID": f"node-{i + 1}", **self.options, **listen, **options})
+        self.processes.append(self.nodes[i])
         self.addresses[i] = self.nodes[i].addresses
         return self.nodes[i]
 
@@ -177,10 +179,8 @@ class Fleet:
                 node.signal(signal.SIGCONT)
                 node.signal(signal.SIGTERM)
             if kind is None:
-                for node in up:
-                    assert node.wait() == 0, f"ended with {node.process.returncode}: {node.log()[-3000:]}"
-                for node in self.nodes:
-                    node.check_log()
+                for process in self.processes:
+                    process.check_end()
                 self.check_logs()
             else:
                 for i, node in enumerate(self.nodes):

@@ -79,6 +79,7 @@ class Process:
             self.process = subprocess.Popen([path or program(name), *arguments], env=environment, stdout=subprocess.PIPE,
                                             stderr=log, cwd=self.folder)
         self.name = name
+        self.was_killed = False
         self.addresses = {}
         if ready:
             self.addresses = self.read_ready()
@@ -128,13 +129,20 @@ class Process:
 
     def kill(self):
         if self.process.poll() is None:
+            self.was_killed = True
             self.process.kill()
         self.process.wait()
+
+    def check_end(self):
+        """It has ended as it was told to, and its log has nothing of a sanitizer."""
+        got = self.wait()
+        self.check_log()
+        assert got == (-signal.SIGKILL if self.was_killed else 0), f"{self.name} ended with {got}: {self.log()[-3000:]}"
 
     def check_log(self):
         text = self.log()
         for word in SANITIZER_WORDS:
-            assert word not in text, f"{self.name}: {text[text.index(word) - 200:][:6000]}"
+            assert word not in text, f"{self.name}: {text[max(0, text.index(word) - 200):][:6000]}"
 
     def __enter__(self):
         return self

@@ -1,4 +1,4 @@
-"""What tests/suite.py says of what was skipped, and of a file that ran no test. (release only)"""
+"""What the tests stand on: what is told of those that were skipped or never ran, of crashes, and whose a port is. (release only)"""
 
 import contextlib
 import io
@@ -13,6 +13,7 @@ from unittest import mock
 
 import harness
 import loopback
+from fleet import Fleet
 
 sys.path.insert(0, os.path.join(harness.ROOT, "tests"))
 import suite  # noqa: E402
@@ -146,6 +147,36 @@ def test_three(): pass
 harness.main(globals())
 """)
         assert status != 0 and ("ok", "test_one") in rows and ("ok", "test_two") not in rows, (end, output)
+
+
+def test_a_fleet_tells_of_each_node_that_crashed():
+    """Also of one that was started anew; not of those that were killed."""
+    def crash(fleet):
+        os.kill(fleet.nodes[0].process.pid, signal.SIGSEGV)
+        fleet.nodes[0].process.wait()
+
+    def crash_in_drain(fleet):
+        fleet.nodes[0].signal(signal.SIGTERM)
+        os.kill(fleet.nodes[0].process.pid, signal.SIGABRT)
+        fleet.nodes[0].process.wait()
+
+    def complain(fleet):
+        fleet.kill(0)
+        with open(fleet.nodes[0].log_path, "a", encoding="utf-8") as log:
+            log.write("x.c:1:1: runtime error: null pointer\n")
+
+    for what, words in ((crash, "ended with -11"), (crash_in_drain, "ended with -6"), (complain, "runtime error"),
+                        (lambda fleet: fleet.kill(0), None)):
+        for again in (False, True):
+            said = None
+            try:
+                with Fleet(n=1) as fleet:
+                    what(fleet)
+                    if again:
+                        fleet.start(0)
+            except AssertionError as error:
+                said = str(error)
+            assert words in (said or "") if words else said is None, (what, again, said)
 
 
 def test_a_port_is_given_to_one():

@@ -104,16 +104,13 @@ class World:
         self.history.deaths.append((time.monotonic(), f"node-{i + 1}"))
         self.down.add(i)
         self.fleet.kill(i)
-        self.fleet.nodes[i].check_log()
 
     def drain_node(self, i):
         self.history.deaths.append((time.monotonic(), f"node-{i + 1}"))
         node = self.fleet.nodes[i]
         node.signal(signal.SIGTERM)
         self.down.add(i)
-        status = node.wait()
-        node.check_log()
-        assert status == 0, f"a drain ended with {status}: {node.log()[-2000:]}"
+        node.check_end()
 
     def freeze_node(self, i):
         self.fleet.nodes[i].signal(signal.SIGSTOP)
@@ -198,10 +195,8 @@ class World:
         self.watchers.end()
         for node in self.fleet.nodes:
             node.signal(signal.SIGTERM)
-        for node in self.fleet.nodes:
-            status = node.wait()
-            node.check_log()
-            assert status == 0, f"ended with {status}: {node.log()[-2000:]}"
+        for process in self.fleet.processes:
+            process.check_end()
         self.fleet.check_logs()
 
     def keep_logs(self, folder):
