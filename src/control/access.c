@@ -119,11 +119,10 @@ static int needs_no_token(const struct call *call)
          (token != NULL && vc_secret_matches(options->admin_token, token, strlen(token)));
 }
 
-// Unix time in ms, 0: the slug's session is not on, or the ledger does not say.
-static int64_t ask_ledger_began(const struct call *call)
+int64_t access_ledger_began(struct vc_control *control, const char *slug)
 {
-  struct vc_query *query = ask_worker(call->control->ledger, call->control->settings.ledger,
-                                      VC_QUERY_BEGAN, call->slug, 0);
+  struct vc_query *query =
+      ask_worker(control->ledger, control->settings.ledger, VC_QUERY_BEGAN, slug, 0);
   struct vc_buffer *reply =
       query != NULL && vc_query_status(query) == 200 ? vc_query_reply(query) : NULL;
   json_t *list = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
@@ -136,7 +135,7 @@ static int64_t ask_ledger_began(const struct call *call)
 // The ledger knows of other nodes' sessions only what is watched here.
 static int64_t ask_session_began(const struct call *call)
 {
-  int64_t began_ms = ask_ledger_began(call);
+  int64_t began_ms = access_ledger_began(call->control, call->slug);
   return began_ms != 0 ? began_ms : fleet_began(call->control, call->slug);
 }
 

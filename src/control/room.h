@@ -59,6 +59,9 @@ int access_admin(const struct call *call, const char **why);
 const char *access_shown(const struct call *call);
 // Finds when the token expires, too. Thread: one with a stack of 1 MiB, where access_asks_viewers.
 int access_viewer(struct call *call, const char **why);
+// Unix time in ms at which the slug's session began that is on or watched here, 0: there is none,
+// or the ledger does not say. Thread: as access_viewer.
+int64_t access_ledger_began(struct vc_control *control, const char *slug);
 // Whether viewers from elsewhere need a token.
 int access_asks_viewers(const struct vc_control *control);
 

@@ -20,8 +20,9 @@ int tracks_are_at(const char *path)
 struct claim {
   struct call call; // the first: run_deep gives it back
   struct vc_control_track track;
-  int64_t began_ms;    // of the publishing that it would go on with, 0: none
-  int is_nowhere_here; // nobody publishes its session on this node
+  // Since when its session is on, as far as the worker of ingest knows.
+  enum { NOT_ASKED, SINCE_BEGAN_MS, LONGER_THAN_IT, NOWHERE_HERE } is_on;
+  int64_t began_ms; // 0: not SINCE_BEGAN_MS
 };
 
 // A whole number of decimal digits within the bounds.
@@ -116,12 +117,21 @@ static struct vc_publisher_answer judge_token(const struct claim *claim, int64_t
                                         claim->call.request->query, times);
 }
 
-// Where nothing of the session is on here, whoever published before did so on another node.
+// Where others go on with the session here, one may come back that ingest has forgotten: the ledger
+// has not. Where nothing of it is on here, whoever published before did so on another node.
+static int64_t ask_others_began(const struct claim *claim)
+{
+  struct vc_control *control = claim->call.control;
+  return claim->is_on == LONGER_THAN_IT ? access_ledger_began(control, claim->call.slug)
+         : claim->is_on == NOWHERE_HERE ? fleet_began(control, claim->call.slug)
+                                        : 0;
+}
+
 static int check_token(const struct claim *claim, const char **why)
 {
   struct vc_publisher_answer answer = judge_token(claim, claim->began_ms);
-  if (answer.is_expired && claim->is_nowhere_here) {
-    int64_t began_ms = fleet_began(claim->call.control, claim->call.slug);
+  if (answer.is_expired && claim->began_ms == 0) {
+    int64_t began_ms = ask_others_began(claim);
     answer = judge_token(claim, began_ms);
     claim->call.request->begins_ms = began_ms;
   }
@@ -138,10 +148,13 @@ static void ask_ingest(struct call *call)
   struct vc_query *query =
       ask_ingest_of(call->control, VC_QUERY_MAY_PUBLISH, call->slug, claim->track.participant);
   int status = query != NULL ? vc_query_status(query) : 503;
-  int64_t number = status == 200 ? vc_query_number(query) : -1;
+  int64_t number = status == 200 ? vc_query_number(query) : 0;
+  claim->is_on = status != 200 ? NOT_ASKED
+                 : number > 0  ? SINCE_BEGAN_MS
+                 : number < 0  ? LONGER_THAN_IT
+                               : NOWHERE_HERE;
   claim->began_ms = number > 0 ? number : 0;
   claim->call.request->begins_ms = claim->began_ms; // for `adopt`: it counts once more
-  claim->is_nowhere_here = number == 0;
   int refused = check_token(claim, &why);
   if (refused != 0) {
     vc_respond_error(call->request, refused, why);

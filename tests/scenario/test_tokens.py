@@ -262,6 +262,32 @@ def test_a_publisher_comes_back_to_another_node():
             dying.process.returncode = 0  # it ended as it should
 
 
+def test_a_participant_that_was_given_up_comes_back():
+    """While another one goes on with the session."""
+    signer = SIGNERS["HS256"]
+
+    def wait_ended(n):
+        harness.wait_until(lambda: node.log().count("event=ingest.end ") == n, f"{n} have ended")
+
+    with ScriptedStt() as stt, protected(stt.url, signer.secret, TOKEN_LEEWAY_MS=0, SESSION_RESUME_MS=500) as node:
+        token = signer.sign("*", expires_s=2)
+        shape = dict(rate=16000, channels=1)
+        with Track(node, "demo", "Bob", token=signer.sign(), **shape) as bob:
+            bob.tone(0.2)
+            harness.wait_until(lambda: watched(node, token, "none")[0] == 401, "it has expired")
+            later = signer.sign(expires_s=0, nbf=int(time.time()))
+            for n in range(1, 3):
+                with Track(node, "demo", "Ada", token=token, **shape) as ada:
+                    ada.tone(0.2)
+                wait_ended(n)
+            assert refusal(node, "demo", f"?participant=Ada&token={later}")[0] == 401
+            bob.tone(0.2)
+            bob.leave()
+        wait_ended(3)
+        assert refusal(node, "demo", f"?participant=Ada&token={token}")[0] == 401
+        check_unlogged(node)
+
+
 def write(folder, name, text):
     """As a deployment does it: never half a file."""
     path = os.path.join(folder, name)

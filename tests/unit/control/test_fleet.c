@@ -299,7 +299,7 @@ static void test_an_expired_token_of_a_stream_of_another_node(void **state)
             (struct rig_reply){.status = 200, .number = now_ms - 100000});
   expect_expired_track(closed, 60, 101);
   rig_reply(closed, VC_QUERY_MAY_PUBLISH, (struct rig_reply){.status = 200, .number = -1});
-  expect_expired_track(closed, 60, 401); // others publish it here, and this one did not
+  expect_expired_track(closed, 60, 401); // others publish it here, and the ledger does not say more
   assert_int_equal(closed->n_asked[VC_QUERY_FLEET_BEGAN], 1); // since the last reply was set
   rig_destroy(closed);
 }

@@ -1,6 +1,7 @@
 // Who may publish by WebSocket, and what of it goes on to ingest.
 #include "rig.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -204,6 +205,30 @@ static void test_a_token_that_expires_meanwhile(void **state)
   may_publish(rig, 200, NULL);
 }
 
+// And one whose publishing was given up, while others go on with its session: the ledger knows when
+// that began.
+static void test_a_token_that_expires_while_others_go_on(void **state)
+{
+  struct rig *rig = nodes.closed;
+  char target[9000], began[32];
+  int64_t began_ms = vc_clock_unix_ms(&vc_clock_system) - 120000;
+  snprintf(began, sizeof began, "[%" PRId64 "]", began_ms);
+  snprintf(target, sizeof target, ADA "&token=%s",
+           rig_token(SECRET, "HS256", rig_grants("demo", -60)));
+  rig_reply(rig, VC_QUERY_MAY_PUBLISH, (struct rig_reply){.status = 200, .number = -1});
+  expect(rig, target, "", 401);
+  rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 200, .text = began});
+  expect(rig, target, "", 101);
+  assert_int_equal(rig->track.session_began_ms, began_ms); // so that it may come back once more
+  snprintf(target, sizeof target, ADA "&token=%s",
+           rig_token(SECRET, "HS256", rig_grants("demo", -180)));
+  expect(rig, target, "", 401);
+  may_publish(rig, 200, NULL);
+  expect(rig, target, "", 401); // nobody goes on: it is not asked
+  assert_int_equal(rig->n_asked[VC_QUERY_BEGAN], 2);
+  rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+}
+
 static void test_no_secret_is_this_machine_alone(void **state)
 {
   expect(nodes.open, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 403);
@@ -271,6 +296,7 @@ int main(void)
       cmocka_unit_test(test_the_same_without_a_handshake),
       cmocka_unit_test(test_a_token),
       cmocka_unit_test(test_a_token_that_expires_meanwhile),
+      cmocka_unit_test(test_a_token_that_expires_while_others_go_on),
       cmocka_unit_test(test_no_secret_is_this_machine_alone),
       cmocka_unit_test(test_other_origins),
       cmocka_unit_test(test_a_full_node),
