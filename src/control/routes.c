@@ -17,6 +17,9 @@ struct route {
   enum depth depth;
   void (*handle)(struct call *call);
   size_t body_max; // 0: VC_FRONT_BODY_MAX
+  // Before the body is read. Returns: 0, or an HTTP status and `why`. NULL: whoever came so far
+  // may.
+  int (*check)(const struct call *call, const char **why);
 };
 
 // A webhook about a room carries what the room is described with: LiveKit allows half a megabyte
@@ -25,6 +28,7 @@ struct route {
 
 static void healthz_page(struct call *call);
 static void readyz_page(struct call *call);
+static int check_webhook(const struct call *call, const char **why);
 static void webhook_page(struct call *call);
 
 static const struct route routes[] = {
@@ -38,7 +42,7 @@ static const struct route routes[] = {
     {"/sessions/*", DELETE, ADMIN, SLOW, erase_page},
     {"/sessions/*/", GET, VIEWER, SLOW, transcript_page},
     {"/admin/kick", POST, ADMIN, DEEP, kick_page},
-    {"/livekit/webhook", POST, NOTHING, DEEP, webhook_page, WEBHOOK_BODY_MAX}, // it is signed
+    {"/livekit/webhook", POST, NOTHING, DEEP, webhook_page, WEBHOOK_BODY_MAX, check_webhook},
 };
 
 #define SILENT_MS 5000
@@ -101,16 +105,31 @@ static void readyz_page(struct call *call)
                          why, "degraded", degraded_list(call->control)));
 }
 
+// It is signed; who shows that it is not gives nobody a body to keep.
+static int check_webhook(const struct call *call, const char **why)
+{
+  const struct vc_control_settings *settings = &call->control->settings;
+  if (vc_request_is_larger(call->request, WEBHOOK_BODY_MAX)) {
+    *why = "the body is too large";
+    return 413;
+  }
+  if (settings->take_webhook == NULL) {
+    *why = "webhooks cannot be verified: LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set";
+    return 404;
+  }
+  return vc_request_header(call->request, "Authorization") != NULL
+             ? 0
+             : settings->take_webhook(settings->context, NULL, "", 0, why);
+}
+
 // Its bytes are verified here, and understood elsewhere.
 static void webhook_page(struct call *call)
 {
   const struct vc_control_settings *settings = &call->control->settings;
   const char *authorization = vc_request_header(call->request, "Authorization");
-  const char *why = "this node has no LiveKit";
-  int status = settings->take_webhook != NULL
-                   ? settings->take_webhook(settings->context, authorization, call->body,
-                                            call->body_size, &why)
-                   : 404;
+  const char *why = "";
+  int status =
+      settings->take_webhook(settings->context, authorization, call->body, call->body_size, &why);
   if (status != 200) {
     vc_respond_error(call->request, status, why);
     return;
@@ -158,22 +177,20 @@ static int may_ask(const struct route *route, struct call *call, const char **wh
   if (route->asks == ADMIN) {
     return access_admin(call, why);
   }
-  return route->asks == VIEWER ? access_viewer(call, why) : 0;
+  if (route->asks == VIEWER) {
+    return access_viewer(call, why);
+  }
+  return route->check != NULL ? route->check(call, why) : 0;
+}
+
+static size_t body_max(const struct route *route)
+{
+  return route->body_max != 0 ? route->body_max : VC_FRONT_BODY_MAX;
 }
 
 static int read_body(struct call *call)
 {
-  size_t size = call->route->body_max != 0 ? call->route->body_max : VC_FRONT_BODY_MAX;
-  call->body = malloc(size);
-  int n = call->body != NULL ? vc_request_body(call->request, call->body, size) : -1;
-  if (n < 0) {
-    if (call->request->status == 0) {
-      vc_respond_error(call->request, 503, "no memory");
-    }
-    return -1;
-  }
-  call->body_size = (size_t)n;
-  return 0;
+  return vc_request_body(call->request, body_max(call->route), &call->body, &call->body_size);
 }
 
 static void refuse_method(struct call *call, unsigned methods)
@@ -194,6 +211,9 @@ static void handle_deep(struct call *call)
   int status = may_ask(found, call, &why);
   if (status != 0) {
     vc_respond_error(call->request, status, why);
+    if (found->check != NULL) {
+      vc_request_discard(call->request, body_max(found));
+    }
     return;
   }
   if (call->slug[0] != '\0' && !vc_slug_is_valid(call->slug, strlen(call->slug))) {

@@ -47,10 +47,6 @@ int hosting_init(struct hosting *hosting, const struct hosting_settings *setting
 int hosting_take_webhook(struct hosting *hosting, const char *authorization, const char *body,
                          size_t size, const char **why)
 {
-  if (hosting->livekit == NULL) {
-    *why = "webhooks cannot be verified: LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set";
-    return 404;
-  }
   return vc_livekit_take_webhook(hosting->livekit, authorization, body, size, why);
 }
 

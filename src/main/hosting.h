@@ -23,7 +23,7 @@ struct hosting {
 // Makes and starts it, or nothing but its metrics' names.
 int hosting_init(struct hosting *hosting, const struct hosting_settings *settings,
                  struct vc_error *error);
-// Thread: any, with a stack of 1 MiB. As vc_livekit_take_webhook; 404 where it is not configured.
+// Thread: any, with a stack of 1 MiB. As vc_livekit_take_webhook; where it is configured.
 int hosting_take_webhook(struct hosting *hosting, const char *authorization, const char *body,
                          size_t size, const char **why);
 // Thread: any. Returns: the thread that has been silent for longer than silent_ms, NULL: none.

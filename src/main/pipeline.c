@@ -422,6 +422,7 @@ static int make_hosting(struct pipeline *pipeline, struct vc_error *error)
 static int make_control(struct pipeline *pipeline, struct vc_address *http,
                         struct vc_address *admin, struct vc_error *error)
 {
+  int has_livekit = pipeline->hosting.livekit != NULL;
   return vc_control_start(&pipeline->control, http, admin,
                           &(struct vc_control_settings){
                               .options = &pipeline->options->control,
@@ -453,7 +454,7 @@ static int make_control(struct pipeline *pipeline, struct vc_address *http,
                               .has_room_for_session = has_room_for_session,
                               .adopt = adopt,
                               .adopt_track = adopt_track,
-                              .take_webhook = take_webhook,
+                              .take_webhook = has_livekit ? take_webhook : NULL,
                               .context = pipeline,
                           },
                           error);

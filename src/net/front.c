@@ -28,6 +28,8 @@
 #define REQUEST_SIZE "8192"
 #define CONNECTION_QUEUE "256"
 #define BACKLOG "4096"
+#define BODY_FIRST 4096
+#define BODY_TOO_LARGE "the body is too large"
 #define LOST_LOG_INTERVAL_MS 10000
 #define PATH_SHOWN_MAX (VC_FRONT_PATH_MAX + 4)
 #define MESSAGE_SHOWN_MAX 256
@@ -214,32 +216,73 @@ static void request_init(const struct vc_front *front, struct vc_request *reques
   resolve_client(front, request);
 }
 
-int vc_request_body(struct vc_request *request, char *into, size_t size)
+static int refuse_body(struct vc_request *request, int status, const char *why)
 {
-  const struct mg_request_info *info = mg_get_request_info(connection_of(request));
-  if (info->content_length > (long long)size) {
-    vc_respond_error(request, 413, "the body is too large");
+  vc_respond_error(request, status, why);
+  return -1;
+}
+
+// Up to `max`, so that nobody is given more than about twice of what he has sent. Returns: 0, or -1
+// without memory.
+static int grow(char **bytes, size_t *capacity, size_t max)
+{
+  size_t more = *capacity == 0 ? BODY_FIRST : *capacity * 2;
+  more = more < max ? more : max;
+  char *grown = realloc(*bytes, more);
+  if (grown == NULL) {
     return -1;
   }
-  size_t n = 0;
-  for (;;) {
-    char beyond;
-    int got = n < size ? mg_read(connection_of(request), into + n, size - n)
-                       : mg_read(connection_of(request), &beyond, 1);
-    if (got > 0 && n == size) {
-      vc_respond_error(request, 413, "the body is too large");
-      return -1;
+  *bytes = grown;
+  *capacity = more;
+  return 0;
+}
+
+// One byte more than `max` shows that it is too large. Returns: 0, or -1 (answered).
+static int read_body(struct vc_request *request, size_t max, char **body, size_t *size)
+{
+  size_t capacity = 0;
+  int got;
+  do {
+    if (*size == capacity && grow(body, &capacity, max + 1) != 0) {
+      return refuse_body(request, 503, "no memory");
     }
-    if (got <= 0) {
-      break;
-    }
-    n += (size_t)got;
+    got = mg_read(connection_of(request), *body + *size, capacity - *size);
+    *size += got > 0 ? (size_t)got : 0;
+  } while (got > 0 && *size <= max);
+  return *size > max ? refuse_body(request, 413, BODY_TOO_LARGE) : 0;
+}
+
+int vc_request_is_larger(const struct vc_request *request, size_t max)
+{
+  return mg_get_request_info(connection_of(request))->content_length > (long long)max;
+}
+
+int vc_request_body(struct vc_request *request, size_t max, char **body, size_t *size)
+{
+  *body = NULL;
+  *size = 0;
+  if (vc_request_is_larger(request, max)) {
+    return refuse_body(request, 413, BODY_TOO_LARGE);
   }
-  if (info->content_length > (long long)n) {
-    vc_respond_error(request, 400, "the body did not come whole");
-    return -1;
+  int status = read_body(request, max, body, size);
+  if (status == 0 && vc_request_is_larger(request, *size)) {
+    status = refuse_body(request, 400, "the body did not come whole");
   }
-  return (int)n;
+  if (status != 0) {
+    free(*body);
+    *body = NULL;
+  }
+  return status;
+}
+
+void vc_request_discard(struct vc_request *request, size_t max)
+{
+  char away[BODY_FIRST];
+  int got = 1;
+  for (size_t n = 0; got > 0 && n < max; n += (size_t)got) {
+    got = mg_read(connection_of(request), away, sizeof away);
+    got = got > 0 ? got : 0;
+  }
 }
 
 void vc_respond(struct vc_request *request, int status, const char *content_type,

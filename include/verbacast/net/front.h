@@ -47,8 +47,14 @@ int vc_request_is_near(const struct vc_request *request);
 const char *vc_request_bearer(const struct vc_request *request);
 // Of /metrics: by ?format= or, without it, by Accept. Returns: 1 Prometheus' text, 0 JSON.
 int vc_request_wants_prometheus(const struct vc_request *request);
-// Reads the body. Returns: its length, or -1: larger than `size`, or it did not come (answered).
-int vc_request_body(struct vc_request *request, char *into, size_t size);
+// Whether its Content-Length says so. Returns: 1 or 0.
+int vc_request_is_larger(const struct vc_request *request, size_t max);
+// Reads the body into memory that grows as it comes. Gives: it, also where it is empty, for free().
+// Returns: 0, or -1: larger than `max`, it did not come, or no memory (answered).
+int vc_request_body(struct vc_request *request, size_t max, char **body, size_t *size);
+// For one that was answered without it: reads the body away, up to `max`. Who is still sending
+// would not see the answer.
+void vc_request_discard(struct vc_request *request, size_t max);
 
 // Answers once. `headers`: further ones, each ended by CRLF, or "".
 void vc_respond(struct vc_request *request, int status, const char *content_type,

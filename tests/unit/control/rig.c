@@ -153,6 +153,23 @@ static int has_room_for_session(void *context)
   return has;
 }
 
+static int take_webhook(void *context, const char *authorization, const char *body, size_t size,
+                        const char **why)
+{
+  struct rig *rig = context;
+  size_t n = 0;
+  while (n < size && body[n] == 'x') {
+    n++;
+  }
+  pthread_mutex_lock(&rig->mutex);
+  rig->n_webhooks++;
+  rig->webhook_size = size;
+  rig->is_webhook_of_x = n == size;
+  pthread_mutex_unlock(&rig->mutex);
+  *why = "there is no Authorization";
+  return authorization != NULL ? 200 : 401;
+}
+
 static void adopt(void *context, const struct vc_control_newcomer *newcomer)
 {
   struct rig *rig = context;
@@ -281,6 +298,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
       .has_room_for_session = has_room_for_session,
       .adopt = adopt,
       .adopt_track = adopt_track,
+      .take_webhook = rig->livekit.api_key[0] != '\0' ? take_webhook : NULL,
       .context = rig};
   if (vc_control_start(&rig->control, &rig->doors[HTTP_DOOR], &rig->doors[ADMIN_DOOR], &settings,
                        &error) != 0) {

@@ -63,7 +63,10 @@ struct rig {
   const char *publisher_refusal;
   int is_full_of_sessions; // none for another session
   char asked_participant[VC_PARTICIPANT_MAX + 1];
-  int n_adopted; // viewers and tracks
+  int n_webhooks;      // where there are LIVEKIT_API_KEY and its secret; without Authorization: 401
+  size_t webhook_size; // of the last one's body
+  int is_webhook_of_x; // all of it
+  int n_adopted;       // viewers and tracks
   char adopted[VC_SLUG_MAX + 1];
   struct vc_control_track track;       // the last one, its fd is closed
   struct vc_control_newcomer newcomer; // the last one; its slug is `adopted`, its fd is closed

@@ -2,6 +2,7 @@
 #include "rig.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <setjmp.h>
@@ -434,6 +435,69 @@ static void test_no_headers_hide_the_proxys(void **state)
   assert_int_equal(public->newcomer.is_exempt, 0);
 }
 
+// --- webhooks
+
+#define WEBHOOK "/livekit/webhook"
+#define LENGTH "Content-Length: 1048576\r\n" // of a body that does not come
+#define TOO_LONG "Content-Length: 1048577\r\n"
+
+static void expect_webhook(struct rig *to, const char *headers, int status, const char *why)
+{
+  assert_int_equal(rig_ask(to, HTTP_DOOR, "POST", WEBHOOK, headers), status);
+  assert_non_null(strstr(to->body, why));
+}
+
+static void expect_whole_webhook(struct rig *to, size_t size, int status)
+{
+  char *body = malloc(size + 1);
+  assert_non_null(body);
+  memset(body, 'x', size);
+  body[size] = '\0';
+  assert_int_equal(rig_post(to, HTTP_DOOR, WEBHOOK, "Authorization: t\r\n", body), status);
+  if (status == 200) {
+    assert_int_equal(to->webhook_size, size);
+    assert_true(to->is_webhook_of_x);
+  }
+  free(body);
+}
+
+// One byte too many, of a body that does not say how long it is.
+static void expect_too_large(struct rig *to)
+{
+  static const char head[] = "Authorization: t\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n";
+  size_t size = sizeof head - 1, n = 1024 * 1024 + 1;
+  char *headers = malloc(size + n + 16);
+  assert_non_null(headers);
+  memcpy(headers, head, size);
+  memset(headers + size, 'x', n);
+  memcpy(headers + size + n, "\r\n0\r\n", 6);
+  expect_webhook(to, headers, 413, "too large");
+  free(headers);
+}
+
+// Who cannot be LiveKit is not read.
+static void test_a_webhook(void **state)
+{
+  static const char *const environment[] = {"LIVEKIT_API_KEY=key", "LIVEKIT_API_SECRET=secret",
+                                            NULL};
+  static const size_t sizes[] = {0, 1, 4096, 4097, 8192, 100000, 1024 * 1024 - 1, 1024 * 1024};
+  struct rig *keyed = rig_create(environment, "");
+  expect_webhook(rig, LENGTH, 404, "LIVEKIT_API_KEY");
+  expect_webhook(rig, "Authorization: t\r\n" LENGTH, 404, "LIVEKIT_API_KEY");
+  expect_webhook(keyed, LENGTH, 401, "no Authorization");
+  assert_int_equal(keyed->n_webhooks, 1); // it is counted
+  expect_webhook(keyed, TOO_LONG, 413, "too large");
+  expect_webhook(keyed, "Authorization: t\r\n" TOO_LONG, 413, "too large");
+  expect_too_large(keyed);
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    expect_whole_webhook(keyed, sizes[i], 200);
+    expect_whole_webhook(rig, sizes[i], 404); // it may say all that it has to say
+  }
+  assert_int_equal(keyed->n_webhooks, 1 + sizeof sizes / sizeof *sizes);
+  expect_webhook(keyed, "Authorization: t\r\n" LENGTH, 400, "did not come whole");
+  rig_destroy(keyed);
+}
+
 // Last: it does not come back from it.
 static void test_a_draining_node(void **state)
 {
@@ -468,6 +532,7 @@ int main(void)
       cmocka_unit_test(test_who_is_exempt_of_the_limit_by_address),
       cmocka_unit_test(test_what_a_proxy_says_of_its_client),
       cmocka_unit_test(test_no_headers_hide_the_proxys),
+      cmocka_unit_test(test_a_webhook),
       cmocka_unit_test(test_a_draining_node),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
