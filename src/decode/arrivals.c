@@ -25,18 +25,41 @@ static int64_t late_samples(const struct arrivals *arrivals, uint64_t now_ns, ui
   return samples_between(arrivals->origin_ns, now_ns) - (int64_t)end;
 }
 
-int arrivals_take(struct arrivals *arrivals, uint64_t now_ns, uint64_t position, uint64_t n)
+// So much of a mute's silence is there: it is not made once more.
+static void count_silence(struct arrivals *arrivals, uint64_t n)
+{
+  arrivals->muted_left -= n < arrivals->muted_left ? n : arrivals->muted_left;
+  if (arrivals->muted_left == 0) {
+    arrivals->muted_next_ns = 0;
+  }
+}
+
+static int take(struct arrivals *arrivals, uint64_t now_ns, uint64_t position, uint64_t n)
 {
   int is_after_pause =
       arrivals->is_broken || now_ns > arrivals->last_ns + ARRIVALS_HOLE_MS * VC_NS_PER_MS;
   arrivals->last_ns = now_ns;
   arrivals->is_broken = 0;
-  arrivals->muted_next_ns = 0;
   if (arrivals->settle_at_ns == 0 && is_after_pause &&
       late_samples(arrivals, now_ns, position + n) > HOLE_SAMPLES) {
     arrivals->settle_at_ns = now_ns + ARRIVALS_SETTLE_MS * VC_NS_PER_MS;
   }
   return arrivals->settle_at_ns != 0;
+}
+
+int arrivals_take(struct arrivals *arrivals, uint64_t now_ns, uint64_t position, uint64_t n)
+{
+  arrivals->muted_next_ns = 0;
+  return take(arrivals, now_ns, position, n);
+}
+
+int arrivals_take_silence(struct arrivals *arrivals, uint64_t now_ns, uint64_t position, uint64_t n)
+{
+  if (arrivals->muted_next_ns != 0) { // it is made again when the run has ended
+    arrivals->muted_next_ns = now_ns + ARRIVALS_HOLE_MS * VC_NS_PER_MS;
+  }
+  count_silence(arrivals, n);
+  return take(arrivals, now_ns, position, n);
 }
 
 int arrivals_is_settled(const struct arrivals *arrivals, uint64_t now_ns, uint64_t position,
@@ -49,8 +72,10 @@ int arrivals_is_settled(const struct arrivals *arrivals, uint64_t now_ns, uint64
 uint64_t arrivals_settle(struct arrivals *arrivals, uint64_t position, uint64_t n_held)
 {
   int64_t late = late_samples(arrivals, arrivals->last_ns, position + n_held);
+  uint64_t hole = late > HOLE_SAMPLES ? (uint64_t)late : 0;
   arrivals->settle_at_ns = 0;
-  return late > HOLE_SAMPLES ? (uint64_t)late : 0;
+  count_silence(arrivals, hole);
+  return hole;
 }
 
 void arrivals_mute(struct arrivals *arrivals, uint64_t now_ns)
@@ -62,7 +87,8 @@ void arrivals_mute(struct arrivals *arrivals, uint64_t now_ns)
 
 uint64_t arrivals_silence(struct arrivals *arrivals, uint64_t now_ns, uint64_t position)
 {
-  if (arrivals->muted_next_ns == 0 || now_ns < arrivals->muted_next_ns) {
+  if (arrivals->settle_at_ns != 0 || arrivals->muted_next_ns == 0 ||
+      now_ns < arrivals->muted_next_ns) {
     return 0;
   }
   uint64_t given = ARRIVALS_SILENCE_MS * SAMPLES_PER_MS - arrivals->muted_left;

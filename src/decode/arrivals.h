@@ -14,7 +14,9 @@
 // - A hole is heard as at most ARRIVALS_SILENCE_MS of silence, enough to end an utterance; over the
 //   rest the clock jumps.
 // - A publisher that says that it is muted is not waited for: as time goes by silence follows, up
-//   to ARRIVALS_SILENCE_MS, so that what was said last is told; also where it had run ahead.
+//   to ARRIVALS_SILENCE_MS, so that what was said last is told; also where it had run ahead. What
+//   comes meanwhile of samples that are all zero, as LiveKit sends them, is a part of that silence;
+//   sound ends it.
 //
 // Pure: times and counts of samples at VC_SAMPLE_RATE_HZ. `position` is the clock's.
 #pragma once
@@ -32,7 +34,7 @@ struct arrivals {
   uint64_t settle_at_ns;  // 0: nothing is held back
   uint64_t muted_ns;      // when it said so last
   uint64_t muted_next_ns; // when silence is due again, 0: it is not
-  uint64_t muted_left;    // samples of silence, while it is muted
+  uint64_t muted_left;    // samples of silence, while it is due
   int is_broken;          // the next packet comes after some that were dropped
 };
 
@@ -41,6 +43,9 @@ void arrivals_begin(struct arrivals *arrivals, uint64_t origin_ns);
 // A packet of n samples came. Returns: 1 when it is to be held back, like all that follow until
 // arrivals_settle; 0 when it goes on.
 int arrivals_take(struct arrivals *arrivals, uint64_t now_ns, uint64_t position, uint64_t n);
+// The same of samples that are all zero.
+int arrivals_take_silence(struct arrivals *arrivals, uint64_t now_ns, uint64_t position,
+                          uint64_t n);
 // Returns: 1 when what is held back is to go on: it has caught up, or its time is over.
 int arrivals_is_settled(const struct arrivals *arrivals, uint64_t now_ns, uint64_t position,
                         uint64_t n_held);

@@ -50,6 +50,12 @@ static int hold_back(struct session *session, const struct pcm *pcm)
   return 0;
 }
 
+static int is_silence(const struct vc_buffer *data)
+{
+  return data->size > 0 && data->data[0] == 0 &&
+         memcmp(data->data, data->data + 1, data->size - 1) == 0;
+}
+
 void raw_use(struct vc_worker *worker, struct session *session, const struct vc_packet *packet)
 {
   struct worker_state *state = vc_worker_state(worker);
@@ -68,7 +74,9 @@ void raw_use(struct vc_worker *worker, struct session *session, const struct vc_
   arrivals->is_broken |= packet->is_discontinuity;
   session->last_arrival_ns = packet->arrival_ns;
   uint64_t now_ns = packet->arrival_ns;
-  if (!arrivals_take(arrivals, now_ns, session->position, pcm->n)) {
+  int is_held = (is_silence(packet->data) ? arrivals_take_silence : arrivals_take)(
+      arrivals, now_ns, session->position, pcm->n);
+  if (!is_held) {
     chunks_add_samples(worker, session, pcm->samples, pcm->n, now_ns);
   } else if (hold_back(session, pcm) != 0) {
     raw_release(worker, session);

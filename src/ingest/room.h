@@ -145,6 +145,7 @@ struct track {
   struct vc_track_newcomer is; // as it came; the descriptor is the watch's
   struct session *session;     // NULL: it is closing
   int is_muted;
+  int has_said_so;   // since sound came last, zeros too
   int is_held_back;  // too much of it came: it is not read
   uint64_t ahead_ns; // by how much, as of paced_ns
   uint64_t paced_ns;

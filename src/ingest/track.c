@@ -279,6 +279,7 @@ static void take_sound(struct vc_worker *worker, struct track *track, const uint
     ingest_session_begin_sound(track->session,
                                track->read_ns > sound_ns ? track->read_ns - sound_ns : 1);
     track->is_muted = track->is_muted && is_silence(bytes, size);
+    track->has_said_so = 0;
   }
   pace(track, track->read_ns, length_ns(track, size));
   while (size > 0) {
@@ -300,13 +301,13 @@ static int take_text(struct vc_worker *worker, struct track *track, const struct
   }
   switch (vc_track_parse((const char *)event->payload, event->size)) {
   case VC_TRACK_MUTED:
-    if (!track->is_muted) {
+    if (!track->has_said_so) {
       ingest_session_mute(worker, track->session);
     }
-    track->is_muted = 1;
+    track->is_muted = track->has_said_so = 1;
     return 0;
   case VC_TRACK_UNMUTED:
-    track->is_muted = 0;
+    track->is_muted = track->has_said_so = 0;
     return 0;
   case VC_TRACK_OTHER:
     return 0;

@@ -15,6 +15,7 @@
 #define RIG_FRAME 1024
 #define RIG_CHUNK 800 // samples
 #define RIG_ALL_CHANNELS UINT32_MAX
+#define RIG_NO_CHANNEL (UINT32_MAX - 1)
 
 // All that came out for one session. It is held against itself as it comes: no chunk is larger
 // than it may be, none overlaps another.

@@ -203,6 +203,82 @@ static void test_a_mute_is_silence_as_time_goes_by(void **state)
   expect_position_ms(rig, 12000);
 }
 
+// As LiveKit sends them while somebody is muted.
+static void send_zeros(struct rig *rig, uint32_t ms)
+{
+  rig_send_pcm_of(rig, 0, 16000, 1, RIG_NO_CHANNEL, ms);
+}
+
+static void test_zeros_are_a_part_of_a_mute(void **state)
+{
+  struct rig *rig = *state;
+  speak(rig, 1000);
+  rig_say(rig, 0, VC_TURN_MUTED);
+  for (int i = 0; i < 20; i++) {
+    rig_pass_ms(rig, 20);
+    send_zeros(rig, 20);
+  }
+  assert_int_equal(rig_counter(rig, "decode.silence_ms_total"), 0); // nothing is missing
+  assert_int_equal(rig->heard[0].position, 1400 * MS);
+  rig_pass_ms(rig, 600);
+  assert_int_equal(rig_counter(rig, "decode.silence_ms_total"), 600);
+  rig_pass_ms(rig, 9000);
+  assert_int_equal(rig_counter(rig, "decode.silence_ms_total"), 1600);
+  assert_int_equal(rig->heard[0].position, 3000 * MS);
+  speak(rig, 1000);
+  expect_position_ms(rig, 12000);
+}
+
+// All of the silence that a mute asks for comes by itself; then one that is told again asks anew.
+static void test_zeros_may_be_all_of_a_mute(void **state)
+{
+  struct rig *rig = *state;
+  speak(rig, 1000);
+  rig_say(rig, 0, VC_TURN_MUTED);
+  for (int i = 0; i < 100; i++) {
+    rig_pass_ms(rig, 20);
+    send_zeros(rig, 20);
+  }
+  rig_pass_ms(rig, 1000);
+  assert_int_equal(rig_counter(rig, "decode.silence_ms_total"), 0);
+  rig_say(rig, 0, VC_TURN_MUTED);
+  rig_pass_ms(rig, 9000);
+  assert_int_equal(rig_counter(rig, "decode.silence_ms_total"), 2000);
+  assert_int_equal(rig->heard[0].position, 5000 * MS);
+}
+
+// It was silent for long without a word, then says so and goes on with zeros, or stops again while
+// they are held back: the hole is all of the silence.
+static void check_zeros_of_a_mute_after_a_hole(int n_pieces)
+{
+  struct rig rig;
+  start(&rig);
+  rig_say(&rig, 1, VC_TURN_OPEN);
+  speak(&rig, 1000);
+  rig_pass_ms(&rig, 60000);
+  rig_say(&rig, 0, VC_TURN_MUTED);
+  for (int i = 0; i < n_pieces; i++) {
+    rig_pass_ms(&rig, 20);
+    send_zeros(&rig, 20);
+  }
+  rig_pass_ms(&rig, 130);
+  rig_send_pcm(&rig, 1, 16000, 1, 20);
+  rig_say(&rig, 1, VC_TURN_MUTED); // another one, for whom the worker turns before that is settled
+  rig_pass_ms(&rig, 2870);
+  assert_int_equal(rig_counter(&rig, "decode.silence_ms_total"), 2000 + 2000);
+  assert_int_equal(rig.heard[0].position, (uint64_t)(61000 + 20 * n_pieces) * MS);
+  speak(&rig, 1000);
+  expect_position_ms(&rig, 65000 + 20 * (uint64_t)n_pieces);
+  rig_stop(&rig);
+}
+
+static void test_zeros_of_a_mute_after_a_hole(void **state)
+{
+  (void)state;
+  check_zeros_of_a_mute_after_a_hole(1);
+  check_zeros_of_a_mute_after_a_hole(50);
+}
+
 static void test_a_short_mute_takes_no_time(void **state)
 {
   struct rig *rig = *state;
@@ -332,6 +408,9 @@ int main(void)
       TEST(test_what_runs_ahead_is_made_good),
       TEST(test_a_long_hole_is_jumped_over),
       TEST(test_a_mute_is_silence_as_time_goes_by),
+      TEST(test_zeros_are_a_part_of_a_mute),
+      TEST(test_zeros_may_be_all_of_a_mute),
+      cmocka_unit_test(test_zeros_of_a_mute_after_a_hole),
       TEST(test_a_short_mute_takes_no_time),
       TEST(test_a_mute_of_one_that_is_early),
       TEST(test_a_mute_after_a_hole),

@@ -328,8 +328,11 @@ static void test_silence_ends_no_mute(void **state)
   rig_taken(rig, 1, VC_TURN_MUTED);
   assert_int_equal(rig_taken(rig, 2, VC_TURN_DATA)->size, sizeof silence);
   assert_true(is_listed_as_muted(rig));
+  send_text(ada, "{\"muted\":true}"); // no more of it comes
+  send_text(ada, "{\"muted\":true}");
+  rig_taken(rig, 3, VC_TURN_MUTED);
   send_sound(ada, sizeof silence);
-  rig_taken(rig, 3, VC_TURN_DATA);
+  rig_taken(rig, 4, VC_TURN_DATA);
   assert_false(is_listed_as_muted(rig));
 }
 
