@@ -93,6 +93,36 @@ def test_a_mute_is_told():
         assert not page.complaints(), page.complaints()
 
 
+# Ten minutes pass; and what is sent last waits in the browser until the next is sent.
+LATER_AND_SLOWER = """(() => {
+  const now = performance.now.bind(performance), send = WebSocket.prototype.send;
+  let waiting = 0;
+  window.pieces = 0;
+  performance.now = () => now() + 600000;
+  WebSocket.prototype.send = function (message) {
+    window.pieces += typeof message !== 'string';
+    waiting = message.length ?? message.byteLength;
+    send.call(this, message);
+  };
+  Object.defineProperty(WebSocket.prototype, 'bufferedAmount', { get: () => waiting });
+  return true;
+})()"""
+
+
+def test_a_mute_is_no_network_that_stands_still():
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        page = page_of(node)
+        speak(page, "Ada")
+        expect(page, "on")
+        page.click("#speak-mute")
+        expect(page, "muted")
+        page.run(LATER_AND_SLOWER)
+        page.click("#speak-mute")
+        page.wait("pieces > 10", "it is heard again")
+        assert page.run(STATE) == "on"
+        assert len([url for url in page.sockets() if "/ingest/" in url]) == 1, page.sockets()
+
+
 def test_a_node_that_comes_back_is_found_again():
     port = harness.free_port()
     folder = tempfile.mkdtemp(prefix="vc-")

@@ -116,7 +116,7 @@ export function createMicrophone({ slug, token, changed }) {
       wasOpen = true;
       mine.openedAt = mine.takenAt = performance.now();
       if (mine.isMuted) {
-        socket.send(JSON.stringify({ muted: true }));
+        sendMuted(mine);
       }
       showOn(mine);
     });
@@ -142,6 +142,13 @@ export function createMicrophone({ slug, token, changed }) {
       mine.takenAt = performance.now();
     }
     return performance.now() - mine.takenAt > STUCK_MS;
+  }
+
+  // It waits as sound does.
+  function sendMuted(mine) {
+    const text = JSON.stringify({ muted: mine.isMuted });
+    mine.given += text.length;
+    mine.socket.send(text);
   }
 
   function send(mine, piece) {
@@ -203,7 +210,8 @@ export function createMicrophone({ slug, token, changed }) {
       if (current?.socket && current.isMuted !== isMuted) {
         current.isMuted = isMuted;
         if (current.socket.readyState === WebSocket.OPEN) {
-          current.socket.send(JSON.stringify({ muted: isMuted }));
+          current.takenAt = performance.now(); // nobody has looked while it was muted
+          sendMuted(current);
           showOn(current);
         }
       }
