@@ -71,8 +71,8 @@ struct vc_ingest_settings {
   const struct vc_clock *clock;
   struct vc_metrics *metrics; // may be NULL
   struct vc_limits *limits;   // publishers by address, lives as long as the stage; NULL: its own
-  // Thread: ingest workers. Returns: why new sessions are refused now (a constant), NULL: they are
-  // not. May be NULL.
+  // Thread: any (vc_ingest_refusal calls it, too). Returns: why new sessions are refused now (a
+  // constant), NULL: they are not. May be NULL.
   const char *(*refusal)(void *context);
   // Thread: ingest workers. Asks whether a publisher may publish; if not, `why` is a constant. May
   // be NULL: everybody may.
