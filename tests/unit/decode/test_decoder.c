@@ -6,6 +6,7 @@
 #include <verbacast/base/clock.h>
 #include <verbacast/flow/chunk.h>
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -89,6 +90,19 @@ static void test_aac_stereo(void **state)
 {
   check_sound(VC_CODEC_AAC, &(struct sound_wish){"aac", 48000, 2, TONE_HZ, N_FRAMES, 0});
   check_sound(VC_CODEC_AAC, &(struct sound_wish){"aac", 44100, 2, TONE_HZ, N_FRAMES, 1});
+}
+
+// Its channels have places, and each its weight: the front left one is 0.71 of the center, as the
+// right one, and those behind are 0.5; the bass is left out.
+static void test_aac_of_five_and_a_bass(void **state)
+{
+  struct sound sound;
+  struct decoded decoded;
+  sound_encode(&sound, &(struct sound_wish){"aac", 48000, 6, TONE_HZ, N_FRAMES, 1});
+  decode_all(&decoded, VC_CODEC_AAC, &sound);
+  check_tone(&decoded.pcm, FULL_LEVEL * M_SQRT1_2 / (2 * M_SQRT1_2 + 1 + 2 * 0.5));
+  fini(&decoded);
+  sound_fini(&sound);
 }
 
 // The configuration announces SBR over a core of half the rate: every frame is twice as long as
@@ -189,6 +203,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_aac_of_any_rate),
       cmocka_unit_test(test_aac_stereo),
+      cmocka_unit_test(test_aac_of_five_and_a_bass),
       cmocka_unit_test(test_aac_with_sbr_signalled),
       cmocka_unit_test(test_mp3),
       cmocka_unit_test(test_opus),

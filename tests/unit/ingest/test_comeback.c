@@ -114,27 +114,36 @@ static void test_yes(void **state)
   }
 }
 
-// All in one piece, as no encoder does it.
-static void test_yes_to_one_that_did_not_wait(void **state)
+// All in one piece, as no encoder does it: what `connect` is answered does not wait for the rest.
+static void check_yes_to_one_that_did_not_wait(const char *slug)
 {
   struct publisher publisher;
+  char name[64];
+  snprintf(name, sizeof name, "%s" OLD, slug);
   start(2);
   publisher_open(&publisher, &rig, "a");
   publisher_shake_hands(&publisher);
   publisher_connect(&publisher, "live");
-  publisher_publish(&publisher, "room" OLD);
+  publisher_publish(&publisher, name);
   publisher_send_audio(&publisher, 0, "\xaf\0", 0x12, 2);
   for (uint32_t i = 1; i <= 100; i++) {
     publisher_send_frame(&publisher, i);
   }
-  struct vc_query *query = take_question("room");
-  turn_some();
+  struct vc_query *query = take_question(slug);
+  AWAIT(&rig, publisher.n_answers == 1);
   answer(query, 200, BEGAN_MS);
   AWAIT(&rig, rig.n_taken == 102);
   for (uint32_t i = 1; i <= 100; i++) {
     assert_int_equal(rig_taken(&rig, i + 1, VC_TURN_DATA)->timestamp_ms, i);
   }
   rig_stop(&rig);
+}
+
+static void test_yes_to_one_that_did_not_wait(void **state)
+{
+  for (char slug[] = "a"; slug[0] <= 'h'; slug[0]++) {
+    check_yes_to_one_that_did_not_wait(slug);
+  }
 }
 
 // It was told once when its session began: that counts as long as the session is here.
@@ -159,6 +168,25 @@ static void test_yes_and_back_once_more(void **state)
   publisher_start(&publisher, &rig, "b", "room" OLD); // another one, which began too late
   check_denied(&publisher);
   assert_int_equal(rig_counter(&rig, ASKED), 2);
+  rig_stop(&rig);
+}
+
+// One that only waits for its packets to go is over.
+static void test_yes_after_one_that_is_over(void **state)
+{
+  struct publisher before, publisher;
+  start(1);
+  publisher_start(&before, &rig, "a", "room?token=right");
+  rig_taken(&rig, 0, VC_TURN_OPEN);
+  hand_set_capacity(rig.decode, 0, 0);
+  publisher_say(&before, "closeStream");
+  AWAIT_COUNTER(&rig, "ingest.publishers", 0);
+  struct vc_query *query = begin_asking(&publisher, "room");
+  hand_set_capacity(rig.decode, 0, HAND_UNBOUNDED);
+  rig_pass(&rig, 250);
+  rig_taken(&rig, 1, VC_TURN_CLOSE);
+  answer(query, 200, BEGAN_MS);
+  AWAIT_CODE(&publisher, "NetStream.Publish.Start");
   rig_stop(&rig);
 }
 
@@ -356,6 +384,7 @@ int main(void)
       cmocka_unit_test(test_yes),
       cmocka_unit_test(test_yes_to_one_that_did_not_wait),
       cmocka_unit_test(test_yes_and_back_once_more),
+      cmocka_unit_test(test_yes_after_one_that_is_over),
       cmocka_unit_test(test_no),
       cmocka_unit_test(test_who_is_not_asked_for),
       cmocka_unit_test(test_late),

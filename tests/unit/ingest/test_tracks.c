@@ -635,6 +635,7 @@ static void test_is_asked_at_the_gate(void **state)
   rig_start(rig);
   start(rig, 0, "demo", "Ada");
   rig->refusal = "the journal is full";
+  assert_string_equal(vc_ingest_refusal(rig->ingest), "the journal is full");
   expect_answer(rig, "Bob", 429, "the journal is full");
   expect_answer_of(rig, "other", "Bob", 503, "the journal is full");
   expect_answer(rig, "Ada", 200, NULL); // what is on may go on
