@@ -276,11 +276,11 @@ int redis_is_number(int64_t number)
   return number >= 0 && number <= REDIS_EPOCH_MAX;
 }
 
-int reply_position(const redisReply *reply, size_t i, struct vc_position *position)
+int reply_position(const redisReply *reply, size_t i, int64_t own, struct vc_position *position)
 {
   int64_t epoch = reply_number(reply, i), seq = reply_number(reply, i + 1);
   *position = (struct vc_position){epoch, (uint64_t)seq};
-  return redis_is_number(epoch) && redis_is_number(seq) ? 0 : -1;
+  return redis_is_number(epoch) && (epoch != own || redis_is_number(seq)) ? 0 : -1;
 }
 
 static void loaded(struct redis_link *link, const struct redis_call *call, const redisReply *reply)

@@ -10,8 +10,6 @@
 #define RETRY_FIRST_MS 1000 // after an error
 #define RETRY_MAX_MS 10000
 
-static const char not_ours[] = "the stream ends with what no node has numbered";
-
 static uint64_t now_of(const struct publisher *publisher)
 {
   return vc_worker_now_ns(publisher->worker);
@@ -195,7 +193,20 @@ static void fence(struct publisher *publisher, struct owned *owned, struct vc_po
   stand(publisher, owned, STANDING_UNKNOWN);
 }
 
-// What the stream ends with, as of the answers that have come.
+// What an answer says that the stream ends with. Returns: 0, or -1: it leaves the slug to this
+// node.
+static int read_end(const redisReply *reply, size_t i, struct publisher *publisher,
+                    struct owned *owned, struct vc_position *last)
+{
+  int status = reply_position(reply, i, owned->epoch, last);
+  owned->is_alone = status != 0;
+  if (owned->is_alone) {
+    publisher_malformed(publisher, owned->slug, "the stream ends with what no node has numbered");
+  }
+  return status;
+}
+
+// As of the answers that have come.
 static void learn(struct publisher *publisher, struct owned *owned, struct vc_position last)
 {
   int has_moved = position_compare(&last, &owned->done) != 0;
@@ -342,9 +353,13 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
   }
   int64_t what = reply_number(reply, 0);
   struct vc_position last;
-  if (reply_position(reply, 3, &last) != 0 || !redis_is_number(reply_number(reply, 2))) {
-    publisher_malformed(publisher, owned->slug, not_ours);
+  if (read_end(reply, 3, publisher, owned, &last) != 0) {
     return; // nobody has it, and it is asked again
+  }
+  if (!redis_is_number(reply_number(reply, 2))) {
+    publisher_malformed(publisher, owned->slug,
+                        "its owner has an epoch that no node has given out");
+    return;
   }
   snprintf(owned->other.node, sizeof owned->other.node, "%s", reply_text(reply, 1));
   owned->other.epoch = reply_number(reply, 2);
@@ -372,11 +387,10 @@ static void looked(struct redis_link *link, const struct redis_call *call, const
     return;
   }
   struct vc_position last;
-  if (reply_position(reply, 0, &last) != 0) {
-    publisher_malformed(publisher, owned->slug, not_ours);
-  } else if (last.epoch > owned->epoch) {
+  int is_known = read_end(reply, 0, publisher, owned, &last) == 0;
+  if (is_known && last.epoch > owned->epoch) {
     fence(publisher, owned, last);
-  } else {
+  } else if (is_known) {
     learn(publisher, owned, last);
   }
   settle(publisher, owned);
@@ -457,8 +471,7 @@ static void written(struct redis_link *link, const struct redis_call *call, cons
     return;
   }
   struct vc_position last;
-  if (reply_position(reply, 1, &last) != 0) {
-    publisher_malformed(publisher, owned->slug, not_ours);
+  if (read_end(reply, 1, publisher, owned, &last) != 0) {
     fall_behind_by_error(publisher, owned);
     return;
   }
@@ -762,20 +775,34 @@ void owned_link_down(struct publisher *publisher)
   }
 }
 
+static void tell_alone(struct publisher *publisher, size_t n_alone)
+{
+  if (n_alone == 0) {
+    redis_trouble_clear(publisher->redis, TROUBLE_ALONE);
+  } else if (n_alone != publisher->n_alone) {
+    redis_trouble(publisher->redis, TROUBLE_ALONE,
+                  "streams of %zu sessions end with what no node has numbered", n_alone);
+  }
+  publisher->n_alone = n_alone;
+}
+
 void owned_tick(struct publisher *publisher)
 {
   struct owned *owned, *next;
   int64_t n_behind = 0;
+  size_t n_alone = 0;
   renew_due(publisher);
   DL_FOREACH_SAFE(publisher->order, owned, next)
   {
     tell(publisher, owned);
     ask_when_due(publisher, owned);
     n_behind += owned->standing != STANDING_LEVEL && !is_complete(owned) && !owned->is_fenced;
+    n_alone += owned->is_alone && !owned->is_released;
     let_go_when_due(publisher, owned);
   }
   vc_metric_set(vc_worker_slots(publisher->worker), OWNED, HASH_COUNT(publisher->slugs));
   vc_metric_set(vc_worker_slots(publisher->worker), BEHIND, n_behind);
+  tell_alone(publisher, n_alone);
 }
 
 int owned_drain(struct publisher *publisher)

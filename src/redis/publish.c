@@ -104,7 +104,7 @@ static void take_claim(struct publisher *publisher, struct redis_claim *wanted,
   int is_ours = epoch > 0 && epoch >= floor && epoch <= REDIS_EPOCH_MAX;
   wanted->previous.epoch = reply_number(reply, 2);
   if (!is_ours || !redis_is_number(wanted->previous.epoch) ||
-      reply_position(reply, 3, &wanted->last) != 0) {
+      reply_position(reply, 3, epoch, &wanted->last) != 0) {
     publisher_malformed(publisher, wanted->slug, "the slug's epochs leave none for a claim");
     return;
   }

@@ -45,6 +45,7 @@ struct owned {
   uint64_t retry_ms;           // 0: the last try went well
   int is_fenced;               // `epoch` is
   int is_taken;                // by `other`
+  int is_alone;                // the stream ends with what no node has numbered
   int is_released;             // the ledger says no more of it
   int is_let_go;               // and the key is free
   uint64_t released_ns;
@@ -64,6 +65,7 @@ struct publisher {
   struct vc_log_limit malformed_limit;
   int64_t namesake_ms; // when the name of the other that has it ends, 0: nobody has
   int has_namesake;
+  size_t n_alone; // of the slugs, as of the last tick
   int is_draining;
 };
 

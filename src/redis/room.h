@@ -173,6 +173,7 @@ enum redis_trouble { // the first that stands is told by the condition "redis"
   TROUBLE_EVICTING, // its policy is not noeviction
   TROUBLE_NAMESAKE, // another node has our name
   TROUBLE_DEAF,     // it refuses subscriptions
+  TROUBLE_ALONE,    // sessions of ours cannot be written to it
   N_TROUBLES,
 };
 
@@ -326,8 +327,9 @@ const char *reply_text(const redisReply *reply, size_t i);
 // is not gone on from.
 #define REDIS_EPOCH_MAX (INT64_C(1) << 52)
 int redis_is_number(int64_t number); // 0 to REDIS_EPOCH_MAX, as all that nodes give out
-// Epoch and seq at `i` and behind it. Returns: 0, or -1: nobody has given them out.
-int reply_position(const redisReply *reply, size_t i, struct vc_position *position);
+// Epoch and seq at `i` and behind it. Returns: 0, or -1: nobody has given them out. Of an epoch
+// that is not `own` whatever seq may be: nothing is numbered behind it.
+int reply_position(const redisReply *reply, size_t i, int64_t own, struct vc_position *position);
 // Loads all scripts again, before what is sent next: Redis said NOSCRIPT.
 void link_load_scripts(struct redis_link *link);
 // The socket is not read until it is again; meanwhile silence is no sign of death.

@@ -343,13 +343,49 @@ static void expect_left_alone(const char *epoch)
   assert_int_equal(server_number(&server, "EXISTS vc:owner:demo"), 0);
   say(5, HELLO, 0, 0); // the ledger goes on alone, and nobody takes that from it
   rig_wait_metric(&rig, "redis.malformed_total", 2);
+  rig_wait_health(&rig, "streams of 1 sessions end with what no node has numbered");
   rig_expect_no_remote(&rig);
   server_do(&server, "DEL vc:history:demo");
   rig_expect_ask(&rig, "demo", 0, 0);
   rig_give(&rig, "demo", (struct vc_position){0, 0}, 1, 5, all, 2);
   rig_wait_stream(&server, "demo", "5-0 5-1");
   rig_wait_owner(&server, "demo", "a", 5);
+  rig_wait_health(&rig, "");
   assert_int_equal(rig_metric(&rig, "redis.fenced_total"), 0);
+}
+
+// Nothing is numbered behind what an older epoch ends with.
+static void test_an_older_epoch_that_ends_beyond_all_numbers(void **state)
+{
+  static const char *const seqs[] = {"18446744073709551615", "9007199254740993",
+                                     "4503599627370497"};
+  static const struct rig_said all[] = {{HELLO, 0, 0}, {FINAL, 1, 0}};
+  for (size_t i = 0; i < sizeof seqs / sizeof *seqs; i++) {
+    char slug[8], ids[64];
+    snprintf(slug, sizeof slug, "s%zu", i);
+    snprintf(ids, sizeof ids, "4-%s 5-0 5-1", seqs[i]);
+    server_do(&server, "XADD vc:history:%s 4-%s message {\"v\":1,\"node\":\"b\",\"epoch\":4}", slug,
+              seqs[i]);
+    assert_int_equal(rig_claim(&rig, slug, 5), 5);
+    rig_say(&rig, slug, 5, all[0]);
+    rig_say(&rig, slug, 5, all[1]);
+    rig_wait_stream(&server, slug, ids);
+    rig_wait_owner(&server, slug, "a", 5);
+  }
+  rig_expect_no_remote(&rig);
+  assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 0);
+}
+
+// But behind what ours ends with.
+static void test_our_epoch_that_ends_beyond_all_numbers(void **state)
+{
+  begin();
+  server_do(&server, "XADD vc:history:demo 5-9007199254740993 message "
+                     "{\"v\":1,\"node\":\"a\",\"epoch\":5}");
+  say(5, FINAL, 4, 3);
+  rig_wait_health(&rig, "streams of 1 sessions end with what no node has numbered");
+  assert_int_equal(rig_metric(&rig, "redis.kept_total"), 3);
+  rig_expect_no_remote(&rig);
 }
 
 static void test_a_stream_that_ends_beyond_all_numbers(void **state)
@@ -587,6 +623,8 @@ int main(void)
       WITH(test_a_stream_that_ends_with_what_lua_rounds),
       WITH(test_a_stream_that_ends_beyond_all_clocks),
       WITH(test_a_clock_beyond_all_measure),
+      WITH(test_an_older_epoch_that_ends_beyond_all_numbers),
+      WITH(test_our_epoch_that_ends_beyond_all_numbers),
       WITH(test_an_odd_owner_of_what_is_ours),
       WITH(test_a_claim_of_which_nothing_was_said_is_let_go),
       WITH(test_a_claim_that_was_not_waited_for_is_let_go),
