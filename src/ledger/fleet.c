@@ -446,7 +446,7 @@ void fleet_claim(struct ledger *ledger, struct session *session)
 static void forget_beyond_clocks(struct ledger *ledger, struct session *session)
 {
   const struct epoch *newest = session_newest(session);
-  if (newest != NULL && newest->number > CLOCK_MAX) {
+  if (newest != NULL && newest->number > VC_EPOCH_MAX) {
     session_revive(ledger, session);
     session_forget(ledger, session);
   }

@@ -12,6 +12,7 @@
 #include <verbacast/flow/result.h>
 #include <verbacast/flow/viewer.h>
 #include <verbacast/ledger.h>
+#include <verbacast/wire/fleet.h>
 #include <verbacast/wire/text.h>
 
 #define HASH_NONFATAL_OOM 1 // an element that was not added has hh.tbl NULL
@@ -20,7 +21,6 @@
 
 #define EPOCHS_MAX 64
 #define OPEN_MAX 32
-#define CLOCK_MAX (INT64_C(1) << 52) // no clock's Unix ms: an epoch beyond it is somebody's mistake
 #define BACKLOG_MAX_BYTES ((size_t)64 * 1024 * 1024)
 #define RETRY_MS 2 // how long a full lane is left alone
 
@@ -325,7 +325,7 @@ struct vc_message *end_create(struct ledger *ledger, const struct session *sessi
 struct vc_message *present_status_create(struct ledger *ledger, const struct session *session);
 // A larger number than any that is known.
 int64_t next_epoch(const struct ledger *ledger, const struct session *session);
-// From now on epochs of whatever session are larger than this, unless it is beyond CLOCK_MAX:
+// From now on epochs of whatever session are larger than this, unless it is beyond VC_EPOCH_MAX:
 // others may say anything, and one number must not use up those of all sessions.
 void begin_behind(struct ledger *ledger, int64_t number);
 // The message that stands before all of an epoch on its way to other nodes. NULL without memory.

@@ -273,7 +273,7 @@ const char *reply_text(const redisReply *reply, size_t i)
 
 int redis_is_number(int64_t number)
 {
-  return number >= 0 && number <= REDIS_EPOCH_MAX;
+  return number >= 0 && number <= VC_EPOCH_MAX;
 }
 
 int reply_position(const redisReply *reply, size_t i, int64_t own, struct vc_position *position)

@@ -619,7 +619,7 @@ void owned_claimed(struct publisher *publisher, const struct redis_claim *claim)
 static struct owned *owned_of_message(struct publisher *publisher, const struct vc_message *message)
 {
   struct owned *owned = owned_find(publisher, message->slug);
-  if (message->epoch > REDIS_EPOCH_MAX) { // of a clock that is beyond all measure
+  if (message->epoch > VC_EPOCH_MAX) { // of a clock that is beyond all measure
     return NULL;
   }
   owned = owned != NULL ? owned : owned_add(publisher, message->slug);

@@ -101,7 +101,7 @@ static void take_claim(struct publisher *publisher, struct redis_claim *wanted,
                        const redisReply *reply)
 {
   int64_t epoch = reply_number(reply, 0), floor = wanted->epoch_floor;
-  int is_ours = epoch > 0 && epoch >= floor && epoch <= REDIS_EPOCH_MAX;
+  int is_ours = epoch > 0 && epoch >= floor && epoch <= VC_EPOCH_MAX;
   wanted->previous.epoch = reply_number(reply, 2);
   if (!is_ours || !redis_is_number(wanted->previous.epoch) ||
       reply_position(reply, 3, epoch, &wanted->last) != 0) {

@@ -323,10 +323,9 @@ int link_run(struct redis_link *link, const struct redis_call *call, const struc
 // What an answer has at `i`, 0 or "" where there is none such.
 int64_t reply_number(const redisReply *reply, size_t i);
 const char *reply_text(const redisReply *reply, size_t i);
-// Epochs are Unix ms: one that is larger than this was given out by nobody, is taken for none, and
-// is not gone on from.
-#define REDIS_EPOCH_MAX (INT64_C(1) << 52)
-int redis_is_number(int64_t number); // 0 to REDIS_EPOCH_MAX, as all that nodes give out
+// 0 to VC_EPOCH_MAX, as all that nodes give out: what is larger is taken for none, and is not gone
+// on from.
+int redis_is_number(int64_t number);
 // Epoch and seq at `i` and behind it. Returns: 0, or -1: nobody has given them out. Of an epoch
 // that is not `own` whatever seq may be: nothing is numbered behind it.
 int reply_position(const redisReply *reply, size_t i, int64_t own, struct vc_position *position);

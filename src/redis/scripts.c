@@ -86,7 +86,7 @@ const char *const redis_scripts[N_SCRIPTS] = {
 
     // KEYS owner, history, ctl. ARGV node, the epoch's floor, time to live of the owner, of the
     // stream. Answers {our epoch, node and epoch of the owner before, what the stream ends with};
-    // our epoch is -1 where it would have to be larger than REDIS_EPOCH_MAX: nothing was done then.
+    // our epoch is -1 where it would have to be larger than VC_EPOCH_MAX: nothing was done then.
     [SCRIPT_CLAIM] = LAST OWNER SAY
     "local before, before_epoch = owner(KEYS[1])\n"
     "local last_epoch, last_seq = last(KEYS[2])\n"

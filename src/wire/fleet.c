@@ -101,6 +101,17 @@ static int read_number(const json_t *object, const char *key, int64_t min, int64
   return 0;
 }
 
+static int read_epoch(const json_t *object, int64_t min, int64_t *epoch, struct vc_error *error)
+{
+  long long value = vc_json_integer(object, "epoch", -1);
+  if (value < min || value > VC_EPOCH_MAX) {
+    return complain(object, "epoch",
+                    min > 0 ? "a whole number from 1 to 2^52" : "one from 0 to 2^52", error);
+  }
+  *epoch = value;
+  return 0;
+}
+
 // A time in seconds; null and none are 0.
 static int read_time(const json_t *object, const char *key, int64_t *unix_ms,
                      struct vc_error *error)
@@ -376,7 +387,7 @@ static int read_fields(struct vc_envelope_parsed *envelope, struct vc_error *err
   const json_t *root = envelope->root;
   int64_t seq = 0, prev_final = 0, received_ms = 0;
   if (read_string(root, "node", VC_NODE_MAX, &fields->node, error) != 0 ||
-      read_number(root, "epoch", 1, &fields->epoch, error) != 0 ||
+      read_epoch(root, 1, &fields->epoch, error) != 0 ||
       read_number(root, "seq", 0, &seq, error) != 0 ||
       read_number(root, "prevFinal", 0, &prev_final, error) != 0 ||
       read_time(root, "startedAt", &fields->started_at_ms, error) != 0 ||
@@ -399,7 +410,7 @@ static int check_same(const struct vc_envelope_parsed *envelope, const char *slu
   if (strcmp(vc_json_string(envelope->json, "session", ""), slug) != 0) {
     return complain(envelope->json, "session", slug, error);
   }
-  if (read_number(envelope->json, "epoch", 1, &epoch, error) != 0 ||
+  if (read_epoch(envelope->json, 1, &epoch, error) != 0 ||
       read_number(envelope->json, "seq", 0, &seq, error) != 0) {
     return -1;
   }
@@ -524,7 +535,7 @@ int vc_envelope_parse_id(const char *id, size_t size, int64_t *epoch, uint64_t *
   const char *dash = memchr(id, '-', size);
   uint64_t number;
   if (dash == NULL || parse_digits(id, (size_t)(dash - id), &number) != 0 || number == 0 ||
-      parse_digits(dash + 1, size - (size_t)(dash - id) - 1, seq) != 0) {
+      number > VC_EPOCH_MAX || parse_digits(dash + 1, size - (size_t)(dash - id) - 1, seq) != 0) {
     return -1;
   }
   *epoch = (int64_t)number;
@@ -538,7 +549,7 @@ static int read_node(const json_t *root, int64_t epoch_min, char node[VC_NODE_MA
 {
   const char *name = "";
   if (read_string(root, "node", VC_NODE_MAX, &name, error) != 0 ||
-      read_number(root, "epoch", epoch_min, epoch, error) != 0) {
+      read_epoch(root, epoch_min, epoch, error) != 0) {
     return -1;
   }
   memcpy(node, name, strlen(name) + 1);

@@ -14,6 +14,7 @@
 #define VC_ENVELOPE_VERSION 1
 #define VC_ENVELOPE_MAX ((size_t)1024 * 1024) // bytes; longer ones are refused unread
 #define VC_NODE_MAX 95                        // bytes of a node's name, without the NUL
+#define VC_EPOCH_MAX (INT64_C(1) << 52)       // Unix ms that no clock has: larger ones are nobody's
 
 // The conditions of what is read; with each the error says what is wrong.
 #define VC_FLEET_NEWER 1     // of a version or type that this program does not know: to be ignored

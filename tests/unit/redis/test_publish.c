@@ -320,13 +320,13 @@ static void test_an_epoch_that_leaves_none_for_others(void **state)
   server_do(&server, "SET vc:owner:demo {\"node\":\"b\",\"epoch\":4503599627370496}");
   assert_int_equal(rig_claim(&rig, "demo", 5), 0);
   assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 1);
-  rig_wait_owner(&server, "demo", "b", REDIS_EPOCH_MAX); // nor is the key ours
+  rig_wait_owner(&server, "demo", "b", VC_EPOCH_MAX); // nor is the key ours
 }
 
 // Others would find what it leaves behind.
 static void test_a_clock_beyond_all_measure(void **state)
 {
-  const int64_t epoch = REDIS_EPOCH_MAX + 7;
+  const int64_t epoch = VC_EPOCH_MAX + 7;
   assert_int_equal(rig_claim(&rig, "demo", epoch), 0);
   assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 1);
   say(epoch, HELLO, 0, 0);

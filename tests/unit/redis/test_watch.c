@@ -265,6 +265,25 @@ static void test_an_id_is_checked(void **state)
   check_transcript("demo", 200, 0, "[]");
 }
 
+// What hides a session that goes on is not erased with it either: it is not taken.
+static void test_an_epoch_beyond_all_clocks_is_nobodys(void **state)
+{
+  const int64_t beyond = VC_EPOCH_MAX + 1;
+  entry(&server, "demo", 'h', beyond, 0, 0);
+  server_do(&server, "SET vc:owner:demo {\"node\":\"other\",\"epoch\":%lld}", (long long)beyond);
+  node_watch(&node, "demo", 0, 0);
+  node_expect(&node, "demo filled 0");
+  publish(&server, "demo", 'f', beyond, 1, 0);
+  server_do(&server, "PUBLISH vc:ctl:demo {\"type\":\"take\",\"node\":\"other\",\"epoch\":%lld}",
+            (long long)beyond);
+  server_do(&server, "DEL vc:history:demo");
+  both(&server, "demo", 'h', 5, 0, 0);
+  node_expect(&node, "demo 5.0");
+  both(&server, "demo", 'f', 5, 1, 0);
+  node_expect(&node, "demo 5.1");
+  node_expect_nothing(&node);
+}
+
 static void test_a_key_that_is_no_stream(void **state)
 {
   server_do(&server, "SET vc:history:demo x");
@@ -726,6 +745,7 @@ int main(void)
       TEST(test_a_flushed_stream_is_written_again),
       TEST(test_garbage_is_passed_over),
       TEST(test_an_id_is_checked),
+      TEST(test_an_epoch_beyond_all_clocks_is_nobodys),
       TEST(test_a_key_that_is_no_stream),
       TEST(test_forgotten_scripts),
       TEST(test_owners),

@@ -238,9 +238,9 @@ static const struct {
     {"{\"v\":\"1\"}", -1, "v is \"1\", not a whole number from 1 to 2^53"},
     {"{\"v\":2}", VC_FLEET_NEWER, "v is 2, not 1, which is what this program knows"},
     {"{\"v\":1}", -1, "node is missing, not a string of 1 to 95 bytes"},
-    {"{\"v\":1,\"node\":\"a\",\"epoch\":0}", -1, "epoch is 0, not a whole number from 1 to 2^53"},
-    {"{\"v\":1,\"node\":\"a\",\"epoch\":9007199254740993}", -1,
-     "epoch is 9007199254740993, not a whole number from 1 to 2^53"},
+    {"{\"v\":1,\"node\":\"a\",\"epoch\":0}", -1, "epoch is 0, not a whole number from 1 to 2^52"},
+    {"{\"v\":1,\"node\":\"a\",\"epoch\":4503599627370497}", -1,
+     "epoch is 4503599627370497, not a whole number from 1 to 2^52"},
     {"{\"v\":1,\"node\":\"a\",\"epoch\":1,\"seq\":-1}", -1, "seq is -1, not one from 0 to 2^53"},
     {"{\"v\":1,\"node\":\"a\",\"epoch\":1,\"seq\":3,\"prevFinal\":3,\"startedAt\":1}", -1,
      "prevFinal is 3, not a number before seq"},
@@ -325,6 +325,7 @@ static void test_ids(void **state)
                                       "+7-3",
                                       " 7-3",
                                       "7-9007199254740993",
+                                      "4503599627370497-3",
                                       "12345678901234567-1"};
   int64_t epoch;
   uint64_t seq;
@@ -376,7 +377,9 @@ static void test_what_no_owner_says_is_refused(void **state)
   check_ctl_refused("{\"type\":\"give\"}", VC_FLEET_NEWER,
                     "type is \"give\", not take, released, leaving, end or erased");
   check_ctl_refused("{\"type\":\"take\",\"node\":\"a\",\"epoch\":1.5}", -1,
-                    "epoch is 1.5, not one from 0 to 2^53");
+                    "epoch is 1.5, not one from 0 to 2^52");
+  check_ctl_refused("{\"type\":\"take\",\"node\":\"a\",\"epoch\":4503599627370497}", -1,
+                    "epoch is 4503599627370497, not one from 0 to 2^52");
   char text[2048];
   snprintf(text, sizeof text, "{\"type\":\"take\",\"x\":\"%01100d\"}", 0);
   check_ctl_refused(text, -1, "1122 bytes, not at most 1024");
@@ -395,7 +398,7 @@ static void test_an_owner(void **state)
   assert_int_equal(owner.epoch, E);
   vc_text_fini(&text);
   assert_int_equal(vc_owner_parse("{\"node\":\"a\",\"epoch\":0}", 22, &owner, &error), -1);
-  assert_string_equal(error.text, "epoch is 0, not a whole number from 1 to 2^53");
+  assert_string_equal(error.text, "epoch is 0, not a whole number from 1 to 2^52");
 }
 
 // --- without memory
