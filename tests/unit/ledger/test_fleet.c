@@ -664,6 +664,27 @@ static void test_an_erasure_of_what_was_before(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// More than are held began before it: those that were forgotten are not missing any more.
+static void test_an_erasure_of_what_was_forgotten(void **state)
+{
+  enum { N = 70 };
+  struct rig *rig = *state;
+  for (int i = 0; i < N; i++) {
+    struct vc_session *session = begin(rig, "demo");
+    rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+    rig_pass_ms(rig, 9);
+  }
+  struct vc_session *session = begin(rig, "demo");
+  struct vc_query *query = rig_ask(rig, VC_QUERY_TRANSCRIPT, "demo");
+  assert_false(vc_query_is_complete(query));
+  vc_query_unref(query);
+  rig_remote(rig, VC_REMOTE_ERASED, "demo", E0 + 9 * N - 1, 0);
+  query = rig_ask(rig, VC_QUERY_TRANSCRIPT, "demo");
+  assert_true(vc_query_is_complete(query));
+  vc_query_unref(query);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 // And the same of one that is only watched.
 static void test_an_erasure_of_what_was_watched_before(void **state)
 {
@@ -751,6 +772,7 @@ int main(void)
       TEST(test_who_left_hides_nobody_that_was_told_unknown),
       TEST(test_another_nodes_erasure),
       TEST(test_an_erasure_of_what_was_before),
+      TEST(test_an_erasure_of_what_was_forgotten),
       TEST(test_an_erasure_of_what_was_watched_before),
       TEST(test_what_begins_after_an_erasure_is_not_erased),
       TEST(test_numbers_beyond_all_clocks_are_not_gone_on_from),

@@ -62,16 +62,20 @@ static void settle(void)
   }
 }
 
+static int n_calls(int method)
+{
+  pthread_mutex_lock(&rig.mutex);
+  int n = rig.n_calls[method];
+  pthread_mutex_unlock(&rig.mutex);
+  return n;
+}
+
 static void expect_calls(int rooms, int egresses, int starts, int stops)
 {
-  int n_calls[RIG_METHODS];
-  pthread_mutex_lock(&rig.mutex);
-  memcpy(n_calls, rig.n_calls, sizeof n_calls);
-  pthread_mutex_unlock(&rig.mutex);
-  assert_int_equal(n_calls[RIG_LIST_ROOMS], rooms);
-  assert_int_equal(n_calls[RIG_LIST_EGRESS], egresses);
-  assert_int_equal(n_calls[RIG_START], starts);
-  assert_int_equal(n_calls[RIG_STOP], stops);
+  assert_int_equal(n_calls(RIG_LIST_ROOMS), rooms);
+  assert_int_equal(n_calls(RIG_LIST_EGRESS), egresses);
+  assert_int_equal(n_calls(RIG_START), starts);
+  assert_int_equal(n_calls(RIG_STOP), stops);
 }
 
 static void test_begun(void **state)
@@ -156,6 +160,29 @@ static void test_claim_names_the_one_before(void **state)
   begin_room();
   rig_await_counter(&rig, "livekit.egress_starts_total", 1);
   rig_expect_claimed(&rig, "lk:event:EV_1 lk:room:RM_1:EG_7 ");
+}
+
+// It holds from when it was asked for: Redis may have had it so early.
+static void test_claim_that_takes_long(void **state)
+{
+  (void)state;
+  rig_set_others(&rig, "");
+  rig_answer(&rig, RIG_LIST_ROOMS, 200, ROOM);
+  rig_answer(&rig, RIG_START, 503, "{\"code\":\"unavailable\",\"msg\":\"no egress\"}");
+  rig_set_claim_ms(&rig, 16000);
+  begin_room();
+  rig_await_counter(&rig, "livekit.egress_failures_total", 1);
+  rig_set_claim_ms(&rig, 0);
+  rig_pass(&rig, 1000);
+  rig_await_counter(&rig, "livekit.egress_failures_total", 2);
+  rig_pass(&rig, 2000);
+  rig_await_counter(&rig, "livekit.egress_failures_total", 3);
+  rig_pass(&rig, 4000);
+  rig_await_counter(&rig, "livekit.egress_failures_total", 4);
+  rig_expect_claimed(&rig, "lk:event:EV_1 lk:room:RM_1: ");
+  rig_pass(&rig, 8000);
+  rig_await_counter(&rig, "livekit.egress_failures_total", 5);
+  rig_expect_claimed(&rig, "lk:event:EV_1 lk:room:RM_1: lk:room:RM_1: ");
 }
 
 static void test_starts_that_fail(void **state)
@@ -343,7 +370,22 @@ static void test_failed_egress_that_is_just_listed(void **state)
   rig_answer(&rig, RIG_LIST_ROOMS, 200, ROOM);
   rig_answer(&rig, RIG_START, 200, EGRESS("EG_2", "STARTING"));
   rig_let_go(&rig);
-  rig_pass_until(&rig, "livekit.egress_starts_total", 1);
+  while (n_calls(RIG_LIST_ROOMS) == 0) { // whether it is on is asked again
+    rig_pass(&rig, 100);
+    settle();
+  }
+  rig_await_counter(&rig, "livekit.egress_starts_total", 1);
+  expect_calls(1, 2, 1, 0);
+  // That was all the news.
+  rig_answer(&rig, RIG_LIST_EGRESS, 200, ONE(EGRESS("EG_2", "ACTIVE")));
+  rig_pass(&rig, 2000);
+  rig_await_calls(&rig, RIG_LIST_EGRESS, 3);
+  for (int i = 0; i < 20; i++) {
+    settle();
+    rig_pass(&rig, 1000);
+  }
+  settle();
+  expect_calls(1, 3, 1, 0);
 }
 
 // --- polls
@@ -447,6 +489,7 @@ int main(void)
       TEST(test_webhook_of_no_time, set_up),
       TEST(test_another_node_begins_it, set_up),
       TEST(test_claim_names_the_one_before, set_up),
+      TEST(test_claim_that_takes_long, set_up),
       TEST(test_starts_that_fail, set_up),
       TEST(test_egress_that_fails_at_once, set_up),
       TEST(test_one_too_many, set_up),
