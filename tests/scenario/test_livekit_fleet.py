@@ -13,6 +13,11 @@ from scripted_stt import ScriptedStt
 from test_livekit import counters, livekit_node
 
 
+def wait_for_both(redis):
+    """Who has not found Redis yet claims nothing, and begins what another begins."""
+    harness.wait_until(lambda: len(redis.ask("KEYS", "vc:node:*") or ()) == 2, "both nodes are known to Redis")
+
+
 @contextlib.contextmanager
 def two_nodes(**options):
     """A LiveKit, a Redis and two nodes; egresses publish at the first."""
@@ -20,6 +25,7 @@ def two_nodes(**options):
         with livekit_node(stt, livekit, REDIS_URL=redis.url, NODE_ID="first", **options) as first:
             address = f"rtmp://{first.addresses['rtmp']}/live"
             with livekit_node(stt, livekit, REDIS_URL=redis.url, NODE_ID="second", LIVEKIT_AUTO_EGRESS=address, **options) as second:
+                wait_for_both(redis)
                 livekit.serve(first, second)
                 yield livekit, redis, (first, second)
 
@@ -83,7 +89,7 @@ def test_node_dies_before_it_begins():
             address = f"rtmp://{first.addresses['rtmp']}/live"
             with livekit_node(stt, livekit, REDIS_URL=redis.url, NODE_ID="second", LIVEKIT_AUTO_EGRESS=address,
                               LIVEKIT_POLL_MS=1000) as second:
-                harness.wait_until(lambda: redis.ask("KEYS", "vc:node:*") and len(redis.ask("KEYS", "vc:node:*")) == 2, "both are there")
+                wait_for_both(redis)
                 livekit.serve(first, second)
                 livekit.start_room("r")
                 assert asked.wait(harness.PATIENCE_S)
