@@ -60,9 +60,12 @@ void sound_fini(struct sound *sound);
 // --- system.c: a server that is measured, as a process with children
 struct system {
   const char *name;
-  const char *command; // words with blanks between
+  const char *command; // words with blanks between; NULL: it runs already, at `http`
+  const char *cores;   // that it may run on, like "0" or "0,2"; NULL: all
+  // Where viewers and speakers go, with {session} for the session's name.
+  const char *watch_path, *publish_path;
   int is_node;         // verbacast: speaks to the speech peer; else a broadcaster of its own
-  pid_t pid;
+  pid_t pid;           // of one that runs already: 0, not known
   struct vc_address rtmp, http, admin; // port 0: it has none
   char folder[64];
 };
@@ -71,6 +74,8 @@ struct usage {
   double memory_bytes; // proportional set size
   size_t n_processes;
 };
+// The load itself keeps away from the cores of systems where there are others. Before any thread.
+void load_avoid_cores(const char *cores);
 // Waits for its ready line. On loopback, with free ports; `stt` is where its speech peer listens.
 void system_start(struct system *system, const struct vc_address *stt);
 void system_stop(struct system *system);
@@ -78,6 +83,17 @@ void system_stop_all(void); // of whatever runs
 void system_usage(const struct system *system, struct usage *usage);
 // The body of a GET, NUL-terminated, NULL when there is none; the caller frees it.
 char *system_get(const struct vc_address *address, const char *path);
+// CPU time of this process's threads.
+struct load_usage {
+  struct {
+    int id;
+    double cpu_s;
+  } threads[64];
+  size_t n;
+};
+void load_usage(struct load_usage *usage);
+// The most that a thread has used between the two.
+double load_usage_most(const struct load_usage *before, const struct load_usage *after);
 // Share of the machine's time that a hypervisor took since boot, and the load average.
 double machine_stolen_s(void);
 double machine_load(void);
@@ -90,9 +106,15 @@ struct link {
   void (*closed)(struct vc_worker *worker, struct link *link);    // by the other end
   uint8_t *out;
   size_t n_out, out_capacity;
-  int is_connecting;
+  int receive_buffer; // 0: the system's; before link_open
+  uint8_t is_connecting, is_paused;
 };
-void link_open(struct vc_worker *worker, struct link *link, const struct vc_address *to);
+// `number` spreads connections over addresses of loopback: one has ports for some ten thousand.
+void link_open(struct vc_worker *worker, struct link *link, const struct vc_address *to,
+               size_t number);
+// It is not read any more but by link_sip.
+void link_pause(struct vc_worker *worker, struct link *link);
+void link_sip(struct vc_worker *worker, struct link *link, size_t most);
 void link_adopt(struct vc_worker *worker, struct link *link, int fd);
 void link_send(struct vc_worker *worker, struct link *link, const void *bytes, size_t size);
 void link_close(struct vc_worker *worker, struct link *link);
@@ -148,6 +170,29 @@ void publishing_fini(struct publishing *publishing);
 void publisher_go_live(struct vc_worker *worker, struct publisher *publisher);
 extern const struct vc_stage_ops publishing_ops; // config: struct publishing *
 
+// --- pace.c: when the next messages are said
+struct pace {
+  /* set before start, then read-only */
+  double rate_hz; // messages a second and session; 0: the next when all readers have the last
+  uint32_t burst; // said at once, as much more seldom
+  size_t n_readers;
+  /* the speaker's worker's, read after the stop */
+  uint64_t said_ns, n_given_up; // n_given_up: times that a reader did not get the last within 1 s
+  /* any thread, atomic */
+  _Atomic uint64_t last_number; // of every session, without a rate
+  _Atomic size_t n_behind;      // readers that do not have it yet
+  struct vc_stage *_Atomic speaker;
+};
+// Without a rate: says what is due at once, and again whenever it is. Thread: any.
+void pace_begin(struct pace *pace, struct vc_stage *speaker);
+// Before the speaker's stage is stopped.
+void pace_end(struct pace *pace);
+// Thread: the speaker's. Returns: 1 when `burst` messages are to be said in every session now; the
+// last of them has last_number.
+int pace_is_due(struct pace *pace, uint64_t now_ns);
+// Thread: any. A reader has a message.
+void pace_received(struct pace *pace, uint64_t number);
+
 // --- peer.c: a speech-to-text service that hears nothing and says what it is told to
 struct heard { // of one session
   char slug[SLUG_MAX];
@@ -162,8 +207,7 @@ struct heard { // of one session
 };
 struct speech {
   /* set before start, then read-only */
-  double rate_hz; // transcripts a second and session; 0: only what keeps a session going
-  uint32_t burst; // so many at once, as much more seldom
+  struct pace *pace; // NULL: it says only what keeps a session going
   uint32_t messages_per_final;
   size_t max_sessions;
   /* the worker's, read after the stop */
@@ -188,32 +232,39 @@ int stamp_find(const uint8_t *bytes, size_t size, uint64_t *at_ns, uint64_t *num
 #define STAMP_TEXT_MAX 200 // makes messages of about 400 bytes
 
 // --- viewer.c: those who watch, and one who says things to a broadcaster that has no speech peer
+enum viewer_kind { READER, SLOW, STALLED }; // SLOW: reads 1 KiB a second; STALLED: nothing
 struct viewer {
   struct link link; // first
   uint32_t session;
-  uint8_t is_open;
+  uint8_t is_open, kind;
   struct pile in; // until the handshake's end
   struct vc_ws_parser parser;
   uint64_t last_number;
 };
+// Of one thread.
 struct viewing {
   /* set before start, then read-only */
   struct vc_address to;
-  size_t n, n_sessions;
-  int has_speakers; // say themselves what is to be broadcast, at /publish/{slug}
-  double rate_hz;
-  uint32_t burst;
+  struct pace *pace;
+  const char *watch_path, *publish_path;
+  size_t first, n; // of all viewers these
+  size_t n_sessions;
+  int has_speakers;                 // say themselves what is to be broadcast, at /publish/{slug}
+  uint32_t slow_part, stalled_part; // percent of the viewers
   struct viewer *viewers;
   struct viewer *speakers; // n_sessions
   /* the worker's, read after the stop */
   struct samples delay_ms, lateness_ms;
-  uint64_t n_received, n_missed, n_said, next_ns;
+  uint64_t n_received, n_missed, n_disordered, n_said, next_ns, next_sip_ns;
   size_t n_begun;
   /* any thread, atomic */
   _Atomic size_t n_open, n_lost;
   _Atomic uint64_t measured_from_ns, measured_to_ns;
 };
-void viewing_init(struct viewing *viewing, size_t n, size_t n_sessions, int has_speakers);
+// Of which kind is the viewer number i of all?
+enum viewer_kind viewer_kind_of(size_t i, uint32_t slow_part, uint32_t stalled_part);
+// What is set before start is, but the address.
+void viewing_init(struct viewing *viewing);
 void viewing_fini(struct viewing *viewing);
 extern const struct vc_stage_ops viewing_ops; // config: struct viewing *
 
@@ -234,11 +285,13 @@ void report_write_json(const struct report *report, const char *path);
 
 // --- ingest.c, fanout.c: the measurements
 struct plan {
-  int64_t seconds, rounds, warm_up_s, n_sessions, burst, messages_per_final;
+  int64_t seconds, rounds, warm_up_s, n_sessions, burst, messages_per_final, n_threads;
   double rate_hz;
   size_t counts[COUNTS_MAX]; // streams or viewers
   size_t n_counts;
-  const char *audio;
+  size_t stalled[COUNTS_MAX], slow[COUNTS_MAX]; // percent
+  size_t n_stalled, n_slow;
+  const char *audio, *cores;
   int is_pcm; // ingest: participants' streams, no RTMP
   struct system systems[SYSTEMS_MAX];
   size_t n_systems;

@@ -11,8 +11,8 @@
   "as a peer)."
 
 struct bench_options {
-  const char *counts, *audio, *node, *peers, *json;
-  int64_t seconds, warm_up_s, rounds, n_sessions, burst, messages_per_final;
+  const char *counts, *stalled, *slow, *audio, *node, *peers, *peer, *cores, *json;
+  int64_t seconds, warm_up_s, rounds, n_sessions, burst, messages_per_final, n_threads;
   double rate_hz;
   int publish; // 0 rtmp, 1 pcm
 };

@@ -11,25 +11,61 @@
 
 #define START_TIMEOUT_S 120
 #define LATE_MAX_MS 50.0
+#define BUSY_MAX 0.95 // of its core, a thread of the load's
+#define THREADS_MAX 16
+
+struct crowd { // how many watch, and how
+  size_t n, slow_part, stalled_part;
+};
 
 struct run {
   struct plan *plan;
   struct system *system;
+  struct crowd crowd;
   struct sound sound;
+  struct pace pace;
   struct speech speech;
   struct publishing publishing;
-  struct viewing viewing;
-  struct vc_stage *peer, *publishers, *viewers;
+  struct viewing viewings[THREADS_MAX];
+  struct vc_stage *peer, *publishers, *viewers[THREADS_MAX];
+  size_t n_threads;
   double handshakes_s;
-  struct usage idle; // before the viewers came
+  struct usage idle, before, after; // without viewers; when the measured time begins and ends
+  struct load_usage load_before, load_after;
 };
 
-static void start(struct run *run, size_t n_viewers)
+static void start_viewers(struct run *run)
+{
+  size_t n_left = run->crowd.n;
+  run->n_threads = (size_t)run->plan->n_threads < n_left ? (size_t)run->plan->n_threads : n_left;
+  for (size_t i = 0; i < run->n_threads; i++) {
+    struct viewing *viewing = &run->viewings[i];
+    *viewing = (struct viewing){.to = run->system->http,
+                                .pace = &run->pace,
+                                .watch_path = run->system->watch_path,
+                                .publish_path = run->system->publish_path,
+                                .first = run->crowd.n - n_left,
+                                .n = n_left / (run->n_threads - i),
+                                .n_sessions = (size_t)run->plan->n_sessions,
+                                .has_speakers = i == 0 && !run->system->is_node,
+                                .slow_part = (uint32_t)run->crowd.slow_part,
+                                .stalled_part = (uint32_t)run->crowd.stalled_part};
+    viewing_init(viewing);
+    n_left -= viewing->n;
+    run->viewers[i] = load_start(&viewing_ops, viewing);
+  }
+  for (size_t i = 0; i < run->n_threads; i++) {
+    struct viewing *viewing = &run->viewings[i];
+    load_wait(&viewing->n_open, viewing->n + (viewing->has_speakers ? viewing->n_sessions : 0),
+              START_TIMEOUT_S, "viewers are in");
+  }
+}
+
+static void start(struct run *run)
 {
   size_t n_sessions = (size_t)run->plan->n_sessions;
   speech_init(&run->speech, n_sessions * 2);
   publishing_init(&run->publishing, n_sessions);
-  viewing_init(&run->viewing, n_viewers, n_sessions, !run->system->is_node);
   run->peer = load_start(&speech_ops, &run->speech);
   system_start(run->system, &run->speech.address);
   if (run->system->is_node) {
@@ -40,20 +76,47 @@ static void start(struct run *run, size_t n_viewers)
   load_sleep(1); // what a start costs is over
   system_usage(run->system, &run->idle);
   uint64_t begin_ns = vc_clock_now_ns(&vc_clock_system);
-  run->viewing.to = run->system->http;
-  run->viewers = load_start(&viewing_ops, &run->viewing);
-  load_wait(&run->viewing.n_open, n_viewers, START_TIMEOUT_S, "viewers are in");
+  start_viewers(run);
   run->handshakes_s = (double)(vc_clock_now_ns(&vc_clock_system) - begin_ns) / VC_NS_PER_S;
+  pace_begin(&run->pace, run->system->is_node ? run->peer : run->viewers[0]);
 }
 
 static void stop(struct run *run)
 {
-  load_stop(&run->viewers);
+  pace_end(&run->pace);
+  for (size_t i = 0; i < run->n_threads; i++) {
+    load_stop(&run->viewers[i]);
+  }
   if (run->publishers != NULL) {
     load_stop(&run->publishers);
   }
   load_stop(&run->peer);
   system_stop(run->system);
+}
+
+static void destroy(struct run *run)
+{
+  for (size_t i = 0; i < run->n_threads; i++) {
+    viewing_fini(&run->viewings[i]);
+  }
+  publishing_fini(&run->publishing);
+  speech_fini(&run->speech);
+  sound_fini(&run->sound);
+}
+
+static void measure(struct run *run)
+{
+  system_usage(run->system, &run->before);
+  load_usage(&run->load_before);
+  uint64_t from_ns = vc_clock_now_ns(&vc_clock_system);
+  uint64_t to_ns = from_ns + (uint64_t)run->plan->seconds * VC_NS_PER_S;
+  for (size_t i = 0; i < run->n_threads; i++) {
+    atomic_store(&run->viewings[i].measured_to_ns, to_ns);
+    atomic_store(&run->viewings[i].measured_from_ns, from_ns);
+  }
+  load_sleep((double)run->plan->seconds);
+  system_usage(run->system, &run->after);
+  load_usage(&run->load_after);
 }
 
 // What the system says of itself.
@@ -74,75 +137,136 @@ static void add_own_figures(struct run *run, const char *row, const char *metric
   json_decref(root);
 }
 
-static void add_figures(struct run *run, const char *row, double seconds,
-                        const struct usage *before, const struct usage *after)
+static void merge(struct samples *all, struct samples *part)
 {
-  double cpu_s = after->cpu_s - before->cpu_s;
-  struct report *report = run->plan->report;
-  struct viewing *viewing = &run->viewing;
-  double n = (double)viewing->n_received;
-  samples_sort(&viewing->delay_ms);
-  report_add(report, row, "delivered/s", FIGURE_PER_S, n / seconds);
-  report_add(report, row, "p50", FIGURE_MS, samples_part(&viewing->delay_ms, 0.5));
-  report_add(report, row, "p99", FIGURE_MS, samples_part(&viewing->delay_ms, 0.99));
-  report_add(report, row, "max", FIGURE_MS, samples_part(&viewing->delay_ms, 1));
-  report_add(report, row, "missed", FIGURE_COUNT, (double)viewing->n_missed);
-  report_add(report, row, "CPU a delivery", FIGURE_US, n > 0 ? cpu_s * 1e6 / n : NAN);
-  report_add(report, row, "memory a viewer, KiB", FIGURE_COUNT,
-             (before->memory_bytes - run->idle.memory_bytes) / (double)viewing->n / 1024);
-  report_add(report, row, "handshakes/s", FIGURE_PER_S, (double)viewing->n / run->handshakes_s);
+  for (size_t i = 0; i < part->n; i++) {
+    samples_add(all, part->at[i]);
+  }
+  samples_fini(part);
 }
 
-static int run_one(struct plan *plan, struct system *system, size_t n_viewers)
+static void add_figures(struct run *run, const char *row)
 {
-  char row[64];
-  struct usage before, after;
-  struct run run = {.plan = plan, .system = system};
-  run.speech.rate_hz = run.viewing.rate_hz = plan->rate_hz;
+  struct report *report = run->plan->report;
+  struct samples delay_ms = {0};
+  double seconds = (double)run->plan->seconds, n = 0, n_missed = 0, n_disordered = 0;
+  double cpu_s = run->after.cpu_s - run->before.cpu_s;
+  for (size_t i = 0; i < run->n_threads; i++) {
+    struct viewing *viewing = &run->viewings[i];
+    n += (double)viewing->n_received;
+    n_missed += (double)viewing->n_missed;
+    n_disordered += (double)viewing->n_disordered;
+    merge(&delay_ms, &viewing->delay_ms);
+  }
+  samples_sort(&delay_ms);
+  report_add(report, row, "delivered/s", FIGURE_PER_S, n / seconds);
+  report_add(report, row, "p50", FIGURE_MS, samples_part(&delay_ms, 0.5));
+  report_add(report, row, "p99", FIGURE_MS, samples_part(&delay_ms, 0.99));
+  report_add(report, row, "max", FIGURE_MS, samples_part(&delay_ms, 1));
+  report_add(report, row, "missed", FIGURE_COUNT, n_missed);
+  report_add(report, row, "out of order", FIGURE_COUNT, n_disordered);
+  report_add(report, row, "CPU a delivery", FIGURE_US, n > 0 ? cpu_s * 1e6 / n : NAN);
+  report_add(report, row, "memory a viewer, KiB", FIGURE_COUNT,
+             (run->before.memory_bytes - run->idle.memory_bytes) / (double)run->crowd.n / 1024);
+  report_add(report, row, "handshakes/s", FIGURE_PER_S, (double)run->crowd.n / run->handshakes_s);
+  samples_fini(&delay_ms);
+}
+
+// Of the load itself. Returns: 1 it was the bottleneck.
+static int add_load_figures(struct run *run, const char *row)
+{
+  struct report *report = run->plan->report;
+  struct samples *lateness =
+      run->system->is_node ? &run->speech.lateness_ms : &run->viewings[0].lateness_ms;
+  samples_sort(lateness);
+  double late_ms = samples_part(lateness, 0.99);
+  double cpu_s = run->after.cpu_s - run->before.cpu_s;
+  double load_s = load_usage_most(&run->load_before, &run->load_after);
+  report_add(report, row, "speaker late p99", FIGURE_MS, late_ms);
+  report_add(report, row, "busiest load thread", FIGURE_PERCENT,
+             load_s / (double)run->plan->seconds * 100);
+  // Without a rate the system waits for the load as the load does for it: who works more is slower.
+  return late_ms > LATE_MAX_MS || (load_s > BUSY_MAX * (double)run->plan->seconds &&
+                                   (run->pace.rate_hz > 0 || load_s > cpu_s));
+}
+
+static void name_row(const struct run *run, char *row, size_t size)
+{
+  int n = snprintf(row, size, "%s, %zu viewers", run->system->name, run->crowd.n);
+  if (run->crowd.stalled_part > 0) {
+    n += snprintf(row + n, size - (size_t)n, ", %zu %% stalled", run->crowd.stalled_part);
+  }
+  if (run->crowd.slow_part > 0) {
+    snprintf(row + n, size - (size_t)n, ", %zu %% slow", run->crowd.slow_part);
+  }
+}
+
+static size_t count_readers(const struct crowd *crowd)
+{
+  size_t n = 0;
+  for (size_t i = 0; i < crowd->n; i++) {
+    n += viewer_kind_of(i, (uint32_t)crowd->slow_part, (uint32_t)crowd->stalled_part) == READER;
+  }
+  return n;
+}
+
+static int run_one(struct plan *plan, struct system *system, const struct crowd *crowd)
+{
+  char row[96];
+  static struct run run;
+  size_t n_lost = 0;
+  run = (struct run){.plan = plan, .system = system, .crowd = *crowd};
+  run.pace.rate_hz = plan->rate_hz;
+  run.pace.burst = (uint32_t)plan->burst;
+  run.pace.n_readers = count_readers(crowd);
+  run.speech.pace = &run.pace;
   run.speech.messages_per_final = (uint32_t)plan->messages_per_final;
-  run.speech.burst = run.viewing.burst = (uint32_t)plan->burst;
   sound_read_adts(&run.sound, plan->audio);
   run.publishing.sound = &run.sound;
   run.publishing.way = &rtmp_way;
-  start(&run, n_viewers);
+  start(&run);
   load_sleep((double)plan->warm_up_s);
-  system_usage(system, &before);
-  uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
-  atomic_store(&run.viewing.measured_to_ns, now_ns + (uint64_t)plan->seconds * VC_NS_PER_S);
-  atomic_store(&run.viewing.measured_from_ns, now_ns);
-  load_sleep((double)plan->seconds);
-  system_usage(system, &after);
+  measure(&run);
   const struct vc_address *admin = system->is_node ? &system->admin : &system->http;
-  char *metrics = system_get(admin, "/metrics");
+  char *metrics = system->command != NULL ? system_get(admin, "/metrics") : NULL;
   load_sleep(0.5); // what is under way arrives
-  size_t n_lost = atomic_load(&run.viewing.n_lost);
+  for (size_t i = 0; i < run.n_threads; i++) {
+    n_lost += atomic_load(&run.viewings[i].n_lost);
+  }
   stop(&run);
   if (n_lost > 0) {
-    die("%s lost %zu of %zu viewers", system->name, n_lost, n_viewers);
+    die("%s lost %zu of %zu viewers", system->name, n_lost, crowd->n);
   }
-  snprintf(row, sizeof row, "%s, %zu viewers", system->name, n_viewers);
-  add_figures(&run, row, (double)plan->seconds, &before, &after);
+  name_row(&run, row, sizeof row);
+  add_figures(&run, row);
   add_own_figures(&run, row, metrics);
   free(metrics);
-  struct samples *lateness = system->is_node ? &run.speech.lateness_ms : &run.viewing.lateness_ms;
-  samples_sort(lateness);
-  double late_ms = samples_part(lateness, 0.99);
-  report_add(plan->report, row, "speaker late p99", FIGURE_MS, late_ms);
-  viewing_fini(&run.viewing);
-  publishing_fini(&run.publishing);
-  speech_fini(&run.speech);
-  sound_fini(&run.sound);
-  return late_ms > LATE_MAX_MS;
+  int is_late = add_load_figures(&run, row);
+  if (run.pace.rate_hz <= 0) {
+    report_add(plan->report, row, "given up", FIGURE_COUNT, (double)run.pace.n_given_up);
+  }
+  destroy(&run);
+  return is_late;
+}
+
+static int run_crowd(struct plan *plan, const struct crowd *crowd)
+{
+  int is_late = 0;
+  for (size_t i = 0; i < plan->n_systems; i++) {
+    is_late |= run_one(plan, &plan->systems[i], crowd);
+  }
+  return is_late;
 }
 
 int fanout_run(struct plan *plan)
 {
   int is_late = 0;
   for (int64_t round = 0; round < plan->rounds; round++) {
-    for (size_t c = 0; c < plan->n_counts; c++) {
-      for (size_t s = 0; s < plan->n_systems; s++) {
-        is_late |= run_one(plan, &plan->systems[s], plan->counts[c]);
-      }
+    for (size_t i = 0; i < plan->n_counts * plan->n_stalled * plan->n_slow; i++) {
+      const struct crowd crowd = {.n = plan->counts[i / plan->n_stalled / plan->n_slow],
+                                  .stalled_part = plan->stalled[i / plan->n_slow % plan->n_stalled],
+                                  .slow_part = plan->slow[i % plan->n_slow]};
+      is_late |= run_crowd(plan, &crowd);
     }
   }
   return is_late;

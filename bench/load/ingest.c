@@ -149,7 +149,7 @@ static void add_figures(struct plan *plan, const char *row, const struct publish
 static int run_one(struct plan *plan, struct system *system, const struct sound *sound, size_t n)
 {
   char row[64];
-  struct speech speech = {.burst = 1};
+  struct speech speech = {0};
   struct publishing publishing = {.sound = sound, .way = plan->is_pcm ? &track_way : &rtmp_way};
   struct window window;
   speech_init(&speech, n * 2);

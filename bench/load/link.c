@@ -12,6 +12,8 @@
 
 #define READ_SIZE 65536
 #define OUT_MAX (4 << 20)
+#define SIP_MAX 4096
+#define CONNECTIONS_PER_ADDRESS 16384
 
 void pile_add(struct pile *pile, const void *bytes, size_t size)
 {
@@ -58,14 +60,14 @@ static void write_waiting(struct vc_worker *worker, struct link *link)
   if (n < 0 && errno != EAGAIN) {
     lose(worker, link);
   } else if (link->n_out == 0) {
-    vc_worker_rewatch(worker, &link->watch, EPOLLIN);
+    vc_worker_rewatch(worker, &link->watch, link->is_paused ? 0 : EPOLLIN);
   }
 }
 
 static void read_all(struct vc_worker *worker, struct link *link)
 {
   static _Thread_local uint8_t bytes[READ_SIZE];
-  while (link->watch.fd >= 0) {
+  while (link->watch.fd >= 0 && !link->is_paused) {
     ssize_t n = recv(link->watch.fd, bytes, sizeof bytes, MSG_DONTWAIT);
     if (n > 0) {
       link->take(worker, link, bytes, (size_t)n);
@@ -89,7 +91,28 @@ static void ready(struct vc_worker *worker, struct vc_watch *watch, uint32_t eve
     write_waiting(worker, link);
   }
   if (link->watch.fd >= 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
-    read_all(worker, link);
+    // One that is paused does not see what its end was about.
+    link->is_paused ? lose(worker, link) : read_all(worker, link);
+  }
+}
+
+void link_pause(struct vc_worker *worker, struct link *link)
+{
+  link->is_paused = 1;
+  vc_worker_rewatch(worker, &link->watch, link->n_out > 0 ? EPOLLOUT : 0);
+}
+
+void link_sip(struct vc_worker *worker, struct link *link, size_t most)
+{
+  uint8_t bytes[SIP_MAX];
+  if (link->watch.fd < 0) {
+    return;
+  }
+  ssize_t n = recv(link->watch.fd, bytes, most < sizeof bytes ? most : sizeof bytes, MSG_DONTWAIT);
+  if (n > 0) {
+    link->take(worker, link, bytes, (size_t)n);
+  } else if (n == 0 || errno != EAGAIN) {
+    lose(worker, link);
   }
 }
 
@@ -103,11 +126,33 @@ static void watch_it(struct vc_worker *worker, struct link *link, int fd, uint32
   }
 }
 
-void link_open(struct vc_worker *worker, struct link *link, const struct vc_address *to)
+static int make_socket(const struct link *link, size_t number)
+{
+  const int on = 1;
+  struct sockaddr_in from = {.sin_family = AF_INET};
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(number / CONNECTIONS_PER_ADDRESS));
+  if (fd < 0) {
+    return fd;
+  }
+  if (link->receive_buffer > 0) {
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &link->receive_buffer, sizeof link->receive_buffer);
+  }
+  if (number >= CONNECTIONS_PER_ADDRESS &&
+      (setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) != 0 ||
+       bind(fd, (const struct sockaddr *)&from, sizeof from) != 0)) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+void link_open(struct vc_worker *worker, struct link *link, const struct vc_address *to,
+               size_t number)
 {
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(to->port)};
   memcpy(&address.sin_addr, to->bytes, sizeof address.sin_addr);
-  int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  int fd = make_socket(link, number);
   if (fd < 0 || (connect(fd, (const struct sockaddr *)&address, sizeof address) != 0 &&
                  errno != EINPROGRESS)) {
     die("cannot connect: %s", strerror(errno));

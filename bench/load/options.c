@@ -15,9 +15,18 @@ const struct vc_option bench_option_rows[] = {
     {"BENCH_SESSIONS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_sessions),
      .initial = "1", .min = 1, .max = 1000, .help = "fanout: sessions that share the viewers."},
     {"BENCH_RATE_HZ", VC_OPTION_REAL, offsetof(struct bench_options, rate_hz), .initial = "5",
-     .unit = "1/s", .min = 0.01, .max = 10000, .help = "fanout: messages a second and session."},
+     .unit = "1/s", .min = 0, .max = 10000,
+     .help = "fanout: messages a second and session; 0: the next as soon as all have the last."},
     {"BENCH_BURST", VC_OPTION_INTEGER, offsetof(struct bench_options, burst), .initial = "1",
      .min = 1, .max = 1000, .help = "fanout: messages that are said at once."},
+    {"BENCH_STALLED", VC_OPTION_TEXT, offsetof(struct bench_options, stalled), .initial = "0",
+     .unit = "%",
+     .help = "fanout: so many of the viewers read nothing, of one measurement after the other. They "
+             "are no part of the figures."},
+    {"BENCH_SLOW", VC_OPTION_TEXT, offsetof(struct bench_options, slow), .initial = "0",
+     .unit = "%", .help = "fanout: the same of viewers that read 1 KiB a second."},
+    {"BENCH_THREADS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_threads), .initial = "1",
+     .min = 1, .max = 16, .help = "fanout: threads that have the viewers."},
     {"BENCH_MESSAGES_PER_FINAL", VC_OPTION_INTEGER,
      offsetof(struct bench_options, messages_per_final), .initial = "10", .min = 1, .max = 1000,
      .help = "fanout: each so manieth message of the node's is a final, the others are partials."},
@@ -34,6 +43,14 @@ const struct vc_option bench_option_rows[] = {
     {"BENCH_PEERS", VC_OPTION_TEXT, offsetof(struct bench_options, peers), .initial = "",
      .help = "Other systems to measure in turn: name=command with blanks; the next behind a "
              "semicolon. See bench/README.md for what such a command must do."},
+    {"BENCH_PEER", VC_OPTION_TEXT, offsetof(struct bench_options, peer), .initial = "",
+     .help = "fanout: a server that runs already, at ws://ADDRESS:PORT/PATH, where {session} in the "
+             "path stands for the session; behind a blank the same of where messages are said to "
+             "it, else /publish/{session} there; behind a blank pid=ID, of whose process CPU and "
+             "memory are told."},
+    {"BENCH_CORES", VC_OPTION_TEXT, offsetof(struct bench_options, cores), .initial = "",
+     .help = "Cores that the systems run on, like 0 or 0,1; the load takes the others. Empty: all "
+             "share all."},
     {"BENCH_JSON", VC_OPTION_TEXT, offsetof(struct bench_options, json), .initial = "",
      .help = "File for the figures as JSON."},
     VC_OPTION_ROWS_END,

@@ -115,12 +115,17 @@ static uint64_t samples_of(const struct heard *heard)
   return heard->n_pieces > 0 ? heard->pieces[heard->n_pieces - 1].n_samples : 0;
 }
 
+static double rate_of(const struct speech *speech)
+{
+  return speech->pace != NULL ? speech->pace->rate_hz : 0;
+}
+
 // With a rate utterances follow each other through the sound, each as long as its messages take.
 static double end_of_utterance(const struct speech *speech, const struct peer *peer)
 {
   double heard_s = (double)samples_of(peer->heard) / RATE_HZ;
   double end_s = peer->utterance_start_s +
-                 (speech->rate_hz > 0 ? speech->messages_per_final / speech->rate_hz : HUGE_VAL);
+                 (rate_of(speech) > 0 ? speech->messages_per_final / rate_of(speech) : HUGE_VAL);
   return end_s < heard_s ? end_s : heard_s;
 }
 
@@ -154,6 +159,13 @@ static void say_stamped(struct vc_worker *worker, struct peer *peer)
   stamp_print(said, sizeof said, vc_clock_now_ns(&vc_clock_system), peer->n_said);
   say_transcript(worker, peer, said, peer->n_said % speech_of(worker)->messages_per_final == 0);
   speech_of(worker)->n_said++;
+}
+
+static void say_all(struct vc_worker *worker, struct peer *peer)
+{
+  for (uint32_t i = 0; i < speech_of(worker)->pace->burst; i++) {
+    say_stamped(worker, peer);
+  }
 }
 
 static void say_end(struct vc_worker *worker, struct peer *peer)
@@ -205,7 +217,7 @@ static void hear(struct vc_worker *worker, struct peer *peer, const uint8_t *byt
   look_for_marks(heard, bytes, size / 2, before);
   vc_gladia_print_ack(&text, &envelope, before * 2, after * 2, BYTES_PER_S);
   say(worker, peer, &text);
-  if (speech_of(worker)->rate_hz <= 0 && before / UTTERANCE_SAMPLES != after / UTTERANCE_SAMPLES) {
+  if (speech_of(worker)->pace == NULL && before / UTTERANCE_SAMPLES != after / UTTERANCE_SAMPLES) {
     say_transcript(worker, peer, "as scripted", 1);
   }
 }
@@ -347,8 +359,9 @@ static void door_ready(struct vc_worker *worker, struct vc_watch *watch, uint32_
 static void tick(struct vc_worker *worker)
 {
   struct speech *speech = speech_of(worker);
+  double rate_hz = rate_of(speech);
   uint64_t step_ns =
-      speech->rate_hz > 0 ? (uint64_t)((double)VC_NS_PER_S * speech->burst / speech->rate_hz) : 0;
+      rate_hz > 0 ? (uint64_t)((double)VC_NS_PER_S * speech->pace->burst / rate_hz) : 0;
   for (struct peer *peer = speech->peers; peer != NULL && step_ns > 0; peer = peer->next) {
     if (peer->heard == NULL || peer->link.watch.fd < 0) {
       continue;
@@ -356,14 +369,25 @@ static void tick(struct vc_worker *worker)
     uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
     if (peer->next_ns <= now_ns && peer->heard->n_pieces > 0) {
       samples_add(&speech->lateness_ms, (double)(now_ns - peer->next_ns) / (double)VC_NS_PER_MS);
-      for (uint32_t i = 0; i < speech->burst; i++) {
-        say_stamped(worker, peer);
-      }
+      say_all(worker, peer);
       peer->next_ns += step_ns;
     } else if (peer->next_ns <= now_ns) {
       peer->next_ns = now_ns + step_ns; // nothing was heard yet
     }
     vc_worker_wake_at(worker, peer->next_ns);
+  }
+}
+
+static void turned(struct vc_worker *worker)
+{
+  struct speech *speech = speech_of(worker);
+  if (speech->pace == NULL || !pace_is_due(speech->pace, vc_clock_now_ns(&vc_clock_system))) {
+    return;
+  }
+  for (struct peer *peer = speech->peers; peer != NULL; peer = peer->next) {
+    if (peer->heard != NULL && peer->link.watch.fd >= 0) {
+      say_all(worker, peer);
+    }
   }
 }
 
@@ -398,4 +422,9 @@ static void leave(struct vc_worker *worker)
 }
 
 const struct vc_stage_ops speech_ops = {
-    .name = "speech", .enter = enter, .handle = load_handle_nothing, .tick = tick, .leave = leave};
+    .name = "speech",
+    .enter = enter,
+    .handle = load_handle_nothing,
+    .turned = turned,
+    .tick = tick,
+    .leave = leave};

@@ -299,7 +299,7 @@ static void tick(struct vc_worker *worker)
     publisher->link.closed = closed;
     publisher->connect_ns = vc_clock_now_ns(&vc_clock_system);
     rtmp_reader_init(&publisher->reader, MESSAGE_MAX, MESSAGE_MAX);
-    link_open(worker, &publisher->link, &publishing->to);
+    link_open(worker, &publisher->link, &publishing->to, 0);
   }
 }
 

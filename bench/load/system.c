@@ -4,6 +4,7 @@
 #include <ftw.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -42,9 +43,46 @@ static int split(char *command, char **words)
   return n;
 }
 
-// In the child: only what may be called between fork and exec.
-static void become(char **words, char **environment, const char *folder, int out)
+// --- cores
+
+static int read_cores(const char *text, cpu_set_t *cores)
 {
+  char *end;
+  CPU_ZERO(cores);
+  for (const char *at = text;; at = end + 1) {
+    long core = strtol(at, &end, 10);
+    if (end == at || core < 0 || core >= sysconf(_SC_NPROCESSORS_CONF) ||
+        (*end != ',' && *end != '\0')) {
+      return -1;
+    }
+    CPU_SET((size_t)core, cores);
+    if (*end == '\0') {
+      return 0;
+    }
+  }
+}
+
+void load_avoid_cores(const char *text)
+{
+  cpu_set_t cores, own;
+  if (read_cores(text, &cores) != 0 || sched_getaffinity(0, sizeof own, &own) != 0) {
+    die("BENCH_CORES is '%s': a comma list of cores from 0 to %ld", text,
+        sysconf(_SC_NPROCESSORS_CONF) - 1);
+  }
+  CPU_XOR(&cores, &cores, &own); // those that are not named, of those that there are
+  CPU_AND(&cores, &cores, &own);
+  if (CPU_COUNT(&cores) > 0) {
+    sched_setaffinity(0, sizeof cores, &cores);
+  }
+}
+
+// In the child: only what may be called between fork and exec.
+static void become(char **words, char **environment, const char *folder, int out,
+                   const cpu_set_t *cores)
+{
+  if (cores != NULL) {
+    sched_setaffinity(0, sizeof *cores, cores);
+  }
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
@@ -117,9 +155,14 @@ static void wait_ready(struct system *system, int out)
 
 void system_start(struct system *system, const struct vc_address *stt)
 {
+  if (system->command == NULL) {
+    return;
+  }
   char stt_url[64], *words[WORDS_MAX], *command = strdup(system->command);
   int out[2];
   size_t slot = 0;
+  cpu_set_t cores;
+  int is_bound = system->cores != NULL && read_cores(system->cores, &cores) == 0;
   snprintf(system->folder, sizeof system->folder, "/tmp/verbacast-bench-XXXXXX");
   if (command == NULL || split(command, words) == 0 || mkdtemp(system->folder) == NULL ||
       pipe2(out, O_CLOEXEC) != 0) {
@@ -130,7 +173,7 @@ void system_start(struct system *system, const struct vc_address *stt)
   pthread_mutex_lock(&mutex);
   system->pid = fork();
   if (system->pid == 0) {
-    become(words, environment, system->folder, out[1]);
+    become(words, environment, system->folder, out[1], is_bound ? &cores : NULL);
   }
   while (slot + 1 < SYSTEMS_MAX && running[slot] != NULL) {
     slot++;
@@ -151,7 +194,7 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
 
 static void stop_locked(struct system *system)
 {
-  if (system->pid <= 0) {
+  if (system->pid <= 0 || system->command == NULL) {
     return;
   }
   kill(system->pid, SIGTERM);
@@ -237,7 +280,8 @@ void system_usage(const struct system *system, struct usage *usage)
     int session;
     double cpu_s;
     if (entry->d_name[0] < '0' || entry->d_name[0] > '9' ||
-        read_stat(entry->d_name, &session, &cpu_s) != 0 || session != system->pid) {
+        read_stat(entry->d_name, &session, &cpu_s) != 0 ||
+        (system->command != NULL ? session : atoi(entry->d_name)) != system->pid) {
       continue;
     }
     usage->cpu_s += cpu_s;
@@ -247,6 +291,40 @@ void system_usage(const struct system *system, struct usage *usage)
   if (folder != NULL) {
     closedir(folder);
   }
+}
+
+void load_usage(struct load_usage *usage)
+{
+  DIR *folder = opendir("/proc/self/task");
+  const struct dirent *entry;
+  usage->n = 0;
+  while (folder != NULL && usage->n < sizeof usage->threads / sizeof *usage->threads &&
+         (entry = readdir(folder)) != NULL) {
+    char name[32];
+    int session;
+    snprintf(name, sizeof name, "self/task/%.16s", entry->d_name);
+    if (entry->d_name[0] != '.' &&
+        read_stat(name, &session, &usage->threads[usage->n].cpu_s) == 0) {
+      usage->threads[usage->n++].id = atoi(entry->d_name);
+    }
+  }
+  if (folder != NULL) {
+    closedir(folder);
+  }
+}
+
+double load_usage_most(const struct load_usage *before, const struct load_usage *after)
+{
+  double most = 0;
+  for (size_t i = 0; i < after->n; i++) {
+    for (size_t k = 0; k < before->n; k++) {
+      double cpu_s = after->threads[i].cpu_s - before->threads[k].cpu_s;
+      if (before->threads[k].id == after->threads[i].id && cpu_s > most) {
+        most = cpu_s;
+      }
+    }
+  }
+  return most;
 }
 
 double machine_stolen_s(void)

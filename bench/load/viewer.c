@@ -10,21 +10,36 @@
 #include "bench.h"
 
 #define MESSAGE_MAX 65536
-#define OPENING_MAX 64 // at once
+#define OPENING_MAX 64           // at once
+#define SMALL_RECEIVE_BUFFER 4096 // of those that hardly read
+#define SIP_BYTES 1024           // that a slow one reads
+#define SIP_NS VC_NS_PER_S       // so often
 
 struct worker_state {
   struct viewing *viewing;
 };
 
-void viewing_init(struct viewing *viewing, size_t n, size_t n_sessions, int has_speakers)
+enum viewer_kind viewer_kind_of(size_t i, uint32_t slow_part, uint32_t stalled_part)
 {
-  viewing->n = n;
-  viewing->n_sessions = n_sessions;
-  viewing->has_speakers = has_speakers;
-  viewing->viewers = grow(NULL, n, sizeof *viewing->viewers);
-  memset(viewing->viewers, 0, n * sizeof *viewing->viewers);
-  viewing->speakers = grow(NULL, n_sessions, sizeof *viewing->speakers);
-  memset(viewing->speakers, 0, n_sessions * sizeof *viewing->speakers);
+  uint32_t at = (uint32_t)(i * 2654435761U) >> 16; // no session has more of a kind than another
+  at %= 100;
+  return at < stalled_part ? STALLED : at < stalled_part + slow_part ? SLOW : READER;
+}
+
+void viewing_init(struct viewing *viewing)
+{
+  viewing->viewers = grow(NULL, viewing->n, sizeof *viewing->viewers);
+  memset(viewing->viewers, 0, viewing->n * sizeof *viewing->viewers);
+  for (size_t i = 0; i < viewing->n; i++) {
+    viewing->viewers[i].session = (uint32_t)((viewing->first + i) % viewing->n_sessions);
+    viewing->viewers[i].kind =
+        viewer_kind_of(viewing->first + i, viewing->slow_part, viewing->stalled_part);
+  }
+  viewing->speakers = grow(NULL, viewing->n_sessions, sizeof *viewing->speakers);
+  memset(viewing->speakers, 0, viewing->n_sessions * sizeof *viewing->speakers);
+  for (size_t i = 0; i < viewing->n_sessions; i++) {
+    viewing->speakers[i].session = (uint32_t)i;
+  }
 }
 
 void viewing_fini(struct viewing *viewing)
@@ -48,13 +63,23 @@ static int is_speaker(const struct viewing *viewing, const struct viewer *viewer
 
 static void connected(struct vc_worker *worker, struct link *link)
 {
-  struct viewer *viewer = (struct viewer *)link;
-  char text[512];
+  const struct viewer *viewer = (struct viewer *)link;
+  const struct viewing *viewing = viewing_of(worker);
+  const char *path = is_speaker(viewing, viewer) ? viewing->publish_path : viewing->watch_path;
+  const char *session = strstr(path, "{session}");
+  char text[1024], slug[SLUG_MAX] = "";
+  if (session != NULL) {
+    snprintf(slug, sizeof slug, "bench-%u", viewer->session);
+  }
   int n = snprintf(text, sizeof text,
-                   "GET /%s/bench-%u HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
+                   "GET %.*s%s%s HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n"
                    "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
                    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-                   is_speaker(viewing_of(worker), viewer) ? "publish" : "live", viewer->session);
+                   session != NULL ? (int)(session - path) : (int)strlen(path), path, slug,
+                   session != NULL ? session + strlen("{session}") : "");
+  if (n < 0 || (size_t)n >= sizeof text) {
+    die("the path %s is too long", path);
+  }
   link_send(worker, link, text, (size_t)n);
 }
 
@@ -66,15 +91,19 @@ static void note(struct viewing *viewing, struct viewer *viewer, const uint8_t *
   if (!stamp_find(bytes, size, &said_ns, &number)) {
     return;
   }
-  if (said_ns >= from_ns && said_ns < to_ns) {
+  if (viewer->kind == READER && said_ns >= from_ns && said_ns < to_ns) {
     viewing->n_received++;
     viewing->n_missed += viewer->last_number > 0 && number > viewer->last_number
                              ? number - viewer->last_number - 1
                              : 0;
+    viewing->n_disordered += number <= viewer->last_number;
     samples_add(&viewing->delay_ms,
                 (double)(vc_clock_now_ns(&vc_clock_system) - said_ns) / (double)VC_NS_PER_MS);
   }
   viewer->last_number = number;
+  if (viewer->kind == READER) {
+    pace_received(viewing->pace, number);
+  }
 }
 
 static void send_masked(struct vc_worker *worker, struct viewer *viewer, enum vc_ws_opcode opcode,
@@ -104,7 +133,7 @@ static void take_frames(struct vc_worker *worker, struct viewer *viewer, const u
       note(viewing_of(worker), viewer, event.payload, event.size);
     } else if (event.opcode == VC_WS_PING) {
       send_masked(worker, viewer, VC_WS_PONG, event.payload, event.size);
-    } else if (event.opcode == VC_WS_CLOSE) {
+    } else if (event.opcode == VC_WS_CLOSE && viewer->kind == READER) {
       die("a viewer was closed with %d", event.close_code);
     }
   }
@@ -129,6 +158,9 @@ static void take_answer(struct vc_worker *worker, struct viewer *viewer)
   take_frames(worker, viewer, (const uint8_t *)viewer->in.at + head.size, viewer->in.n - head.size);
   free(viewer->in.at);
   viewer->in = (struct pile){0};
+  if (viewer->kind != READER && viewer->link.watch.fd >= 0) {
+    link_pause(worker, &viewer->link);
+  }
   vc_worker_wake_at(worker, vc_clock_now_ns(&vc_clock_system)); // the next may begin
 }
 
@@ -145,16 +177,19 @@ static void take(struct vc_worker *worker, struct link *link, uint8_t *bytes, si
 
 static void closed(struct vc_worker *worker, struct link *link)
 {
+  if (((struct viewer *)link)->kind != READER) {
+    return; // it was too slow, and is told so in its own time
+  }
   atomic_fetch_add_explicit(&viewing_of(worker)->n_lost, 1, memory_order_relaxed);
 }
 
-static void begin(struct vc_worker *worker, struct viewer *viewer, size_t session)
+static void begin(struct vc_worker *worker, struct viewer *viewer, size_t number)
 {
-  viewer->session = (uint32_t)session;
   viewer->link.take = take;
   viewer->link.connected = connected;
   viewer->link.closed = closed;
-  link_open(worker, &viewer->link, &viewing_of(worker)->to);
+  viewer->link.receive_buffer = viewer->kind != READER ? SMALL_RECEIVE_BUFFER : 0;
+  link_open(worker, &viewer->link, &viewing_of(worker)->to, number);
 }
 
 static void say(struct vc_worker *worker, struct viewing *viewing, struct viewer *speaker)
@@ -171,23 +206,54 @@ static void say(struct vc_worker *worker, struct viewing *viewing, struct viewer
   viewing->n_said++;
 }
 
+static void say_all(struct vc_worker *worker, struct viewing *viewing, struct viewer *speaker)
+{
+  for (uint32_t i = 0; i < viewing->pace->burst; i++) {
+    say(worker, viewing, speaker);
+  }
+}
+
+// At a rate.
 static void speak(struct vc_worker *worker, struct viewing *viewing)
 {
   uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
-  uint32_t burst = viewing->burst;
+  const struct pace *pace = viewing->pace;
   size_t n_sessions = viewing->n_sessions;
-  assert(burst > 0 && n_sessions > 0);
+  assert(pace->burst > 0 && n_sessions > 0);
   uint64_t step_ns =
-      (uint64_t)((double)VC_NS_PER_S * burst / viewing->rate_hz / (double)n_sessions);
+      (uint64_t)((double)VC_NS_PER_S * pace->burst / pace->rate_hz / (double)n_sessions);
   viewing->next_ns = viewing->next_ns != 0 ? viewing->next_ns : now_ns;
   for (; viewing->next_ns <= now_ns; viewing->next_ns += step_ns) {
-    size_t i = viewing->n_said / burst % n_sessions;
+    size_t i = viewing->n_said / pace->burst % n_sessions;
     samples_add(&viewing->lateness_ms, (double)(now_ns - viewing->next_ns) / (double)VC_NS_PER_MS);
-    for (uint32_t k = 0; k < burst; k++) {
-      say(worker, viewing, &viewing->speakers[i]);
-    }
+    say_all(worker, viewing, &viewing->speakers[i]);
   }
   vc_worker_wake_at(worker, viewing->next_ns);
+}
+
+static void turned(struct vc_worker *worker)
+{
+  struct viewing *viewing = viewing_of(worker);
+  if (viewing->has_speakers && pace_is_due(viewing->pace, vc_clock_now_ns(&vc_clock_system))) {
+    for (size_t i = 0; i < viewing->n_sessions; i++) {
+      say_all(worker, viewing, &viewing->speakers[i]);
+    }
+  }
+}
+
+static void sip(struct vc_worker *worker, struct viewing *viewing)
+{
+  uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
+  if (now_ns >= viewing->next_sip_ns) {
+    for (size_t i = 0; i < viewing->n_begun && i < viewing->n; i++) {
+      struct viewer *viewer = &viewing->viewers[i];
+      if (viewer->kind == SLOW && viewer->is_open) {
+        link_sip(worker, &viewer->link, SIP_BYTES);
+      }
+    }
+    viewing->next_sip_ns = now_ns + SIP_NS;
+  }
+  vc_worker_wake_at(worker, viewing->next_sip_ns);
 }
 
 static void tick(struct vc_worker *worker)
@@ -198,10 +264,13 @@ static void tick(struct vc_worker *worker)
   while (viewing->n_begun < n_all && viewing->n_begun - n_open < OPENING_MAX) {
     size_t i = viewing->n_begun++;
     begin(worker, i < viewing->n ? &viewing->viewers[i] : &viewing->speakers[i - viewing->n],
-          i < viewing->n ? i % viewing->n_sessions : i - viewing->n);
+          viewing->first + i);
   }
-  if (viewing->has_speakers && n_open == n_all) {
+  if (viewing->has_speakers && n_open == n_all && viewing->pace->rate_hz > 0) {
     speak(worker, viewing);
+  }
+  if (viewing->slow_part > 0) {
+    sip(worker, viewing);
   }
 }
 
@@ -236,4 +305,9 @@ static void leave(struct vc_worker *worker)
 }
 
 const struct vc_stage_ops viewing_ops = {
-    .name = "view", .enter = enter, .handle = load_handle_nothing, .tick = tick, .leave = leave};
+    .name = "view",
+    .enter = enter,
+    .handle = load_handle_nothing,
+    .turned = turned,
+    .tick = tick,
+    .leave = leave};

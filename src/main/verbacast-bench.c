@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "program.h"
@@ -12,6 +13,7 @@
 #include <bench_options.h>
 
 #define PATH_SIZE 4096
+#define DESCRIPTORS_MAX 131072
 
 // Waits in a thread of its own, since what is to be done is nothing for a signal handler: processes
 // are waited for, folders are removed.
@@ -43,7 +45,12 @@ static void add_system(struct plan *plan, const char *name, const char *command,
     die("more than %d systems", SYSTEMS_MAX);
   }
   plan->systems[plan->n_systems++] =
-      (struct system){.name = name, .command = command, .is_node = is_node};
+      (struct system){.name = name,
+                      .command = command,
+                      .is_node = is_node,
+                      .cores = plan->cores,
+                      .watch_path = "/live/{session}",
+                      .publish_path = "/publish/{session}"};
 }
 
 // The node lies beside this program, in a build folder and where both are installed.
@@ -76,21 +83,76 @@ static void add_peers(struct plan *plan, char *list)
   }
 }
 
-static void read_counts(struct plan *plan, const char *text)
+// Cuts "ws://ADDRESS:PORT/PATH" behind the address. Returns: the path.
+static const char *read_url(char *url, struct vc_address *address)
 {
-  char *end;
-  for (const char *at = text; plan->n_counts < COUNTS_MAX; at = end + 1) {
-    long n = strtol(at, &end, 10);
-    if (end == at || n < 1 || n > 60000 || (*end != ',' && *end != '\0')) {
-      die("BENCH_COUNTS is '%s': a comma list of at most %d numbers from 1 to 60000", text,
-          COUNTS_MAX);
-    }
-    plan->counts[plan->n_counts++] = (size_t)n;
-    if (*end == '\0') {
-      return;
+  struct vc_error error;
+  char *host = strncmp(url, "ws://", 5) == 0 ? url + 5 : NULL;
+  char *slash = host != NULL ? strchr(host, '/') : NULL;
+  const char *path = slash != NULL ? strdup(slash) : "/live/{session}";
+  if (slash != NULL) {
+    *slash = '\0';
+  }
+  if (host == NULL || path == NULL || vc_listen_parse(host, address, &error) != 0) {
+    die("BENCH_PEER names '%s': ws://ADDRESS:PORT/PATH with an IPv4 address", url);
+  }
+  return path;
+}
+
+static void add_running_peer(struct plan *plan, char *text)
+{
+  struct vc_address address;
+  char *rest = NULL, *url = strtok_r(text, " ", &rest);
+  if (url == NULL) {
+    return;
+  }
+  const char *path = read_url(url, &address);
+  add_system(plan, url + strlen("ws://"), NULL, 0);
+  struct system *system = &plan->systems[plan->n_systems - 1];
+  system->watch_path = path;
+  system->http = address;
+  for (char *word = strtok_r(NULL, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
+    if (strncmp(word, "pid=", 4) == 0) {
+      system->pid = atoi(word + 4);
+    } else {
+      system->publish_path = read_url(word, &address);
     }
   }
-  die("BENCH_COUNTS is '%s': more than %d numbers", text, COUNTS_MAX);
+}
+
+// Returns: how many numbers the comma list has.
+static size_t read_list(const char *name, const char *text, long least, long most, size_t *numbers)
+{
+  char *end;
+  size_t n = 0;
+  for (const char *at = text; n < COUNTS_MAX; at = end + 1) {
+    long number = strtol(at, &end, 10);
+    if (end == at || number < least || number > most || (*end != ',' && *end != '\0')) {
+      die("%s is '%s': a comma list of at most %d numbers from %ld to %ld", name, text, COUNTS_MAX,
+          least, most);
+    }
+    numbers[n++] = (size_t)number;
+    if (*end == '\0') {
+      return n;
+    }
+  }
+  die("%s is '%s': more than %d numbers", name, text, COUNTS_MAX);
+}
+
+// For itself and, since they inherit it, for the systems.
+static void raise_descriptor_limit(void)
+{
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return;
+  }
+  struct rlimit most = {.rlim_cur = limit.rlim_max > DESCRIPTORS_MAX ? limit.rlim_max
+                                                                     : DESCRIPTORS_MAX};
+  most.rlim_max = most.rlim_cur;
+  if (setrlimit(RLIMIT_NOFILE, &most) != 0) { // more than the limit is for root alone
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+  }
 }
 
 static int measure(const char *mode, const struct bench_options *options)
@@ -103,22 +165,34 @@ static int measure(const char *mode, const struct bench_options *options)
                       .n_sessions = options->n_sessions,
                       .burst = options->burst,
                       .messages_per_final = options->messages_per_final,
+                      .n_threads = options->n_threads,
                       .rate_hz = options->rate_hz,
+                      .cores = options->cores[0] != '\0' ? options->cores : NULL,
                       .audio = options->audio,
                       .is_pcm = is_ingest && options->publish,
                       .report = report_create(!is_ingest ? "fanout: said to received"
                                               : options->publish
                                                   ? "ingest: PCM message to PCM at the STT"
                                                   : "ingest: RTMP message to PCM at the STT")};
-  char *peers = strdup(options->peers);
+  char *peers = strdup(options->peers), *peer = strdup(options->peer);
+  if (peers == NULL || peer == NULL) {
+    die("out of memory");
+  }
   if (plan.audio[0] == '\0') {
     die("BENCH_AUDIO is not set: bench/load/make-audio makes an audio file");
   }
-  read_counts(&plan, options->counts);
+  plan.n_counts = read_list("BENCH_COUNTS", options->counts, 1, 60000, plan.counts);
+  plan.n_stalled = read_list("BENCH_STALLED", options->stalled, 0, 50, plan.stalled);
+  plan.n_slow = read_list("BENCH_SLOW", options->slow, 0, 49, plan.slow);
+  if (plan.cores != NULL) {
+    load_avoid_cores(plan.cores);
+  }
+  raise_descriptor_limit();
   if (strcmp(options->node, "none") != 0) {
     add_system(&plan, "verbacast", find_node(options->node, path), 1);
   }
   add_peers(&plan, peers);
+  add_running_peer(&plan, peer);
   if (plan.is_pcm && options->peers[0] != '\0') {
     die("BENCH_PUBLISH is pcm, which BENCH_PEERS do not take");
   }
@@ -129,7 +203,8 @@ static int measure(const char *mode, const struct bench_options *options)
   report_note(plan.report, note);
   if (is_late) {
     report_note(plan.report,
-                "NOT TO BE BELIEVED: the load generator itself was late; use fewer or more cores");
+                "NOT TO BE BELIEVED: the load generator itself was the bottleneck: late, or a thread "
+                "of its had no rest; use fewer, more threads or more cores");
   }
   report_print(plan.report);
   if (options->json[0] != '\0') {
@@ -137,6 +212,7 @@ static int measure(const char *mode, const struct bench_options *options)
   }
   report_destroy(&plan.report);
   free(peers);
+  free(peer);
   return is_late ? VC_EXIT_FAILED : VC_EXIT_OK;
 }
 

@@ -1,0 +1,43 @@
+// When the next messages are said: at a rate, or as soon as all have got the last ones, which shows
+// how many a system delivers when it is never let rest.
+#include "bench.h"
+
+#define PATIENCE_NS VC_NS_PER_S
+
+void pace_begin(struct pace *pace, struct vc_stage *speaker)
+{
+  atomic_store(&pace->speaker, speaker);
+  vc_stage_wake(speaker);
+}
+
+void pace_end(struct pace *pace)
+{
+  atomic_store(&pace->speaker, NULL);
+}
+
+int pace_is_due(struct pace *pace, uint64_t now_ns)
+{
+  if (pace->rate_hz > 0 || atomic_load(&pace->speaker) == NULL) {
+    return 0;
+  }
+  size_t n_behind = atomic_load(&pace->n_behind);
+  if (n_behind > 0 && now_ns < pace->said_ns + PATIENCE_NS) {
+    return 0;
+  }
+  pace->n_given_up += n_behind > 0;
+  pace->said_ns = now_ns;
+  atomic_store(&pace->n_behind, pace->n_readers);
+  atomic_fetch_add(&pace->last_number, pace->burst);
+  return 1;
+}
+
+void pace_received(struct pace *pace, uint64_t number)
+{
+  if (pace->rate_hz > 0 || number != atomic_load(&pace->last_number)) {
+    return;
+  }
+  struct vc_stage *speaker = atomic_load(&pace->speaker);
+  if (atomic_fetch_sub(&pace->n_behind, 1) == 1 && speaker != NULL) {
+    vc_stage_wake(speaker);
+  }
+}
