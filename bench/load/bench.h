@@ -271,6 +271,11 @@ extern const struct vc_stage_ops viewing_ops; // config: struct viewing *
 // --- send_loop.c: the bound: a server that does nothing but send() in a loop
 int send_loop_main(void);
 
+// --- decode_loop.c: the bound of an ingest
+// libavcodec and libswresample in a loop over n streams, for `for_s` of CPU time. Of AAC.
+// Returns: CPU seconds a second of sound.
+double decode_loop(const struct sound *sound, size_t n, double for_s);
+
 // --- report.c: rows of figures, over rounds
 enum figure_kind { FIGURE_MS, FIGURE_PER_S, FIGURE_PERCENT, FIGURE_US, FIGURE_MIB, FIGURE_COUNT };
 struct report;
@@ -292,7 +297,8 @@ struct plan {
   size_t stalled[COUNTS_MAX], slow[COUNTS_MAX]; // percent
   size_t n_stalled, n_slow;
   const char *audio, *cores;
-  int is_pcm; // ingest: participants' streams, no RTMP
+  int is_pcm;        // ingest: participants' streams, no RTMP
+  int is_until_full; // ingest: after the counts, as many streams as can be
   struct system systems[SYSTEMS_MAX];
   size_t n_systems;
   struct report *report;

@@ -15,5 +15,6 @@ struct bench_options {
   int64_t seconds, warm_up_s, rounds, n_sessions, burst, messages_per_final, n_threads;
   double rate_hz;
   int publish; // 0 rtmp, 1 pcm
+  int until_full;
 };
 extern const struct vc_option bench_option_rows[];

@@ -21,7 +21,12 @@
 #define MARGIN_STEPS 150
 #define CHUNK_SAMPLES 800 // 50 ms, of all systems
 #define LATE_MAX_MS 5.0   // of the publishers' own sends, 99 of 100: else they are the bottleneck
+#define BUSY_MAX 0.95     // of its core, a thread of the load's
 #define START_TIMEOUT_S 60
+#define LOOP_S 1.0          // of CPU time
+#define FULL_STEP 1.25      // more streams each time
+#define FULL_LATENCY_MS 50.0 // sound that is older than a chunk is long piles up
+#define FULL_PART 0.98      // of the chunks that are due
 
 static double first_mark_s(const struct sound *sound)
 {
@@ -112,10 +117,17 @@ static const struct publisher *publisher_of(const struct publishing *publishing,
 struct window {
   uint64_t from_ns, to_ns;
   struct usage idle, before, after;
+  struct load_usage load_before, load_after;
 };
 
-static void add_figures(struct plan *plan, const char *row, const struct publishing *publishing,
-                        const struct speech *speech, const struct window *window)
+struct outcome {
+  double p99_ms, chunks_per_s, cpu_s; // cpu_s: of the system, a second
+  int is_late;                        // the load
+};
+
+static struct outcome add_figures(struct plan *plan, const char *row,
+                                  const struct publishing *publishing, const struct speech *speech,
+                                  const struct window *window)
 {
   struct samples latency = {0}, first = {0};
   for (size_t i = 0; i < speech->n_heard; i++) {
@@ -131,27 +143,44 @@ static void add_figures(struct plan *plan, const char *row, const struct publish
   samples_sort(&first);
   double n = (double)publishing->n;
   double seconds = (double)(window->to_ns - window->from_ns) / (double)VC_NS_PER_S;
-  double cpu_s = window->after.cpu_s - window->before.cpu_s;
+  const struct outcome outcome = {
+      .p99_ms = samples_part(&latency, 0.99),
+      .chunks_per_s = (double)latency.n / seconds,
+      .cpu_s = (window->after.cpu_s - window->before.cpu_s) / seconds,
+      .is_late = load_usage_most(&window->load_before, &window->load_after) > BUSY_MAX * seconds};
   report_add(plan->report, row, "latency p50", FIGURE_MS, samples_part(&latency, 0.5));
-  report_add(plan->report, row, "p99", FIGURE_MS, samples_part(&latency, 0.99));
+  report_add(plan->report, row, "p99", FIGURE_MS, outcome.p99_ms);
   report_add(plan->report, row, "max", FIGURE_MS, samples_part(&latency, 1));
   report_add(plan->report, row, "publish to first PCM p50", FIGURE_MS, samples_part(&first, 0.5));
   report_add(plan->report, row, "max ", FIGURE_MS, samples_part(&first, 1));
-  report_add(plan->report, row, "CPU a stream", FIGURE_PERCENT, cpu_s / seconds / n * 100);
+  report_add(plan->report, row, "CPU a stream", FIGURE_PERCENT, outcome.cpu_s / n * 100);
   report_add(plan->report, row, "memory a stream", FIGURE_MIB,
              (window->after.memory_bytes - window->idle.memory_bytes) / n / 1048576);
-  report_add(plan->report, row, "chunks/s", FIGURE_PER_S, (double)latency.n / seconds);
+  report_add(plan->report, row, "chunks/s", FIGURE_PER_S, outcome.chunks_per_s);
   report_add(plan->report, row, "short pieces", FIGURE_PERCENT, short_part(speech));
   samples_fini(&latency);
   samples_fini(&first);
+  return outcome;
 }
 
-static int run_one(struct plan *plan, struct system *system, const struct sound *sound, size_t n)
+static void observe(struct system *system, struct window *window, double seconds)
+{
+  system_usage(system, &window->before);
+  load_usage(&window->load_before);
+  window->from_ns = vc_clock_now_ns(&vc_clock_system);
+  load_sleep(seconds);
+  window->to_ns = vc_clock_now_ns(&vc_clock_system);
+  load_usage(&window->load_after);
+  system_usage(system, &window->after);
+}
+
+static struct outcome run_one(struct plan *plan, struct system *system, const struct sound *sound,
+                              size_t n)
 {
   char row[64];
   struct speech speech = {0};
   struct publishing publishing = {.sound = sound, .way = plan->is_pcm ? &track_way : &rtmp_way};
-  struct window window;
+  static struct window window;
   speech_init(&speech, n * 2);
   publishing_init(&publishing, n);
   struct vc_stage *peer = load_start(&speech_ops, &speech);
@@ -163,11 +192,7 @@ static int run_one(struct plan *plan, struct system *system, const struct sound 
   load_wait(&publishing.n_live, n, START_TIMEOUT_S, "publishers are live");
   load_wait(&speech.n_live, n, START_TIMEOUT_S, "sessions came to the speech peer");
   load_sleep((double)plan->warm_up_s);
-  system_usage(system, &window.before);
-  window.from_ns = vc_clock_now_ns(&vc_clock_system);
-  load_sleep((double)plan->seconds);
-  window.to_ns = vc_clock_now_ns(&vc_clock_system);
-  system_usage(system, &window.after);
+  observe(system, &window, (double)plan->seconds);
   size_t n_lost = atomic_load(&publishing.n_lost);
   load_stop(&publishers);
   load_stop(&peer);
@@ -176,13 +201,64 @@ static int run_one(struct plan *plan, struct system *system, const struct sound 
     die("%s lost %zu of %zu publishers", system->name, n_lost, n);
   }
   snprintf(row, sizeof row, "%s, %zu streams", system->name, n);
-  add_figures(plan, row, &publishing, &speech, &window);
+  struct outcome outcome = add_figures(plan, row, &publishing, &speech, &window);
   samples_sort(&publishing.lateness_ms);
   double late_ms = samples_part(&publishing.lateness_ms, 0.99);
   report_add(plan->report, row, "publishers late p99", FIGURE_MS, late_ms);
+  report_add(plan->report, row, "busiest load thread", FIGURE_PERCENT,
+             load_usage_most(&window.load_before, &window.load_after) / (double)plan->seconds *
+                 100);
+  outcome.is_late |= late_ms > LATE_MAX_MS;
   publishing_fini(&publishing);
   speech_fini(&speech);
-  return late_ms > LATE_MAX_MS;
+  return outcome;
+}
+
+static int keeps_up(const struct outcome *outcome, size_t n)
+{
+  return outcome->p99_ms <= FULL_LATENCY_MS &&
+         outcome->chunks_per_s >= FULL_PART * (double)n * RATE_HZ / CHUNK_SAMPLES;
+}
+
+// Returns: 1 when it was the load that could not keep up.
+static int run_until_full(struct plan *plan, struct system *system, const struct sound *sound)
+{
+  char row[64];
+  double held = NAN, cpu_s = NAN;
+  size_t n = plan->counts[plan->n_counts - 1];
+  struct outcome outcome;
+  for (;; n = (size_t)((double)n * FULL_STEP) + 1) {
+    outcome = run_one(plan, system, sound, n);
+    if (outcome.is_late || !keeps_up(&outcome, n)) {
+      break;
+    }
+    held = (double)n;
+    cpu_s = outcome.cpu_s;
+  }
+  snprintf(row, sizeof row, "%s, until full", system->name);
+  report_add(plan->report, row, "streams", FIGURE_COUNT, held);
+  report_add(plan->report, row, "CPU a stream", FIGURE_PERCENT, cpu_s / held * 100);
+  return outcome.is_late;
+}
+
+static void run_bound(struct plan *plan, const struct sound *sound, size_t n)
+{
+  char row[64];
+  snprintf(row, sizeof row, "libavcodec + swresample, %zu streams", n);
+  report_add(plan->report, row, "CPU a stream", FIGURE_PERCENT,
+             decode_loop(sound, n, LOOP_S) * 100);
+}
+
+static int run_count(struct plan *plan, const struct sound *sound, size_t n)
+{
+  int is_late = 0;
+  for (size_t i = 0; i < plan->n_systems; i++) {
+    is_late |= run_one(plan, &plan->systems[i], sound, n).is_late;
+  }
+  if (!plan->is_pcm) {
+    run_bound(plan, sound, n);
+  }
+  return is_late;
 }
 
 int ingest_run(struct plan *plan)
@@ -191,10 +267,11 @@ int ingest_run(struct plan *plan)
   int is_late = 0;
   plan->is_pcm ? sound_read_pcm(&sound, plan->audio) : sound_read_adts(&sound, plan->audio);
   for (int64_t round = 0; round < plan->rounds; round++) {
-    for (size_t c = 0; c < plan->n_counts; c++) {
-      for (size_t s = 0; s < plan->n_systems; s++) {
-        is_late |= run_one(plan, &plan->systems[s], &sound, plan->counts[c]);
-      }
+    for (size_t i = 0; i < plan->n_counts; i++) {
+      is_late |= run_count(plan, &sound, plan->counts[i]);
+    }
+    for (size_t i = 0; i < plan->n_systems && plan->is_until_full; i++) {
+      is_late |= run_until_full(plan, &plan->systems[i], &sound);
     }
   }
   sound_fini(&sound);

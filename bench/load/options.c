@@ -38,6 +38,11 @@ const struct vc_option bench_option_rows[] = {
      .help =
          "ingest: how publishers come; pcm: as single participants by WebSocket, which only the "
          "node takes. BENCH_AUDIO is then 48 kHz stereo s16le without a header."},
+    {"BENCH_UNTIL_FULL", VC_OPTION_SWITCH, offsetof(struct bench_options, until_full),
+     .initial = "0",
+     .help = "ingest: then as many streams as can be, from the last of BENCH_COUNTS on: a quarter "
+             "more each time, until sound comes later than a piece is long, or does not come. Give "
+             "the systems a core of their own (BENCH_CORES)."},
     {"BENCH_NODE", VC_OPTION_TEXT, offsetof(struct bench_options, node), .initial = "",
      .help = "The node's program; empty: the verbacast that was built with this; none: no node."},
     {"BENCH_PEERS", VC_OPTION_TEXT, offsetof(struct bench_options, peers), .initial = "",

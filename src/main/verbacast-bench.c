@@ -170,6 +170,7 @@ static int measure(const char *mode, const struct bench_options *options)
                       .cores = options->cores[0] != '\0' ? options->cores : NULL,
                       .audio = options->audio,
                       .is_pcm = is_ingest && options->publish,
+                      .is_until_full = options->until_full,
                       .report = report_create(!is_ingest ? "fanout: said to received"
                                               : options->publish
                                                   ? "ingest: PCM message to PCM at the STT"
