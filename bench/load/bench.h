@@ -284,9 +284,19 @@ void report_destroy(struct report **report);
 // One figure of one round. Rows and columns come out in the order of their first mention.
 void report_add(struct report *report, const char *row, const char *column, enum figure_kind kind,
                 double value);
+// The latencies of one round, sorted, for the plot.
+void report_add_latency(struct report *report, const char *row, const struct samples *ms);
 void report_note(struct report *report, const char *note);
 void report_print(const struct report *report);
 void report_write_json(const struct report *report, const char *path);
+void report_write_plot(struct report *report, const char *path);
+
+// --- plot.c: the latencies of rows as an SVG
+struct distribution {
+  const char *name;
+  struct samples samples; // ms, sorted
+};
+void plot_write(const char *path, const char *title, const struct distribution *rows, size_t n);
 
 // --- ingest.c, fanout.c: the measurements
 struct plan {

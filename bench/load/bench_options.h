@@ -11,7 +11,7 @@
   "as a peer)."
 
 struct bench_options {
-  const char *counts, *stalled, *slow, *audio, *node, *peers, *peer, *cores, *json;
+  const char *counts, *stalled, *slow, *audio, *node, *peers, *peer, *cores, *json, *plot;
   int64_t seconds, warm_up_s, rounds, n_sessions, burst, messages_per_final, n_threads;
   double rate_hz;
   int publish; // 0 rtmp, 1 pcm

@@ -169,6 +169,7 @@ static void add_figures(struct run *run, const char *row)
   report_add(report, row, "memory a viewer, KiB", FIGURE_COUNT,
              (run->before.memory_bytes - run->idle.memory_bytes) / (double)run->crowd.n / 1024);
   report_add(report, row, "handshakes/s", FIGURE_PER_S, (double)run->crowd.n / run->handshakes_s);
+  report_add_latency(report, row, &delay_ms);
   samples_fini(&delay_ms);
 }
 

@@ -158,6 +158,7 @@ static struct outcome add_figures(struct plan *plan, const char *row,
              (window->after.memory_bytes - window->idle.memory_bytes) / n / 1048576);
   report_add(plan->report, row, "chunks/s", FIGURE_PER_S, outcome.chunks_per_s);
   report_add(plan->report, row, "short pieces", FIGURE_PERCENT, short_part(speech));
+  report_add_latency(plan->report, row, &latency);
   samples_fini(&latency);
   samples_fini(&first);
   return outcome;

@@ -58,5 +58,7 @@ const struct vc_option bench_option_rows[] = {
              "share all."},
     {"BENCH_JSON", VC_OPTION_TEXT, offsetof(struct bench_options, json), .initial = "",
      .help = "File for the figures as JSON."},
+    {"BENCH_PLOT", VC_OPTION_TEXT, offsetof(struct bench_options, plot), .initial = "",
+     .help = "File for the distributions of latencies as SVG."},
     VC_OPTION_ROWS_END,
 };

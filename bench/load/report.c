@@ -13,7 +13,8 @@
 #define COLUMNS_MAX 24
 #define ROUNDS_MAX 64
 #define NOTES_MAX 16
-#define NAME_MAX_SIZE 64
+#define NAME_MAX_SIZE 96
+#define LATENCIES_MAX 1000000 // of a row and round
 
 struct figure {
   size_t n;
@@ -27,6 +28,7 @@ struct report {
   size_t n_rows, n_columns, n_notes;
   char notes[NOTES_MAX][160];
   struct figure figures[ROWS_MAX][COLUMNS_MAX];
+  struct samples latencies[ROWS_MAX];
 };
 
 static const struct {
@@ -49,6 +51,9 @@ struct report *report_create(const char *what)
 
 void report_destroy(struct report **report)
 {
+  for (size_t i = 0; i < ROWS_MAX; i++) {
+    samples_fini(&(*report)->latencies[i]);
+  }
   free(*report);
   *report = NULL;
 }
@@ -76,6 +81,16 @@ void report_add(struct report *report, const char *row, const char *column, enum
   report->kinds[c] = kind;
   if (figure->n < ROUNDS_MAX && !isnan(value)) {
     figure->rounds[figure->n++] = value;
+  }
+}
+
+void report_add_latency(struct report *report, const char *row, const struct samples *ms)
+{
+  struct samples *all =
+      &report->latencies[find_or_add(report->rows, &report->n_rows, ROWS_MAX, row)];
+  size_t step = 1 + ms->n / LATENCIES_MAX; // of very many each so manieth
+  for (size_t i = 0; i < ms->n; i += step) {
+    samples_add(all, ms->at[i]);
   }
 }
 
@@ -176,4 +191,17 @@ void report_write_json(const struct report *report, const char *path)
     die("cannot write %s", path);
   }
   json_decref(all);
+}
+
+void report_write_plot(struct report *report, const char *path)
+{
+  struct distribution rows[ROWS_MAX];
+  size_t n = 0;
+  for (size_t i = 0; i < report->n_rows; i++) {
+    if (report->latencies[i].n > 0) {
+      samples_sort(&report->latencies[i]);
+      rows[n++] = (struct distribution){report->rows[i], report->latencies[i]};
+    }
+  }
+  plot_write(path, report->what, rows, n);
 }

@@ -211,6 +211,9 @@ static int measure(const char *mode, const struct bench_options *options)
   if (options->json[0] != '\0') {
     report_write_json(plan.report, options->json);
   }
+  if (options->plot[0] != '\0') {
+    report_write_plot(plan.report, options->plot);
+  }
   report_destroy(&plan.report);
   free(peers);
   free(peer);
@@ -250,10 +253,33 @@ static int parse_and_measure(const char *mode, int argc, char **argv)
   return status;
 }
 
+// The flags may be written without their "bench-": --rounds 5 is --bench-rounds 5.
+static void lengthen_flags(int argc, char **argv)
+{
+  for (int i = 1; i < argc; i++) {
+    size_t size = strcspn(argv[i], "=");
+    for (const struct vc_option *row = bench_option_rows; row->name != NULL; row++) {
+      const char *name = row->name + strlen("BENCH_");
+      size_t n = 0;
+      while (name[n] != '\0' && n + 2 < size &&
+             (name[n] == '_' ? '-' : name[n] | 0x20) == argv[i][n + 2]) {
+        n++;
+      }
+      char *longer = NULL;
+      if (strncmp(argv[i], "--", 2) == 0 && name[n] == '\0' && n + 2 == size &&
+          asprintf(&longer, "--bench-%s", argv[i] + 2) > 0) {
+        argv[i] = longer; // until the end
+        break;
+      }
+    }
+  }
+}
+
 int main(int argc, char **argv)
 {
   const char *mode = argc > 1 ? argv[1] : "";
   signal(SIGPIPE, SIG_IGN);
+  lengthen_flags(argc, argv);
   if (strcmp(mode, "send-loop") == 0) {
     return send_loop_main();
   }
