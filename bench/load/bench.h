@@ -62,6 +62,7 @@ struct system {
   const char *name;
   const char *command; // words with blanks between; NULL: it runs already, at `http`
   const char *cores;   // that it may run on, like "0" or "0,2"; NULL: all
+  const char *stt_url; // of its speech peer; NULL: ours
   // Where viewers and speakers go, with {session} for the session's name.
   const char *watch_path, *publish_path;
   int is_node;         // verbacast: speaks to the speech peer; else a broadcaster of its own
@@ -208,6 +209,7 @@ struct heard { // of one session
 struct speech {
   /* set before start, then read-only */
   struct pace *pace; // NULL: it says only what keeps a session going
+  double echo_hz;    // 0, or it answers pieces at once, with their numbers, at most so often
   uint32_t messages_per_final;
   size_t max_sessions;
   /* the worker's, read after the stop */
@@ -225,6 +227,23 @@ void speech_init(struct speech *speech, size_t max_sessions);
 void speech_fini(struct speech *speech);
 extern const struct vc_stage_ops speech_ops; // config: struct speech *
 
+// --- hearing.c: how long the sound took that was heard
+#define CHUNKS_PER_S 20 // of all systems
+struct hearing {
+  const struct heard *heard;
+  const struct publisher *publisher;
+  const struct sound *sound;
+  uint64_t from_ns, to_ns; // pieces that arrived in [from, to)
+};
+// Returns: seconds of sound beyond a piece's end that were needed for it.
+double hearing_delay_s(const struct hearing *hearing);
+// From the message that completed a piece to its arrival; NAN: no message did, or it does not count.
+double hearing_latency_ms(const struct hearing *hearing, double delay_s, size_t piece);
+void hearing_measure(const struct hearing *hearing, double delay_s, struct samples *samples);
+// Percent of the pieces.
+double hearing_short_part(const struct speech *speech);
+const struct publisher *hearing_publisher(const struct publishing *publishing, const char *slug);
+
 // A text that says when it was said: "@<ns> #<number> …", at least `size` bytes long.
 void stamp_print(char *text, size_t size, uint64_t now_ns, uint64_t number);
 // Finds one in a message. Returns: 1 found.
@@ -241,9 +260,21 @@ struct viewer {
   struct vc_ws_parser parser;
   uint64_t last_number;
 };
+// A message that a reader received.
+struct receipt {
+  uint64_t at_ns, said_ns, number; // its stamp, or what it says of itself:
+  double end_s;
+  uint32_t session;
+  int is_final;
+};
+struct receipts {
+  struct receipt *at;
+  size_t n, capacity;
+};
 // Of one thread.
 struct viewing {
   /* set before start, then read-only */
+  int keeps_receipts; // of all transcripts, stamped or not
   struct vc_address to;
   struct pace *pace;
   const char *watch_path, *publish_path;
@@ -257,6 +288,7 @@ struct viewing {
   struct samples delay_ms, lateness_ms;
   uint64_t n_received, n_missed, n_disordered, n_said, next_ns, next_sip_ns;
   size_t n_begun;
+  struct receipts receipts;
   /* any thread, atomic */
   _Atomic size_t n_open, n_lost;
   _Atomic uint64_t measured_from_ns, measured_to_ns;
@@ -300,13 +332,15 @@ void plot_write(const char *path, const char *title, const struct distribution *
 
 // --- ingest.c, fanout.c: the measurements
 struct plan {
-  int64_t seconds, rounds, warm_up_s, n_sessions, burst, messages_per_final, n_threads;
+  int64_t seconds, rounds, warm_up_s, n_sessions, burst, messages_per_final, n_threads,
+      n_viewers; // of a session, where counts are of something else
   double rate_hz;
   size_t counts[COUNTS_MAX]; // streams or viewers
   size_t n_counts;
   size_t stalled[COUNTS_MAX], slow[COUNTS_MAX]; // percent
   size_t n_stalled, n_slow;
   const char *audio, *cores;
+  const char *stt; // pipeline: a real one's URL; NULL: the scripted one
   int is_pcm;        // ingest: participants' streams, no RTMP
   int is_until_full; // ingest: after the counts, as many streams as can be
   struct system systems[SYSTEMS_MAX];
@@ -316,6 +350,7 @@ struct plan {
 // Return: 1 when the load itself was late: the figures cannot be believed.
 int ingest_run(struct plan *plan);
 int fanout_run(struct plan *plan);
+int pipeline_run(struct plan *plan);
 
 // --- stages.c
 struct vc_stage *load_start(const struct vc_stage_ops *ops, void *config);

@@ -7,12 +7,12 @@
 
 #define BENCH_SUMMARY                                                                              \
   "Drives load at a node and its peers and prints what it measured. Modes, before the flags: "     \
-  "ingest (RTMP to PCM), fanout (transcripts to viewers), send-loop (the bound of a fanout, "      \
-  "as a peer)."
+  "ingest (RTMP to PCM), fanout (transcripts to viewers), pipeline (sound to words at a viewer), "  \
+  "send-loop (the bound of a fanout, as a peer). Flags may be written without their bench-."
 
 struct bench_options {
-  const char *counts, *stalled, *slow, *audio, *node, *peers, *peer, *cores, *json, *plot;
-  int64_t seconds, warm_up_s, rounds, n_sessions, burst, messages_per_final, n_threads;
+  const char *counts, *stalled, *slow, *audio, *node, *peers, *peer, *cores, *stt, *json, *plot;
+  int64_t seconds, warm_up_s, rounds, n_sessions, burst, messages_per_final, n_threads, n_viewers;
   double rate_hz;
   int publish; // 0 rtmp, 1 pcm
   int until_full;

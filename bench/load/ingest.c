@@ -1,13 +1,5 @@
 // How long a sound takes through a system's ingest: from the last byte of the RTMP message that
 // completes a piece of PCM being handed to the kernel, to that piece's arrival at the speech peer.
-//
-// Which message completes a piece is found in the sound itself. The audio carries loud marks, one
-// every MARK_PERIOD_S: where they are heard says how much of the beginning a system lost (ffmpeg
-// joins a stream late). What is left is the resampler's delay, below MARGIN_MS: of the messages
-// that it leaves open, the latest is taken that was sent before its sound arrived.
-//
-// A piece that is shorter than a chunk was not completed by a message but by time: it went out
-// because nothing came for a while. Those are counted, and not part of the latency.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +7,6 @@
 
 #include "bench.h"
 
-#define RATE_HZ 16000.0
-#define MARK_PERIOD_S 3.0
-#define MARGIN_MS 3.0
-#define MARGIN_STEPS 150
-#define CHUNK_SAMPLES 800 // 50 ms, of all systems
 #define LATE_MAX_MS 5.0   // of the publishers' own sends, 99 of 100: else they are the bottleneck
 #define BUSY_MAX 0.95     // of its core, a thread of the load's
 #define START_TIMEOUT_S 60
@@ -27,92 +14,6 @@
 #define FULL_STEP 1.25      // more streams each time
 #define FULL_LATENCY_MS 50.0 // sound that is older than a chunk is long piles up
 #define FULL_PART 0.98      // of the chunks that are due
-
-static double first_mark_s(const struct sound *sound)
-{
-  // 1.5 s into the file, behind the encoder's own delay.
-  return 1.5 + (double)sound->delay_samples / sound->sample_rate_hz;
-}
-
-// Returns: seconds of the beginning that were not heard, by the median of the marks.
-static double lost_s(const struct heard *heard, const struct sound *sound)
-{
-  struct samples offsets = {0};
-  for (size_t i = 0; i < heard->n_marks; i++) {
-    double offset = fmod(first_mark_s(sound) - (double)heard->marks[i] / RATE_HZ, MARK_PERIOD_S);
-    // Not lost is near 0 or near the period; the marks themselves are found to a few ms.
-    samples_add(&offsets, offset < -0.1 ? offset + MARK_PERIOD_S : offset);
-  }
-  samples_sort(&offsets);
-  double offset = samples_part(&offsets, 0.5);
-  samples_fini(&offsets);
-  return isnan(offset) || fabs(offset) < 0.01 ? 0 : offset;
-}
-
-static int is_short(const struct heard *heard, size_t i)
-{
-  return heard->pieces[i].n_samples - heard->pieces[i - 1].n_samples < CHUNK_SAMPLES;
-}
-
-static double short_part(const struct speech *speech)
-{
-  size_t n = 0, n_short = 0;
-  for (size_t i = 0; i < speech->n_heard; i++) {
-    for (size_t k = 1; k < speech->heard[i].n_pieces; k++, n++) {
-      n_short += (size_t)is_short(&speech->heard[i], k);
-    }
-  }
-  return n > 0 ? (double)n_short / (double)n * 100 : NAN;
-}
-
-// Adds the latencies of all chunks that came in [from, to), as if `delay_s` of sound beyond a
-// piece's end were needed for it. Returns: the least of them.
-static double measure(const struct heard *heard, const struct publisher *publisher,
-                      const struct sound *sound, double delay_s, uint64_t from_ns, uint64_t to_ns,
-                      struct samples *samples)
-{
-  double least = INFINITY, frame_s = (double)sound->frame_samples / sound->sample_rate_hz;
-  for (size_t i = 1; i < heard->n_pieces; i++) {
-    const struct hearing_piece *piece = &heard->pieces[i];
-    double needed_s = (double)piece->n_samples / RATE_HZ + delay_s;
-    size_t message = (size_t)ceil(needed_s / frame_s - 1e-9);
-    if (piece->at_ns < from_ns || piece->at_ns >= to_ns || is_short(heard, i) ||
-        message > publisher->n_sent) {
-      continue;
-    }
-    double latency_ms =
-        ((double)piece->at_ns - (double)publisher->sent_ns[message - 1]) / (double)VC_NS_PER_MS;
-    least = latency_ms < least ? latency_ms : least;
-    if (samples != NULL) {
-      samples_add(samples, latency_ms);
-    }
-  }
-  return least;
-}
-
-static void measure_stream(const struct heard *heard, const struct publisher *publisher,
-                           const struct sound *sound, uint64_t from_ns, uint64_t to_ns,
-                           struct samples *samples)
-{
-  double base_s = lost_s(heard, sound), delay_s = base_s;
-  for (int step = MARGIN_STEPS; step >= 0; step--) {
-    delay_s = base_s + MARGIN_MS * step / MARGIN_STEPS / 1e3;
-    if (measure(heard, publisher, sound, delay_s, from_ns, to_ns, NULL) >= 0) {
-      break;
-    }
-  }
-  measure(heard, publisher, sound, delay_s, from_ns, to_ns, samples);
-}
-
-static const struct publisher *publisher_of(const struct publishing *publishing, const char *slug)
-{
-  for (size_t i = 0; i < publishing->n; i++) {
-    if (strcmp(publishing->publishers[i].slug, slug) == 0) {
-      return &publishing->publishers[i];
-    }
-  }
-  die("the system under test names a session '%s'", slug);
-}
 
 struct window {
   uint64_t from_ns, to_ns;
@@ -132,8 +33,10 @@ static struct outcome add_figures(struct plan *plan, const char *row,
   struct samples latency = {0}, first = {0};
   for (size_t i = 0; i < speech->n_heard; i++) {
     const struct heard *heard = &speech->heard[i];
-    const struct publisher *publisher = publisher_of(publishing, heard->slug);
-    measure_stream(heard, publisher, publishing->sound, window->from_ns, window->to_ns, &latency);
+    const struct publisher *publisher = hearing_publisher(publishing, heard->slug);
+    const struct hearing hearing = {heard, publisher, publishing->sound, window->from_ns,
+                                    window->to_ns};
+    hearing_measure(&hearing, hearing_delay_s(&hearing), &latency);
     if (heard->n_pieces > 0) {
       samples_add(&first,
                   (double)(heard->pieces[0].at_ns - publisher->publish_ns) / (double)VC_NS_PER_MS);
@@ -157,7 +60,7 @@ static struct outcome add_figures(struct plan *plan, const char *row,
   report_add(plan->report, row, "memory a stream", FIGURE_MIB,
              (window->after.memory_bytes - window->idle.memory_bytes) / n / 1048576);
   report_add(plan->report, row, "chunks/s", FIGURE_PER_S, outcome.chunks_per_s);
-  report_add(plan->report, row, "short pieces", FIGURE_PERCENT, short_part(speech));
+  report_add(plan->report, row, "short pieces", FIGURE_PERCENT, hearing_short_part(speech));
   report_add_latency(plan->report, row, &latency);
   samples_fini(&latency);
   samples_fini(&first);
@@ -218,7 +121,7 @@ static struct outcome run_one(struct plan *plan, struct system *system, const st
 static int keeps_up(const struct outcome *outcome, size_t n)
 {
   return outcome->p99_ms <= FULL_LATENCY_MS &&
-         outcome->chunks_per_s >= FULL_PART * (double)n * RATE_HZ / CHUNK_SAMPLES;
+         outcome->chunks_per_s >= FULL_PART * (double)n * CHUNKS_PER_S;
 }
 
 // Returns: 1 when it was the load that could not keep up.

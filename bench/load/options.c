@@ -4,7 +4,7 @@
 
 const struct vc_option bench_option_rows[] = {
     {"BENCH_COUNTS", VC_OPTION_TEXT, offsetof(struct bench_options, counts), .initial = "1,25,100",
-     .help = "Streams (ingest) or viewers (fanout) of one measurement after the other."},
+     .help = "Streams (ingest, pipeline) or viewers (fanout) of one measurement after the other."},
     {"BENCH_SECONDS", VC_OPTION_INTEGER, offsetof(struct bench_options, seconds), .initial = "15",
      .unit = "s", .min = 1, .max = 3600,
      .help = "Time that is measured, of each system and count."},
@@ -16,7 +16,8 @@ const struct vc_option bench_option_rows[] = {
      .initial = "1", .min = 1, .max = 1000, .help = "fanout: sessions that share the viewers."},
     {"BENCH_RATE_HZ", VC_OPTION_REAL, offsetof(struct bench_options, rate_hz), .initial = "5",
      .unit = "1/s", .min = 0, .max = 10000,
-     .help = "fanout: messages a second and session; 0: the next as soon as all have the last."},
+     .help = "fanout, pipeline: messages a second and session; 0: the next as soon as all have the "
+             "last (fanout)."},
     {"BENCH_BURST", VC_OPTION_INTEGER, offsetof(struct bench_options, burst), .initial = "1",
      .min = 1, .max = 1000, .help = "fanout: messages that are said at once."},
     {"BENCH_STALLED", VC_OPTION_TEXT, offsetof(struct bench_options, stalled), .initial = "0",
@@ -25,6 +26,12 @@ const struct vc_option bench_option_rows[] = {
              "are no part of the figures."},
     {"BENCH_SLOW", VC_OPTION_TEXT, offsetof(struct bench_options, slow), .initial = "0",
      .unit = "%", .help = "fanout: the same of viewers that read 1 KiB a second."},
+    {"BENCH_VIEWERS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_viewers),
+     .initial = "10", .min = 1, .max = 10000, .help = "pipeline: viewers of each stream."},
+    {"BENCH_STT", VC_OPTION_TEXT, offsetof(struct bench_options, stt), .initial = "",
+     .help = "pipeline: address of a real speech-to-text service, like "
+             "http://127.0.0.1:4100/v2/live of verbacast-stt; empty: the scripted one. The sound "
+             "should then have no marks (make-audio --plain)."},
     {"BENCH_THREADS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_threads), .initial = "1",
      .min = 1, .max = 16, .help = "fanout: threads that have the viewers."},
     {"BENCH_MESSAGES_PER_FINAL", VC_OPTION_INTEGER,

@@ -152,11 +152,11 @@ static void say_transcript(struct vc_worker *worker, struct peer *peer, const ch
   }
 }
 
-static void say_stamped(struct vc_worker *worker, struct peer *peer)
+static void say_stamped(struct vc_worker *worker, struct peer *peer, uint64_t number)
 {
   char said[STAMP_TEXT_MAX];
   peer->n_said++;
-  stamp_print(said, sizeof said, vc_clock_now_ns(&vc_clock_system), peer->n_said);
+  stamp_print(said, sizeof said, vc_clock_now_ns(&vc_clock_system), number);
   say_transcript(worker, peer, said, peer->n_said % speech_of(worker)->messages_per_final == 0);
   speech_of(worker)->n_said++;
 }
@@ -164,7 +164,7 @@ static void say_stamped(struct vc_worker *worker, struct peer *peer)
 static void say_all(struct vc_worker *worker, struct peer *peer)
 {
   for (uint32_t i = 0; i < speech_of(worker)->pace->burst; i++) {
-    say_stamped(worker, peer);
+    say_stamped(worker, peer, peer->n_said + 1);
   }
 }
 
@@ -202,6 +202,15 @@ static void look_for_marks(struct heard *heard, const uint8_t *bytes, size_t n, 
   }
 }
 
+// Answers the piece that has just come.
+static void echo(struct vc_worker *worker, struct peer *peer, uint64_t now_ns)
+{
+  if (now_ns >= peer->next_ns) {
+    peer->next_ns = now_ns + (uint64_t)((double)VC_NS_PER_S / speech_of(worker)->echo_hz);
+    say_stamped(worker, peer, peer->heard->n_pieces);
+  }
+}
+
 static void hear(struct vc_worker *worker, struct peer *peer, const uint8_t *bytes, size_t size)
 {
   struct heard *heard = peer->heard;
@@ -217,7 +226,9 @@ static void hear(struct vc_worker *worker, struct peer *peer, const uint8_t *byt
   look_for_marks(heard, bytes, size / 2, before);
   vc_gladia_print_ack(&text, &envelope, before * 2, after * 2, BYTES_PER_S);
   say(worker, peer, &text);
-  if (speech_of(worker)->pace == NULL && before / UTTERANCE_SAMPLES != after / UTTERANCE_SAMPLES) {
+  if (speech_of(worker)->echo_hz > 0) {
+    echo(worker, peer, heard->pieces[heard->n_pieces - 1].at_ns);
+  } else if (speech_of(worker)->pace == NULL && before / UTTERANCE_SAMPLES != after / UTTERANCE_SAMPLES) {
     say_transcript(worker, peer, "as scripted", 1);
   }
 }

@@ -158,7 +158,7 @@ void system_start(struct system *system, const struct vc_address *stt)
   if (system->command == NULL) {
     return;
   }
-  char stt_url[64], *words[WORDS_MAX], *command = strdup(system->command);
+  char stt_url[256], *words[WORDS_MAX], *command = strdup(system->command);
   int out[2];
   size_t slot = 0;
   cpu_set_t cores;
@@ -168,7 +168,11 @@ void system_start(struct system *system, const struct vc_address *stt)
       pipe2(out, O_CLOEXEC) != 0) {
     die("%s cannot be started: %s", system->name, strerror(errno));
   }
-  snprintf(stt_url, sizeof stt_url, "STT_URL=http://127.0.0.1:%u/v2/live", stt->port);
+  if (system->stt_url != NULL) {
+    snprintf(stt_url, sizeof stt_url, "STT_URL=%s", system->stt_url);
+  } else {
+    snprintf(stt_url, sizeof stt_url, "STT_URL=http://127.0.0.1:%u/v2/live", stt->port);
+  }
   char **environment = make_environment(stt_url);
   pthread_mutex_lock(&mutex);
   system->pid = fork();

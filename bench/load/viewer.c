@@ -1,6 +1,7 @@
 // Viewers: they open a WebSocket, read, and compare each message's stamp with the clock. Where a
 // system has no speech peer, speakers say the messages to it.
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,7 @@ void viewing_fini(struct viewing *viewing)
 {
   free(viewing->viewers);
   free(viewing->speakers);
+  free(viewing->receipts.at);
   samples_fini(&viewing->delay_ms);
   samples_fini(&viewing->lateness_ms);
   *viewing = (struct viewing){0};
@@ -81,6 +83,37 @@ static void connected(struct vc_worker *worker, struct link *link)
     die("the path %s is too long", path);
   }
   link_send(worker, link, text, (size_t)n);
+}
+
+static double number_behind(const uint8_t *bytes, size_t size, const char *key)
+{
+  const char *at = memmem(bytes, size, key, strlen(key));
+  char text[32];
+  if (at == NULL) {
+    return NAN;
+  }
+  at += strlen(key);
+  snprintf(text, sizeof text, "%.*s", (int)((const char *)bytes + size - at), at);
+  return strtod(text, NULL);
+}
+
+static void keep(struct viewing *viewing, const struct viewer *viewer, const uint8_t *bytes,
+                 size_t size)
+{
+  struct receipts *receipts = &viewing->receipts;
+  struct receipt receipt = {.at_ns = vc_clock_now_ns(&vc_clock_system), .session = viewer->session};
+  if (memmem(bytes, size, "\"isFinal\"", 9) == NULL) {
+    return; // no transcript
+  }
+  if (!stamp_find(bytes, size, &receipt.said_ns, &receipt.number)) {
+    receipt.end_s = number_behind(bytes, size, "\"end\":");
+    receipt.is_final = memmem(bytes, size, "\"isFinal\":true", 14) != NULL;
+  }
+  if (receipts->n == receipts->capacity) {
+    receipts->capacity = receipts->capacity * 2 + 1024;
+    receipts->at = grow(receipts->at, receipts->capacity, sizeof *receipts->at);
+  }
+  receipts->at[receipts->n++] = receipt;
 }
 
 static void note(struct viewing *viewing, struct viewer *viewer, const uint8_t *bytes, size_t size)
@@ -129,7 +162,9 @@ static void take_frames(struct vc_worker *worker, struct viewer *viewer, const u
   while ((got = vc_ws_parse(&viewer->parser, bytes, size, &used, &event)) == 1) {
     bytes += used;
     size -= used;
-    if (event.opcode == VC_WS_TEXT) {
+    if (event.opcode == VC_WS_TEXT && viewing_of(worker)->keeps_receipts) {
+      keep(viewing_of(worker), viewer, event.payload, event.size);
+    } else if (event.opcode == VC_WS_TEXT) {
       note(viewing_of(worker), viewer, event.payload, event.size);
     } else if (event.opcode == VC_WS_PING) {
       send_masked(worker, viewer, VC_WS_PONG, event.payload, event.size);

@@ -155,50 +155,80 @@ static void raise_descriptor_limit(void)
   }
 }
 
-static int measure(const char *mode, const struct bench_options *options)
+enum kind { INGEST, FANOUT, PIPELINE, N_KINDS };
+static const struct {
+  const char *name, *what;
+  int (*run)(struct plan *plan);
+} kinds[] = {
+    [INGEST] = {"ingest", "ingest: RTMP message to PCM at the STT", ingest_run},
+    [FANOUT] = {"fanout", "fanout: said to received", fanout_run},
+    [PIPELINE] = {"pipeline", "pipeline: sound sent to words received", pipeline_run},
+};
+
+static void make_plan(struct plan *plan, enum kind kind, const struct bench_options *options)
 {
-  char note[160], path[PATH_SIZE];
-  int is_ingest = strcmp(mode, "ingest") == 0;
-  struct plan plan = {.seconds = options->seconds,
-                      .rounds = options->rounds,
-                      .warm_up_s = options->warm_up_s,
-                      .n_sessions = options->n_sessions,
-                      .burst = options->burst,
-                      .messages_per_final = options->messages_per_final,
-                      .n_threads = options->n_threads,
-                      .rate_hz = options->rate_hz,
-                      .cores = options->cores[0] != '\0' ? options->cores : NULL,
-                      .audio = options->audio,
-                      .is_pcm = is_ingest && options->publish,
-                      .is_until_full = options->until_full,
-                      .report = report_create(!is_ingest ? "fanout: said to received"
-                                              : options->publish
-                                                  ? "ingest: PCM message to PCM at the STT"
-                                                  : "ingest: RTMP message to PCM at the STT")};
-  char *peers = strdup(options->peers), *peer = strdup(options->peer);
+  int is_pcm = kind == INGEST && options->publish;
+  *plan = (struct plan){
+      .seconds = options->seconds,
+      .rounds = options->rounds,
+      .warm_up_s = options->warm_up_s,
+      .n_sessions = options->n_sessions,
+      .burst = options->burst,
+      .messages_per_final = options->messages_per_final,
+      .n_threads = options->n_threads,
+      .n_viewers = options->n_viewers,
+      .rate_hz = options->rate_hz,
+      .audio = options->audio,
+      .cores = options->cores[0] != '\0' ? options->cores : NULL,
+      .stt = options->stt[0] != '\0' ? options->stt : NULL,
+      .is_pcm = is_pcm,
+      .is_until_full = options->until_full,
+      .report = report_create(is_pcm ? "ingest: PCM message to PCM at the STT" : kinds[kind].what)};
+  if (plan->audio[0] == '\0') {
+    die("BENCH_AUDIO is not set: bench/load/make-audio makes an audio file");
+  }
+  if (kind == PIPELINE && plan->rate_hz <= 0) {
+    die("BENCH_RATE_HZ is 0: pipeline needs a rate");
+  }
+  plan->n_counts = read_list("BENCH_COUNTS", options->counts, 1, 60000, plan->counts);
+  plan->n_stalled = read_list("BENCH_STALLED", options->stalled, 0, 50, plan->stalled);
+  plan->n_slow = read_list("BENCH_SLOW", options->slow, 0, 49, plan->slow);
+}
+
+static void add_systems(struct plan *plan, enum kind kind, const struct bench_options *options,
+                        char *path)
+{
+  char *peers = strdup(options->peers), *peer = strdup(options->peer); // until the end
   if (peers == NULL || peer == NULL) {
     die("out of memory");
   }
-  if (plan.audio[0] == '\0') {
-    die("BENCH_AUDIO is not set: bench/load/make-audio makes an audio file");
+  if (strcmp(options->node, "none") != 0) {
+    add_system(plan, "verbacast", find_node(options->node, path), 1);
+    plan->systems[0].stt_url = plan->stt;
   }
-  plan.n_counts = read_list("BENCH_COUNTS", options->counts, 1, 60000, plan.counts);
-  plan.n_stalled = read_list("BENCH_STALLED", options->stalled, 0, 50, plan.stalled);
-  plan.n_slow = read_list("BENCH_SLOW", options->slow, 0, 49, plan.slow);
+  add_peers(plan, peers);
+  add_running_peer(plan, peer);
+  if (plan->is_pcm && options->peers[0] != '\0') {
+    die("BENCH_PUBLISH is pcm, which BENCH_PEERS do not take");
+  }
+  if (kind != FANOUT && options->peer[0] != '\0') {
+    die("BENCH_PEER is for fanout");
+  }
+}
+
+static int measure(enum kind kind, const struct bench_options *options)
+{
+  char note[160];
+  static char path[PATH_SIZE];
+  struct plan plan;
+  make_plan(&plan, kind, options);
+  add_systems(&plan, kind, options, path);
   if (plan.cores != NULL) {
     load_avoid_cores(plan.cores);
   }
   raise_descriptor_limit();
-  if (strcmp(options->node, "none") != 0) {
-    add_system(&plan, "verbacast", find_node(options->node, path), 1);
-  }
-  add_peers(&plan, peers);
-  add_running_peer(&plan, peer);
-  if (plan.is_pcm && options->peers[0] != '\0') {
-    die("BENCH_PUBLISH is pcm, which BENCH_PEERS do not take");
-  }
   double stolen_s = machine_stolen_s(), load = machine_load();
-  int is_late = is_ingest ? ingest_run(&plan) : fanout_run(&plan);
+  int is_late = kinds[kind].run(&plan);
   snprintf(note, sizeof note, "%ld cores, load %.2f before and %.2f after, %.1f s stolen meanwhile",
            sysconf(_SC_NPROCESSORS_ONLN), load, machine_load(), machine_stolen_s() - stolen_s);
   report_note(plan.report, note);
@@ -215,15 +245,13 @@ static int measure(const char *mode, const struct bench_options *options)
     report_write_plot(plan.report, options->plot);
   }
   report_destroy(&plan.report);
-  free(peers);
-  free(peer);
   return is_late ? VC_EXIT_FAILED : VC_EXIT_OK;
 }
 
-static int check(struct vc_option_set *set, const char *mode, const struct bench_options *options)
+static int check(struct vc_option_set *set, enum kind kind, const struct bench_options *options)
 {
   vc_options_print_effective(set, stdout);
-  printf("would measure %s\n", mode);
+  printf("would measure %s\n", kinds[kind].name);
   if (options->audio[0] == '\0' || access(options->audio, R_OK) != 0) {
     fprintf(stderr, "verbacast-bench: BENCH_AUDIO is '%s': a readable file of sound is needed\n",
             options->audio);
@@ -232,7 +260,7 @@ static int check(struct vc_option_set *set, const char *mode, const struct bench
   return VC_EXIT_OK;
 }
 
-static int parse_and_measure(const char *mode, int argc, char **argv)
+static int parse_and_measure(enum kind kind, int argc, char **argv)
 {
   struct bench_options options = {0};
   int status = VC_EXIT_OK;
@@ -241,10 +269,10 @@ static int parse_and_measure(const char *mode, int argc, char **argv)
       .program = "verbacast-bench", .summary = BENCH_SUMMARY, .groups = groups, .n_groups = 1};
   switch (vc_program_parse(&set, argc, argv, &status)) {
   case VC_PROGRAM_RUN:
-    status = measure(mode, &options);
+    status = measure(kind, &options);
     break;
   case VC_PROGRAM_CHECK:
-    status = check(&set, mode, &options);
+    status = check(&set, kind, &options);
     break;
   case VC_PROGRAM_EXIT:
     break;
@@ -284,12 +312,15 @@ int main(int argc, char **argv)
     return send_loop_main();
   }
   watch_signals();
-  if (strcmp(mode, "ingest") == 0 || strcmp(mode, "fanout") == 0) {
-    return parse_and_measure(mode, argc - 1, argv + 1);
+  for (enum kind kind = 0; kind < N_KINDS; kind++) {
+    if (strcmp(mode, kinds[kind].name) == 0) {
+      return parse_and_measure(kind, argc - 1, argv + 1);
+    }
   }
   if (mode[0] == '-') {
-    return parse_and_measure("ingest", argc, argv); // --help, --version
+    return parse_and_measure(INGEST, argc, argv); // --help, --version
   }
-  fprintf(stderr, "verbacast-bench: '%s' is no mode; ingest, fanout and send-loop are\n", mode);
+  fprintf(stderr, "verbacast-bench: '%s' is no mode; ingest, fanout, pipeline and send-loop are\n",
+          mode);
   return VC_EXIT_USAGE;
 }
