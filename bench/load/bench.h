@@ -65,8 +65,8 @@ struct system {
   const char *stt_url; // of its speech peer; NULL: ours
   // Where viewers and speakers go, with {session} for the session's name.
   const char *watch_path, *publish_path;
-  int is_node;         // verbacast: speaks to the speech peer; else a broadcaster of its own
-  pid_t pid;           // of one that runs already: 0, not known
+  int is_node; // verbacast: speaks to the speech peer; else a broadcaster of its own
+  pid_t pid;   // of one that runs already: 0, not known
   struct vc_address rtmp, http, admin; // port 0: it has none
   char folder[64];
 };
@@ -87,7 +87,7 @@ char *system_get(const struct vc_address *address, const char *path);
 // CPU time of this process's threads.
 struct load_usage {
   struct {
-    int id;
+    long id;
     double cpu_s;
   } threads[64];
   size_t n;
@@ -237,7 +237,8 @@ struct hearing {
 };
 // Returns: seconds of sound beyond a piece's end that were needed for it.
 double hearing_delay_s(const struct hearing *hearing);
-// From the message that completed a piece to its arrival; NAN: no message did, or it does not count.
+// From the message that completed a piece to its arrival; NAN: no message did, or it does not
+// count.
 double hearing_latency_ms(const struct hearing *hearing, double delay_s, size_t piece);
 void hearing_measure(const struct hearing *hearing, double delay_s, struct samples *samples);
 // Percent of the pieces.
@@ -255,7 +256,7 @@ enum viewer_kind { READER, SLOW, STALLED }; // SLOW: reads 1 KiB a second; STALL
 struct viewer {
   struct link link; // first
   uint32_t session;
-  uint8_t is_open, kind;
+  uint8_t is_open, is_live, kind;
   struct pile in; // until the handshake's end
   struct vc_ws_parser parser;
   uint64_t last_number;
@@ -279,7 +280,9 @@ struct viewing {
   struct pace *pace;
   const char *watch_path, *publish_path;
   size_t first, n; // of all viewers these
-  size_t n_sessions;
+  size_t first_session, n_sessions;
+  size_t opening_max;               // at once; 0: 64
+  uint64_t live_from_ns;            // who has heard what was said since is live
   int has_speakers;                 // say themselves what is to be broadcast, at /publish/{slug}
   uint32_t slow_part, stalled_part; // percent of the viewers
   struct viewer *viewers;
@@ -287,10 +290,12 @@ struct viewing {
   /* the worker's, read after the stop */
   struct samples delay_ms, lateness_ms;
   uint64_t n_received, n_missed, n_disordered, n_said, next_ns, next_sip_ns;
+  uint64_t n_before; // messages that were said before live_from_ns
   size_t n_begun;
   struct receipts receipts;
   /* any thread, atomic */
-  _Atomic size_t n_open, n_lost;
+  _Atomic size_t n_open, n_live, n_lost;
+  _Atomic uint64_t epoch, seq; // of the first message of all
   _Atomic uint64_t measured_from_ns, measured_to_ns;
 };
 // Of which kind is the viewer number i of all?
@@ -340,7 +345,7 @@ struct plan {
   size_t stalled[COUNTS_MAX], slow[COUNTS_MAX]; // percent
   size_t n_stalled, n_slow;
   const char *audio, *cores;
-  const char *stt; // pipeline: a real one's URL; NULL: the scripted one
+  const char *stt;   // pipeline: a real one's URL; NULL: the scripted one
   int is_pcm;        // ingest: participants' streams, no RTMP
   int is_until_full; // ingest: after the counts, as many streams as can be
   struct system systems[SYSTEMS_MAX];
@@ -351,6 +356,7 @@ struct plan {
 int ingest_run(struct plan *plan);
 int fanout_run(struct plan *plan);
 int pipeline_run(struct plan *plan);
+int rejoin_run(struct plan *plan); // of the first system, which is the node
 
 // --- stages.c
 struct vc_stage *load_start(const struct vc_stage_ops *ops, void *config);

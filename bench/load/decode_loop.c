@@ -96,10 +96,11 @@ double decode_loop(const struct sound *sound, size_t n, double for_s)
   }
   double begin_s = thread_cpu_s(), used_s = 0;
   size_t n_frames = 0;
-  for (; used_s < for_s; used_s = thread_cpu_s() - begin_s) {
+  while (used_s < for_s) {
     for (size_t i = 0; i < n; i++, n_frames++) {
       decode(&streams[i], &sound->frames[(n_frames / n + i) % sound->n_frames], packet, frame);
     }
+    used_s = thread_cpu_s() - begin_s;
   }
   for (size_t i = 0; i < n; i++) {
     swr_free(&streams[i].resampler);

@@ -38,7 +38,8 @@ static double lost_s(const struct heard *heard, const struct sound *sound)
 
 static int is_short(const struct heard *heard, size_t i)
 {
-  return heard->pieces[i].n_samples - heard->pieces[i - 1].n_samples < RATE_HZ / CHUNKS_PER_S;
+  return (double)(heard->pieces[i].n_samples - heard->pieces[i - 1].n_samples) <
+         RATE_HZ / CHUNKS_PER_S;
 }
 
 double hearing_short_part(const struct speech *speech)

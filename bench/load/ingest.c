@@ -7,13 +7,13 @@
 
 #include "bench.h"
 
-#define LATE_MAX_MS 5.0   // of the publishers' own sends, 99 of 100: else they are the bottleneck
-#define BUSY_MAX 0.95     // of its core, a thread of the load's
+#define LATE_MAX_MS 5.0 // of the publishers' own sends, 99 of 100: else they are the bottleneck
+#define BUSY_MAX 0.95   // of its core, a thread of the load's
 #define START_TIMEOUT_S 60
-#define LOOP_S 1.0          // of CPU time
-#define FULL_STEP 1.25      // more streams each time
+#define LOOP_S 1.0           // of CPU time
+#define FULL_STEP 1.25       // more streams each time
 #define FULL_LATENCY_MS 50.0 // sound that is older than a chunk is long piles up
-#define FULL_PART 0.98      // of the chunks that are due
+#define FULL_PART 0.98       // of the chunks that are due
 
 struct window {
   uint64_t from_ns, to_ns;

@@ -4,7 +4,8 @@
 
 const struct vc_option bench_option_rows[] = {
     {"BENCH_COUNTS", VC_OPTION_TEXT, offsetof(struct bench_options, counts), .initial = "1,25,100",
-     .help = "Streams (ingest, pipeline) or viewers (fanout) of one measurement after the other."},
+     .help = "Streams (ingest, pipeline) or viewers (fanout, rejoin) of one measurement after the "
+             "other."},
     {"BENCH_SECONDS", VC_OPTION_INTEGER, offsetof(struct bench_options, seconds), .initial = "15",
      .unit = "s", .min = 1, .max = 3600,
      .help = "Time that is measured, of each system and count."},
@@ -13,21 +14,25 @@ const struct vc_option bench_option_rows[] = {
     {"BENCH_ROUNDS", VC_OPTION_INTEGER, offsetof(struct bench_options, rounds), .initial = "3",
      .min = 1, .max = 64, .help = "Rounds; the systems take turns in each."},
     {"BENCH_SESSIONS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_sessions),
-     .initial = "1", .min = 1, .max = 1000, .help = "fanout: sessions that share the viewers."},
+     .initial = "1", .min = 1, .max = 1000,
+     .help = "fanout: sessions that share the viewers; rejoin: those beside."},
     {"BENCH_RATE_HZ", VC_OPTION_REAL, offsetof(struct bench_options, rate_hz), .initial = "5",
      .unit = "1/s", .min = 0, .max = 10000,
-     .help = "fanout, pipeline: messages a second and session; 0: the next as soon as all have the "
+     .help = "fanout, pipeline, rejoin: messages a second and session; 0: the next as soon as all "
+             "have the "
              "last (fanout)."},
     {"BENCH_BURST", VC_OPTION_INTEGER, offsetof(struct bench_options, burst), .initial = "1",
      .min = 1, .max = 1000, .help = "fanout: messages that are said at once."},
     {"BENCH_STALLED", VC_OPTION_TEXT, offsetof(struct bench_options, stalled), .initial = "0",
      .unit = "%",
-     .help = "fanout: so many of the viewers read nothing, of one measurement after the other. They "
-             "are no part of the figures."},
+     .help =
+         "fanout: so many of the viewers read nothing, of one measurement after the other. They "
+         "are no part of the figures."},
     {"BENCH_SLOW", VC_OPTION_TEXT, offsetof(struct bench_options, slow), .initial = "0",
      .unit = "%", .help = "fanout: the same of viewers that read 1 KiB a second."},
-    {"BENCH_VIEWERS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_viewers),
-     .initial = "10", .min = 1, .max = 10000, .help = "pipeline: viewers of each stream."},
+    {"BENCH_VIEWERS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_viewers), .initial = "10",
+     .min = 1, .max = 10000,
+     .help = "Viewers of each stream (pipeline), of each session beside (rejoin)."},
     {"BENCH_STT", VC_OPTION_TEXT, offsetof(struct bench_options, stt), .initial = "",
      .help = "pipeline: address of a real speech-to-text service, like "
              "http://127.0.0.1:4100/v2/live of verbacast-stt; empty: the scripted one. The sound "
@@ -56,10 +61,11 @@ const struct vc_option bench_option_rows[] = {
      .help = "Other systems to measure in turn: name=command with blanks; the next behind a "
              "semicolon. See bench/README.md for what such a command must do."},
     {"BENCH_PEER", VC_OPTION_TEXT, offsetof(struct bench_options, peer), .initial = "",
-     .help = "fanout: a server that runs already, at ws://ADDRESS:PORT/PATH, where {session} in the "
-             "path stands for the session; behind a blank the same of where messages are said to "
-             "it, else /publish/{session} there; behind a blank pid=ID, of whose process CPU and "
-             "memory are told."},
+     .help =
+         "fanout: a server that runs already, at ws://ADDRESS:PORT/PATH, where {session} in the "
+         "path stands for the session; behind a blank the same of where messages are said to "
+         "it, else /publish/{session} there; behind a blank pid=ID, of whose process CPU and "
+         "memory are told."},
     {"BENCH_CORES", VC_OPTION_TEXT, offsetof(struct bench_options, cores), .initial = "",
      .help = "Cores that the systems run on, like 0 or 0,1; the load takes the others. Empty: all "
              "share all."},

@@ -228,7 +228,8 @@ static void hear(struct vc_worker *worker, struct peer *peer, const uint8_t *byt
   say(worker, peer, &text);
   if (speech_of(worker)->echo_hz > 0) {
     echo(worker, peer, heard->pieces[heard->n_pieces - 1].at_ns);
-  } else if (speech_of(worker)->pace == NULL && before / UTTERANCE_SAMPLES != after / UTTERANCE_SAMPLES) {
+  } else if (speech_of(worker)->pace == NULL &&
+             before / UTTERANCE_SAMPLES != after / UTTERANCE_SAMPLES) {
     say_transcript(worker, peer, "as scripted", 1);
   }
 }
@@ -432,10 +433,9 @@ static void leave(struct vc_worker *worker)
   free(state);
 }
 
-const struct vc_stage_ops speech_ops = {
-    .name = "speech",
-    .enter = enter,
-    .handle = load_handle_nothing,
-    .turned = turned,
-    .tick = tick,
-    .leave = leave};
+const struct vc_stage_ops speech_ops = {.name = "speech",
+                                        .enter = enter,
+                                        .handle = load_handle_nothing,
+                                        .turned = turned,
+                                        .tick = tick,
+                                        .leave = leave};

@@ -126,10 +126,10 @@ static void add_echoes(struct run *run, const char *row)
   for (size_t i = 0; i < run->viewing.receipts.n; i++) {
     const struct receipt *receipt = &run->viewing.receipts.at[i];
     const struct hearing *hearing = &hearings[receipt->session];
-    double in_ms = hearing->heard != NULL && receipt->number > 0
-                       ? hearing_latency_ms(hearing, delays_s[receipt->session],
-                                            receipt->number - 1)
-                       : NAN;
+    double in_ms =
+        hearing->heard != NULL && receipt->number > 0
+            ? hearing_latency_ms(hearing, delays_s[receipt->session], receipt->number - 1)
+            : NAN;
     if (!isnan(in_ms)) {
       double out_ms = (double)(receipt->at_ns - receipt->said_ns) / (double)VC_NS_PER_MS;
       samples_add(&in, in_ms);
@@ -161,9 +161,9 @@ static void add_words(struct run *run, const char *row)
     size_t message = receipt->end_s > 0 ? (size_t)(receipt->end_s / frame_s) : 0;
     if (receipt->at_ns >= run->from_ns && receipt->at_ns < run->to_ns && message > 0 &&
         message < publisher->n_sent) {
-      samples_add(&ms[receipt->is_final], ((double)receipt->at_ns -
-                                           (double)publisher->sent_ns[message]) /
-                                              (double)VC_NS_PER_MS);
+      samples_add(&ms[receipt->is_final],
+                  ((double)receipt->at_ns - (double)publisher->sent_ns[message]) /
+                      (double)VC_NS_PER_MS);
     }
   }
   add_quantiles(run->plan->report, row, "partial", &ms[0]);

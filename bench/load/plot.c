@@ -18,8 +18,8 @@
 #define NINES 4.0 // the axis ends at 99.99
 #define STEPS 400
 
-static const char *const colours[] = {"#0b62a4", "#c0392b", "#2e8b57", "#8e44ad", "#b9770e",
-                                      "#16a085", "#34495e", "#d35400"};
+static const char *const colours[] = {"#0b62a4", "#c0392b", "#2e8b57", "#8e44ad",
+                                      "#b9770e", "#16a085", "#34495e", "#d35400"};
 
 struct scale {
   double least, most; // ms, powers of ten
@@ -78,7 +78,9 @@ static void print_axes(FILE *out, const struct scale *scale)
             x_of(nines), TOP, TOP + PLOT_HEIGHT);
     print_text(out, x_of(nines), TOP + PLOT_HEIGHT + LINE_HEIGHT, "middle", parts[nines]);
   }
-  for (double ms = scale->least; ms <= scale->most * 1.001; ms *= 10) {
+  int n_decades = (int)lround(log10(scale->most / scale->least));
+  for (int i = 0; i <= n_decades; i++) {
+    double ms = scale->least * pow(10, i);
     fprintf(out, "<line class='grid' x1='%.1f' x2='%.1f' y1='%.1f' y2='%.1f'/>\n", x_of(0),
             x_of(NINES), y_of(scale, ms), y_of(scale, ms));
     snprintf(text, sizeof text, "%g", ms);

@@ -285,7 +285,7 @@ void system_usage(const struct system *system, struct usage *usage)
     double cpu_s;
     if (entry->d_name[0] < '0' || entry->d_name[0] > '9' ||
         read_stat(entry->d_name, &session, &cpu_s) != 0 ||
-        (system->command != NULL ? session : atoi(entry->d_name)) != system->pid) {
+        (system->command != NULL ? session : strtol(entry->d_name, NULL, 10)) != system->pid) {
       continue;
     }
     usage->cpu_s += cpu_s;
@@ -309,7 +309,7 @@ void load_usage(struct load_usage *usage)
     snprintf(name, sizeof name, "self/task/%.16s", entry->d_name);
     if (entry->d_name[0] != '.' &&
         read_stat(name, &session, &usage->threads[usage->n].cpu_s) == 0) {
-      usage->threads[usage->n++].id = atoi(entry->d_name);
+      usage->threads[usage->n++].id = strtol(entry->d_name, NULL, 10);
     }
   }
   if (folder != NULL) {

@@ -11,10 +11,10 @@
 #include "bench.h"
 
 #define MESSAGE_MAX 65536
-#define OPENING_MAX 64           // at once
+#define OPENING_MAX 64            // at once
 #define SMALL_RECEIVE_BUFFER 4096 // of those that hardly read
-#define SIP_BYTES 1024           // that a slow one reads
-#define SIP_NS VC_NS_PER_S       // so often
+#define SIP_BYTES 1024            // that a slow one reads
+#define SIP_NS VC_NS_PER_S        // so often
 
 struct worker_state {
   struct viewing *viewing;
@@ -32,7 +32,8 @@ void viewing_init(struct viewing *viewing)
   viewing->viewers = grow(NULL, viewing->n, sizeof *viewing->viewers);
   memset(viewing->viewers, 0, viewing->n * sizeof *viewing->viewers);
   for (size_t i = 0; i < viewing->n; i++) {
-    viewing->viewers[i].session = (uint32_t)((viewing->first + i) % viewing->n_sessions);
+    viewing->viewers[i].session =
+        (uint32_t)(viewing->first_session + (viewing->first + i) % viewing->n_sessions);
     viewing->viewers[i].kind =
         viewer_kind_of(viewing->first + i, viewing->slow_part, viewing->stalled_part);
   }
@@ -116,6 +117,21 @@ static void keep(struct viewing *viewing, const struct viewer *viewer, const uin
   receipts->at[receipts->n++] = receipt;
 }
 
+static void become_live(struct viewing *viewing, struct viewer *viewer, uint64_t said_ns,
+                        const uint8_t *bytes, size_t size)
+{
+  if (said_ns < viewing->live_from_ns) {
+    viewing->n_before++;
+    return;
+  }
+  viewer->is_live = 1;
+  if (atomic_load_explicit(&viewing->seq, memory_order_relaxed) == 0) {
+    atomic_store(&viewing->epoch, (uint64_t)number_behind(bytes, size, "\"epoch\":"));
+    atomic_store(&viewing->seq, (uint64_t)number_behind(bytes, size, "\"seq\":"));
+  }
+  atomic_fetch_add(&viewing->n_live, 1);
+}
+
 static void note(struct viewing *viewing, struct viewer *viewer, const uint8_t *bytes, size_t size)
 {
   uint64_t said_ns, number;
@@ -123,6 +139,9 @@ static void note(struct viewing *viewing, struct viewer *viewer, const uint8_t *
   uint64_t to_ns = atomic_load_explicit(&viewing->measured_to_ns, memory_order_relaxed);
   if (!stamp_find(bytes, size, &said_ns, &number)) {
     return;
+  }
+  if (!viewer->is_live) {
+    become_live(viewing, viewer, said_ns, bytes, size);
   }
   if (viewer->kind == READER && said_ns >= from_ns && said_ns < to_ns) {
     viewing->n_received++;
@@ -296,7 +315,8 @@ static void tick(struct vc_worker *worker)
   struct viewing *viewing = viewing_of(worker);
   size_t n_all = viewing->n + (viewing->has_speakers ? viewing->n_sessions : 0);
   size_t n_open = atomic_load_explicit(&viewing->n_open, memory_order_relaxed);
-  while (viewing->n_begun < n_all && viewing->n_begun - n_open < OPENING_MAX) {
+  size_t opening_max = viewing->opening_max > 0 ? viewing->opening_max : OPENING_MAX;
+  while (viewing->n_begun < n_all && viewing->n_begun - n_open < opening_max) {
     size_t i = viewing->n_begun++;
     begin(worker, i < viewing->n ? &viewing->viewers[i] : &viewing->speakers[i - viewing->n],
           viewing->first + i);
@@ -339,10 +359,9 @@ static void leave(struct vc_worker *worker)
   free(state);
 }
 
-const struct vc_stage_ops viewing_ops = {
-    .name = "view",
-    .enter = enter,
-    .handle = load_handle_nothing,
-    .turned = turned,
-    .tick = tick,
-    .leave = leave};
+const struct vc_stage_ops viewing_ops = {.name = "view",
+                                         .enter = enter,
+                                         .handle = load_handle_nothing,
+                                         .turned = turned,
+                                         .tick = tick,
+                                         .leave = leave};

@@ -44,13 +44,12 @@ static void add_system(struct plan *plan, const char *name, const char *command,
   if (plan->n_systems == SYSTEMS_MAX) {
     die("more than %d systems", SYSTEMS_MAX);
   }
-  plan->systems[plan->n_systems++] =
-      (struct system){.name = name,
-                      .command = command,
-                      .is_node = is_node,
-                      .cores = plan->cores,
-                      .watch_path = "/live/{session}",
-                      .publish_path = "/publish/{session}"};
+  plan->systems[plan->n_systems++] = (struct system){.name = name,
+                                                     .command = command,
+                                                     .is_node = is_node,
+                                                     .cores = plan->cores,
+                                                     .watch_path = "/live/{session}",
+                                                     .publish_path = "/publish/{session}"};
 }
 
 // The node lies beside this program, in a build folder and where both are installed.
@@ -113,7 +112,7 @@ static void add_running_peer(struct plan *plan, char *text)
   system->http = address;
   for (char *word = strtok_r(NULL, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
     if (strncmp(word, "pid=", 4) == 0) {
-      system->pid = atoi(word + 4);
+      system->pid = (pid_t)strtol(word + 4, NULL, 10);
     } else {
       system->publish_path = read_url(word, &address);
     }
@@ -146,8 +145,8 @@ static void raise_descriptor_limit(void)
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
     return;
   }
-  struct rlimit most = {.rlim_cur = limit.rlim_max > DESCRIPTORS_MAX ? limit.rlim_max
-                                                                     : DESCRIPTORS_MAX};
+  struct rlimit most = {.rlim_cur =
+                            limit.rlim_max > DESCRIPTORS_MAX ? limit.rlim_max : DESCRIPTORS_MAX};
   most.rlim_max = most.rlim_cur;
   if (setrlimit(RLIMIT_NOFILE, &most) != 0) { // more than the limit is for root alone
     limit.rlim_cur = limit.rlim_max;
@@ -155,7 +154,7 @@ static void raise_descriptor_limit(void)
   }
 }
 
-enum kind { INGEST, FANOUT, PIPELINE, N_KINDS };
+enum kind { INGEST, FANOUT, PIPELINE, REJOIN, N_KINDS };
 static const struct {
   const char *name, *what;
   int (*run)(struct plan *plan);
@@ -163,6 +162,7 @@ static const struct {
     [INGEST] = {"ingest", "ingest: RTMP message to PCM at the STT", ingest_run},
     [FANOUT] = {"fanout", "fanout: said to received", fanout_run},
     [PIPELINE] = {"pipeline", "pipeline: sound sent to words received", pipeline_run},
+    [REJOIN] = {"rejoin", "rejoin: all of a session's viewers come back at once", rejoin_run},
 };
 
 static void make_plan(struct plan *plan, enum kind kind, const struct bench_options *options)
@@ -187,24 +187,36 @@ static void make_plan(struct plan *plan, enum kind kind, const struct bench_opti
   if (plan->audio[0] == '\0') {
     die("BENCH_AUDIO is not set: bench/load/make-audio makes an audio file");
   }
-  if (kind == PIPELINE && plan->rate_hz <= 0) {
-    die("BENCH_RATE_HZ is 0: pipeline needs a rate");
+  if ((kind == PIPELINE || kind == REJOIN) && plan->rate_hz <= 0) {
+    die("BENCH_RATE_HZ is 0: %s needs a rate", kinds[kind].name);
   }
   plan->n_counts = read_list("BENCH_COUNTS", options->counts, 1, 60000, plan->counts);
   plan->n_stalled = read_list("BENCH_STALLED", options->stalled, 0, 50, plan->stalled);
   plan->n_slow = read_list("BENCH_SLOW", options->slow, 0, 49, plan->slow);
 }
 
+// Until the end: names and commands lie in it.
+static char *copy(const char *text)
+{
+  static char *copies[2];
+  static size_t n;
+  copies[n] = strdup(text);
+  if (copies[n] == NULL) {
+    die("out of memory");
+  }
+  return copies[n++];
+}
+
 static void add_systems(struct plan *plan, enum kind kind, const struct bench_options *options,
                         char *path)
 {
-  char *peers = strdup(options->peers), *peer = strdup(options->peer); // until the end
-  if (peers == NULL || peer == NULL) {
-    die("out of memory");
-  }
+  char *peers = copy(options->peers), *peer = copy(options->peer);
   if (strcmp(options->node, "none") != 0) {
     add_system(plan, "verbacast", find_node(options->node, path), 1);
     plan->systems[0].stt_url = plan->stt;
+  }
+  if (kind == REJOIN && (plan->n_systems == 0 || peers[0] != '\0')) {
+    die("rejoin is of the node alone: no BENCH_PEERS, and BENCH_NODE not none");
   }
   add_peers(plan, peers);
   add_running_peer(plan, peer);
@@ -233,9 +245,10 @@ static int measure(enum kind kind, const struct bench_options *options)
            sysconf(_SC_NPROCESSORS_ONLN), load, machine_load(), machine_stolen_s() - stolen_s);
   report_note(plan.report, note);
   if (is_late) {
-    report_note(plan.report,
-                "NOT TO BE BELIEVED: the load generator itself was the bottleneck: late, or a thread "
-                "of its had no rest; use fewer, more threads or more cores");
+    report_note(
+        plan.report,
+        "NOT TO BE BELIEVED: the load generator itself was the bottleneck: late, or a thread "
+        "of its had no rest; use fewer, more threads or more cores");
   }
   report_print(plan.report);
   if (options->json[0] != '\0') {
@@ -320,7 +333,8 @@ int main(int argc, char **argv)
   if (mode[0] == '-') {
     return parse_and_measure(INGEST, argc, argv); // --help, --version
   }
-  fprintf(stderr, "verbacast-bench: '%s' is no mode; ingest, fanout, pipeline and send-loop are\n",
+  fprintf(stderr,
+          "verbacast-bench: '%s' is no mode; ingest, fanout, pipeline, rejoin and send-loop are\n",
           mode);
   return VC_EXIT_USAGE;
 }

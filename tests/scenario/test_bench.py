@@ -4,15 +4,16 @@ import json
 import os
 import subprocess
 import tempfile
+import xml.etree.ElementTree
 
 import harness
 
 SECONDS = ["--bench-seconds", "2", "--bench-warm-up-s", "1"]
 
 
-def make_audio(folder, kind="aac"):
+def make_audio(folder, kind="aac", *flags):
     path = os.path.join(folder, f"speech.{kind}")
-    subprocess.run([os.path.join(harness.ROOT, "bench", "load", "make-audio"), path], check=True, timeout=120)
+    subprocess.run([os.path.join(harness.ROOT, "bench", "load", "make-audio"), *flags, path], check=True, timeout=120)
     return path
 
 
@@ -23,11 +24,11 @@ def bench(*arguments, status=(0, 1)):
     return run
 
 
-def measured(mode, *arguments, audio="aac"):
+def measured(mode, *arguments, audio="aac", plain=False):
     """The rows of a run by name. On a busy machine the load may be late: then the exit is 1 and it says so."""
     with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
         path = os.path.join(folder, "out.json")
-        run = bench(mode, "--bench-audio", make_audio(folder, audio), "--bench-json", path, *arguments)
+        run = bench(mode, "--bench-audio", make_audio(folder, audio, *(["--plain"] if plain else [])), "--bench-json", path, *arguments)
         assert (run.returncode == 1) == ("NOT TO BE BELIEVED" in run.stdout), run.stdout + run.stderr
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
@@ -39,7 +40,10 @@ def measured(mode, *arguments, audio="aac"):
 
 def test_ingest_is_measured_from_message_to_pcm():
     rows = measured("ingest", "--bench-counts", "1,3", "--bench-rounds", "2", *SECONDS)
-    assert set(rows) == {"verbacast, 1 streams", "verbacast, 3 streams"}, rows
+    bounds = {f"libavcodec + swresample, {n} streams" for n in (1, 3)}
+    assert set(rows) == {"verbacast, 1 streams", "verbacast, 3 streams"} | bounds, rows
+    for name in bounds:
+        assert set(rows[name]) == {"name", "CPU a stream"} and rows[name]["CPU a stream"]["least"] > 0, rows[name]
     for name, n in (("verbacast, 1 streams", 1), ("verbacast, 3 streams", 3)):
         row = rows[name]
         assert len(row["latency p50"]["rounds"]) == 2, row
@@ -70,6 +74,72 @@ def test_fanout_is_measured_beside_the_bound():
     assert rows["verbacast, 20 viewers"]["lag (own)"]["least"] >= 0, rows
 
 
+def test_without_a_rate_the_next_is_said_when_all_have_the_last():
+    rows = measured("fanout", "--counts", "40", "--rounds", "1", "--rate-hz", "0", "--burst", "3", "--messages-per-final", "1",
+                    "--threads", "2", "--stalled", "0,25", "--slow", "10", *SECONDS)
+    assert set(rows) == {"verbacast, 40 viewers, 10 % slow", "verbacast, 40 viewers, 25 % stalled, 10 % slow"}, rows
+    for row in rows.values():
+        assert row["delivered/s"]["least"] > 1000, row  # far more than at any rate that a session has
+        assert row["missed"]["median"] == row["out of order"]["median"] == row["given up"]["median"] == 0, row
+
+
+def test_a_server_that_runs_already_is_a_peer():
+    loop = subprocess.Popen([harness.program("verbacast-bench"), "send-loop"], stdout=subprocess.PIPE, text=True)
+    try:
+        address = loop.stdout.readline().split("http=")[1].strip()
+        rows = measured("fanout", "--node", "none", "--counts", "10", "--rounds", "1", "--peer",
+                        f"ws://{address}/live/{{session}} ws://{address}/publish/{{session}} pid={loop.pid}", *SECONDS)
+        row = rows[f"{address}, 10 viewers"]
+        assert 25 <= row["delivered/s"]["median"] <= 75 and row["missed"]["median"] == 0, row
+        assert row["memory a viewer, KiB"]["median"] != 0, row
+        assert loop.poll() is None  # it is not ours to end
+    finally:
+        loop.terminate()
+        loop.wait(harness.PATIENCE_S)
+        loop.stdout.close()
+
+
+def test_as_many_streams_as_can_be_are_found():
+    with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
+        # A node that takes three publishers refuses the fourth. On a busy machine the load may have been late before.
+        run = subprocess.run([harness.program("verbacast-bench"), "ingest", "--audio", make_audio(folder), "--counts", "2",
+                              "--rounds", "1", "--until-full", "--cores", "0", *SECONDS], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True, timeout=240, env={**os.environ, "MAX_PUBLISHERS": "3"})
+        assert run.returncode == 1, run
+        late = "NOT TO BE BELIEVED" in run.stdout and "| verbacast, until full |" in run.stdout
+        assert late or "is refused" in run.stderr, run
+
+
+def test_the_whole_way_is_measured_and_drawn():
+    with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
+        picture = os.path.join(folder, "out.svg")
+        rows = measured("pipeline", "--counts", "2", "--viewers", "3", "--rounds", "1", "--plot", picture, *SECONDS)
+        row, = rows.values()
+        assert row["own part p50"]["least"] >= row["message to PCM p50"]["least"] > 0, row
+        assert row["own part max"]["least"] >= row["said to viewer max"]["least"] > 0, row
+        drawing = xml.etree.ElementTree.parse(picture).getroot()
+        texts = [text.text for text in drawing.iter("{http://www.w3.org/2000/svg}text")]
+        assert row["name"] in texts, texts
+        lines = [line.get("points").split() for line in drawing.iter("{http://www.w3.org/2000/svg}polyline")]
+        assert len(lines) == 1 and len(lines[0]) > 50, lines
+
+
+def test_words_of_a_real_recogniser_are_measured_from_their_sound():
+    with harness.stt() as stt:
+        rows = measured("pipeline", "--counts", "1", "--viewers", "2", "--rounds", "1", "--stt", stt.url("stt", "/v2/live"),
+                        "--seconds", "8", "--warm-up-s", "2", plain=True)
+    row, = rows.values()
+    assert 0 < row["partial p50"]["median"] < 5000, row
+
+
+def test_those_who_come_back_at_once_are_live_again():
+    rows = measured("rejoin", "--counts", "30", "--sessions", "2", "--viewers", "4", "--rounds", "1", "--rate-hz", "20", *SECONDS)
+    row = rows["verbacast, 30 viewers come back"]
+    assert 0 < row["all in after"]["median"] <= row["all live after"]["median"], row
+    assert row["finals each missed"]["median"] >= 2, row  # those of three seconds of talk
+    assert row["others p50 before"]["median"] > 0 and row["p50 meanwhile"]["median"] > 0, row
+
+
 def test_a_peer_that_is_none_is_named():
     with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
         run = bench("fanout", "--bench-audio", make_audio(folder), "--bench-node", "none", "--bench-peers",
@@ -83,6 +153,11 @@ def test_wrong_arguments_are_named():
     assert "BENCH_PEERS do not take" in bench("ingest", "--bench-audio", "x", "--bench-publish", "pcm", "--bench-peers", "a=b",
                                               status=(1,)).stderr
     assert "BENCH_AUDIO is not set" in bench("ingest", status=(1,)).stderr
+    assert "BENCH_PEER names 'http" in bench("fanout", "--audio", "x", "--peer", "http://a", status=(1,)).stderr
+    assert "BENCH_CORES is '99'" in bench("fanout", "--audio", "x", "--cores", "99", status=(1,)).stderr
+    assert "BENCH_STALLED is '51'" in bench("fanout", "--audio", "x", "--stalled", "51", status=(1,)).stderr
+    assert "pipeline needs a rate" in bench("pipeline", "--audio", "x", "--rate-hz", "0", status=(1,)).stderr
+    assert "rejoin is of the node alone" in bench("rejoin", "--audio", "x", "--node", "none", status=(1,)).stderr
     assert "BENCH_COUNTS is '1,x'" in bench("ingest", "--bench-audio", "x", "--bench-counts", "1,x", status=(1,)).stderr
 
 
