@@ -1,7 +1,8 @@
 // Which message completes a piece is found in the sound itself. The audio carries loud marks, one
 // every MARK_PERIOD_S: where they are heard says how much of the beginning a system lost (ffmpeg
-// joins a stream late). What is left is the resampler's delay, below MARGIN_MS: of the messages
-// that it leaves open, the latest is taken that was sent before its sound arrived.
+// joins a stream late), but for whole periods, which the time of the first piece decides. What is
+// left is the resampler's delay, below MARGIN_MS: of the messages that it leaves open, the latest
+// is taken that was sent before its sound arrived.
 //
 // A piece that is shorter than a chunk was not completed by a message but by time: it went out
 // because nothing came for a while. Those are counted, and not part of the latency.
@@ -22,8 +23,10 @@ static double first_mark_s(const struct sound *sound)
 }
 
 // Returns: seconds of the beginning that were not heard, by the median of the marks.
-static double lost_s(const struct heard *heard, const struct sound *sound)
+static double lost_s(const struct hearing *hearing)
 {
+  const struct heard *heard = hearing->heard;
+  const struct sound *sound = hearing->sound;
   struct samples offsets = {0};
   for (size_t i = 0; i < heard->n_marks; i++) {
     double offset = fmod(first_mark_s(sound) - (double)heard->marks[i] / RATE_HZ, MARK_PERIOD_S);
@@ -33,7 +36,13 @@ static double lost_s(const struct heard *heard, const struct sound *sound)
   samples_sort(&offsets);
   double offset = samples_part(&offsets, 0.5);
   samples_fini(&offsets);
-  return isnan(offset) || fabs(offset) < 0.01 ? 0 : offset;
+  offset = isnan(offset) || fabs(offset) < 0.01 ? 0 : offset;
+  if (heard->n_pieces == 0 || hearing->publisher->n_sent == 0) {
+    return offset;
+  }
+  double first_s = ((double)heard->pieces[0].at_ns - (double)hearing->publisher->sent_ns[0]) /
+                   (double)VC_NS_PER_S;
+  return offset + MARK_PERIOD_S * fmax(0, round((first_s - offset) / MARK_PERIOD_S));
 }
 
 static int is_short(const struct heard *heard, size_t i)
@@ -92,7 +101,10 @@ static double least_ms(const struct hearing *hearing, double delay_s)
 
 double hearing_delay_s(const struct hearing *hearing)
 {
-  double base_s = lost_s(hearing->heard, hearing->sound), delay_s = base_s;
+  double base_s = lost_s(hearing), delay_s = base_s;
+  while (base_s >= MARK_PERIOD_S && least_ms(hearing, base_s) < 0) {
+    base_s -= MARK_PERIOD_S; // it was slow at first, and lost nothing
+  }
   for (int step = MARGIN_STEPS; step >= 0; step--) {
     delay_s = base_s + MARGIN_MS * step / MARGIN_STEPS / 1e3;
     if (least_ms(hearing, delay_s) >= 0) {
