@@ -63,11 +63,12 @@ struct system {
   const char *command; // words with blanks between; NULL: it runs already, at `http`
   const char *cores;   // that it may run on, like "0" or "0,2"; NULL: all
   const char *stt_url; // of its speech peer; NULL: ours
+  const char *const *environment; // more "NAME=value" for it, NULL behind the last; or NULL
   // Where viewers and speakers go, with {session} for the session's name.
   const char *watch_path, *publish_path;
   int is_node; // verbacast: speaks to the speech peer; else a broadcaster of its own
   pid_t pid;   // of one that runs already: 0, not known
-  struct vc_address rtmp, http, admin; // port 0: it has none
+  struct vc_address rtmp, http, admin, sink; // port 0: it has none
   char folder[64];
 };
 struct usage {
@@ -79,6 +80,7 @@ struct usage {
 void load_avoid_cores(const char *cores);
 // Waits for its ready line. On loopback, with free ports; `stt` is where its speech peer listens.
 void system_start(struct system *system, const struct vc_address *stt);
+int system_has_ended(const struct system *system); // by itself
 void system_stop(struct system *system);
 void system_stop_all(void); // of whatever runs
 void system_usage(const struct system *system, struct usage *usage);
@@ -211,17 +213,18 @@ struct speech {
   struct pace *pace; // NULL: it says only what keeps a session going
   double echo_hz;    // 0, or it answers pieces at once, with their numbers, at most so often
   uint32_t messages_per_final;
+  int has_words; // it gives times of words
   size_t max_sessions;
   /* the worker's, read after the stop */
   struct heard *heard;
   size_t n_heard;
-  uint64_t n_said; // stamped transcripts
   struct samples lateness_ms;
   struct peer *peers;
   /* set by the worker before it has started */
   struct vc_address address;
   /* any thread, atomic */
-  _Atomic size_t n_live;
+  _Atomic size_t n_live, n_said; // n_said: stamped transcripts
+  _Atomic int is_silent;         // with a rate: it says nothing
 };
 void speech_init(struct speech *speech, size_t max_sessions);
 void speech_fini(struct speech *speech);

@@ -22,6 +22,7 @@
 #define MARK_QUIET (RATE_HZ / 2)  // before one
 #define UTTERANCE_SAMPLES RATE_HZ // without a rate: a final a second, so that audio is let go
 #define BACKLOG 1024
+#define N_WORDS 8
 
 struct peer {       // a connection; one that is upgraded belongs to a session
   struct link link; // first
@@ -129,21 +130,34 @@ static double end_of_utterance(const struct speech *speech, const struct peer *p
   return end_s < heard_s ? end_s : heard_s;
 }
 
+// Of an utterance, one after the other in equal parts.
+static void make_words(struct vc_word *words, double start_s, double end_s)
+{
+  double step_s = (end_s - start_s) / N_WORDS;
+  for (int i = 0; i < N_WORDS; i++) {
+    words[i] = (struct vc_word){"words", start_s + i * step_s, start_s + (i + 0.8) * step_s, 0.9};
+  }
+}
+
 static void say_transcript(struct vc_worker *worker, struct peer *peer, const char *said,
                            int is_final)
 {
   char id[32];
   struct vc_text text = {0};
+  struct vc_word words[N_WORDS];
   const struct vc_gladia_envelope envelope = envelope_of(peer);
   double end_s = end_of_utterance(speech_of(worker), peer);
   snprintf(id, sizeof id, "00-%08llu", (unsigned long long)peer->n_finals);
+  make_words(words, peer->utterance_start_s, end_s);
   const struct vc_utterance utterance = {.id = id,
                                          .text = said,
                                          .language = "en",
                                          .start_s = peer->utterance_start_s,
                                          .end_s = end_s,
                                          .confidence = 0.9,
-                                         .is_final = is_final};
+                                         .is_final = is_final,
+                                         .words = words,
+                                         .n_words = speech_of(worker)->has_words ? N_WORDS : 0};
   vc_gladia_print_transcript(&text, &envelope, &utterance);
   say(worker, peer, &text);
   if (is_final) {
@@ -158,7 +172,7 @@ static void say_stamped(struct vc_worker *worker, struct peer *peer, uint64_t nu
   peer->n_said++;
   stamp_print(said, sizeof said, vc_clock_now_ns(&vc_clock_system), number);
   say_transcript(worker, peer, said, peer->n_said % speech_of(worker)->messages_per_final == 0);
-  speech_of(worker)->n_said++;
+  atomic_fetch_add_explicit(&speech_of(worker)->n_said, 1, memory_order_relaxed);
 }
 
 static void say_all(struct vc_worker *worker, struct peer *peer)
@@ -372,6 +386,7 @@ static void tick(struct vc_worker *worker)
 {
   struct speech *speech = speech_of(worker);
   double rate_hz = rate_of(speech);
+  int is_silent = atomic_load_explicit(&speech->is_silent, memory_order_relaxed);
   uint64_t step_ns =
       rate_hz > 0 ? (uint64_t)((double)VC_NS_PER_S * speech->pace->burst / rate_hz) : 0;
   for (struct peer *peer = speech->peers; peer != NULL && step_ns > 0; peer = peer->next) {
@@ -379,12 +394,12 @@ static void tick(struct vc_worker *worker)
       continue;
     }
     uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
-    if (peer->next_ns <= now_ns && peer->heard->n_pieces > 0) {
+    if (peer->next_ns <= now_ns && peer->heard->n_pieces > 0 && !is_silent) {
       samples_add(&speech->lateness_ms, (double)(now_ns - peer->next_ns) / (double)VC_NS_PER_MS);
       say_all(worker, peer);
       peer->next_ns += step_ns;
     } else if (peer->next_ns <= now_ns) {
-      peer->next_ns = now_ns + step_ns; // nothing was heard yet
+      peer->next_ns = now_ns + step_ns; // nothing was heard yet, or nothing is to be said
     }
     vc_worker_wake_at(worker, peer->next_ns);
   }

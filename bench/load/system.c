@@ -94,8 +94,17 @@ static void become(char **words, char **environment, const char *folder, int out
   _exit(127);
 }
 
-// What every kind of system is told comes first: the first of a name counts.
-static char **make_environment(const char *stt_url)
+static size_t count_texts(const char *const *texts)
+{
+  size_t n = 0;
+  while (texts != NULL && texts[n] != NULL) {
+    n++;
+  }
+  return n;
+}
+
+// What this system and what every kind of system is told comes first: the first of a name counts.
+static char **make_environment(const struct system *system, const char *stt_url)
 {
   const char *ours[] = {stt_url,
                         "RTMP_LISTEN=127.0.0.1:0",
@@ -105,13 +114,14 @@ static char **make_environment(const char *stt_url)
                         "HTTP_PORT=0",
                         "LOG_LEVEL=error",
                         "DRAIN_DELAY_MS=0"};
-  size_t n = 0, n_ours = sizeof ours / sizeof *ours;
-  while (environ[n] != NULL) {
-    n++;
+  size_t n_own = count_texts(system->environment), n_ours = sizeof ours / sizeof *ours;
+  size_t n = count_texts((const char *const *)environ);
+  char **all = grow(NULL, n_own + n_ours + n + 1, sizeof *all);
+  if (n_own > 0) {
+    memcpy(all, system->environment, n_own * sizeof *all);
   }
-  char **all = grow(NULL, n_ours + n + 1, sizeof *all);
-  memcpy(all, ours, sizeof ours);
-  memcpy(all + n_ours, environ, (n + 1) * sizeof *all);
+  memcpy(all + n_own, ours, sizeof ours);
+  memcpy(all + n_own + n_ours, environ, (n + 1) * sizeof *all);
   return all;
 }
 
@@ -151,6 +161,7 @@ static void wait_ready(struct system *system, int out)
   find_address(line, "rtmp", &system->rtmp);
   find_address(line, "http", &system->http);
   find_address(line, "admin", &system->admin);
+  find_address(line, "sink", &system->sink);
 }
 
 void system_start(struct system *system, const struct vc_address *stt)
@@ -173,7 +184,7 @@ void system_start(struct system *system, const struct vc_address *stt)
   } else {
     snprintf(stt_url, sizeof stt_url, "STT_URL=http://127.0.0.1:%u/v2/live", stt->port);
   }
-  char **environment = make_environment(stt_url);
+  char **environment = make_environment(system, stt_url);
   pthread_mutex_lock(&mutex);
   system->pid = fork();
   if (system->pid == 0) {
@@ -194,6 +205,14 @@ void system_start(struct system *system, const struct vc_address *stt)
 static int remove_entry(const char *path, const struct stat *status, int kind, struct FTW *where)
 {
   return remove(path);
+}
+
+int system_has_ended(const struct system *system)
+{
+  siginfo_t about = {0};
+  return system->command != NULL &&
+         waitid(P_PID, (id_t)system->pid, &about, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         about.si_pid != 0;
 }
 
 static void stop_locked(struct system *system)
