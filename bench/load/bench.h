@@ -338,6 +338,17 @@ struct distribution {
 };
 void plot_write(const char *path, const char *title, const struct distribution *rows, size_t n);
 
+// --- database.c: questions to PostgreSQL; dies of one that has no answer
+struct database;
+struct database *database_open(const char *url);
+void database_close(struct database **database);
+// The first row's numbers, NAN for those that are not there.
+__attribute__((format(printf, 4, 5))) void database_ask(struct database *database, double *figures,
+                                                        size_t n, const char *format, ...);
+// The first column of all rows.
+__attribute__((format(printf, 3, 4))) void
+database_ask_column(struct database *database, struct samples *samples, const char *format, ...);
+
 // --- ingest.c, fanout.c: the measurements
 struct plan {
   int64_t seconds, rounds, warm_up_s, n_sessions, burst, messages_per_final, n_threads,
@@ -351,6 +362,13 @@ struct plan {
   const char *stt;   // pipeline: a real one's URL; NULL: the scripted one
   int is_pcm;        // ingest: participants' streams, no RTMP
   int is_until_full; // ingest: after the counts, as many streams as can be
+  /* sink */
+  const char *brokers, *topic, *database;
+  struct system sink;
+  int64_t n_drain; // finals of a full topic; 0: none
+  size_t batches[COUNTS_MAX];
+  size_t n_batches;
+  /* all */
   struct system systems[SYSTEMS_MAX];
   size_t n_systems;
   struct report *report;
@@ -360,6 +378,7 @@ int ingest_run(struct plan *plan);
 int fanout_run(struct plan *plan);
 int pipeline_run(struct plan *plan);
 int rejoin_run(struct plan *plan); // of the first system, which is the node
+int sink_run(struct plan *plan);
 
 // --- stages.c
 struct vc_stage *load_start(const struct vc_stage_ops *ops, void *config);

@@ -8,8 +8,8 @@
 #define BENCH_SUMMARY                                                                              \
   "Drives load at a node and its peers and prints what it measured. Modes, before the flags: "     \
   "ingest (RTMP to PCM), fanout (transcripts to viewers), pipeline (sound to words at a viewer), " \
-  "rejoin (many viewers come back at once), send-loop (the bound of a fanout, as a peer). Flags "  \
-  "may be written without their bench-."
+  "rejoin (many viewers come back at once), sink (finals through Kafka into PostgreSQL), "         \
+  "send-loop (the bound of a fanout, as a peer). Flags may be written without their bench-."
 
 struct bench_options {
   const char *counts, *stalled, *slow, *audio, *node, *peers, *peer, *cores, *stt, *json, *plot;
@@ -17,5 +17,7 @@ struct bench_options {
   double rate_hz;
   int publish; // 0 rtmp, 1 pcm
   int until_full;
+  const char *brokers, *topic, *database, *sink, *batches;
+  int64_t drain;
 };
 extern const struct vc_option bench_option_rows[];

@@ -4,8 +4,8 @@
 
 const struct vc_option bench_option_rows[] = {
     {"BENCH_COUNTS", VC_OPTION_TEXT, offsetof(struct bench_options, counts), .initial = "1,25,100",
-     .help = "Streams (ingest, pipeline) or viewers (fanout, rejoin) of one measurement after the "
-             "other."},
+     .help = "Streams (ingest, pipeline), viewers (fanout, rejoin) or finals a second (sink; 0: "
+             "none) of one measurement after the other."},
     {"BENCH_SECONDS", VC_OPTION_INTEGER, offsetof(struct bench_options, seconds), .initial = "15",
      .unit = "s", .min = 1, .max = 3600,
      .help = "Time that is measured, of each system and count."},
@@ -15,7 +15,8 @@ const struct vc_option bench_option_rows[] = {
      .min = 1, .max = 64, .help = "Rounds; the systems take turns in each."},
     {"BENCH_SESSIONS", VC_OPTION_INTEGER, offsetof(struct bench_options, n_sessions),
      .initial = "1", .min = 1, .max = 1000,
-     .help = "fanout: sessions that share the viewers; rejoin: those beside."},
+     .help = "fanout: sessions that share the viewers; rejoin: those beside; sink: that share the "
+             "finals, or more: as many as give each no more than 100 a second."},
     {"BENCH_RATE_HZ", VC_OPTION_REAL, offsetof(struct bench_options, rate_hz), .initial = "5",
      .unit = "1/s", .min = 0, .max = 10000,
      .help = "fanout, pipeline, rejoin: messages a second and session; 0: the next as soon as all "
@@ -69,6 +70,23 @@ const struct vc_option bench_option_rows[] = {
     {"BENCH_CORES", VC_OPTION_TEXT, offsetof(struct bench_options, cores), .initial = "",
      .help = "Cores that the systems run on, like 0 or 0,1; the load takes the others. Empty: all "
              "share all."},
+    {"BENCH_BROKERS", VC_OPTION_TEXT, offsetof(struct bench_options, brokers), .initial = "",
+     .help = "sink: Kafka that runs already, as KAFKA_BROKERS (needed)."},
+    {"BENCH_TOPIC", VC_OPTION_TEXT, offsetof(struct bench_options, topic), .initial = "bench",
+     .help = "sink: a topic of finals that is the bench's own, with those beside it that "
+             "KAFKA_TOPIC has (deploy/kafka topics makes them)."},
+    {"BENCH_DATABASE", VC_OPTION_TEXT, offsetof(struct bench_options, database), .initial = "",
+     .help = "sink: postgresql://USER@HOST/DATABASE of a database that is the bench's own, of a "
+             "server with track_commit_timestamp=on (needed). Its rows stay."},
+    {"BENCH_SINK", VC_OPTION_TEXT, offsetof(struct bench_options, sink), .initial = "",
+     .help = "sink: the sink's program; empty: the verbacast-sink that was built with this."},
+    {"BENCH_DRAIN", VC_OPTION_INTEGER, offsetof(struct bench_options, drain), .initial = "20000",
+     .unit = "finals", .min = 0, .max = 10000000,
+     .help = "sink: then so many are in the topic before a sink begins to empty it; 0: this is not "
+             "measured."},
+    {"BENCH_BATCHES", VC_OPTION_TEXT, offsetof(struct bench_options, batches),
+     .initial = "100,1000", .unit = "rows",
+     .help = "sink: BATCH_MAX_SIZE of the sinks that do, one after the other."},
     {"BENCH_JSON", VC_OPTION_TEXT, offsetof(struct bench_options, json), .initial = "",
      .help = "File for the figures as JSON."},
     {"BENCH_PLOT", VC_OPTION_TEXT, offsetof(struct bench_options, plot), .initial = "",

@@ -52,8 +52,8 @@ static void add_system(struct plan *plan, const char *name, const char *command,
                                                      .publish_path = "/publish/{session}"};
 }
 
-// The node lies beside this program, in a build folder and where both are installed.
-static const char *find_node(const char *given, char *path)
+// The programs lie beside this one, in a build folder and where all are installed. `path`: for it.
+static const char *find_program(const char *given, const char *name, const char *option, char *path)
 {
   char own[PATH_SIZE - 64];
   if (given[0] != '\0') {
@@ -62,9 +62,9 @@ static const char *find_node(const char *given, char *path)
   ssize_t n = readlink("/proc/self/exe", own, sizeof own - 1);
   own[n > 0 ? n : 0] = '\0';
   char *slash = strrchr(own, '/');
-  snprintf(path, PATH_SIZE, "%.*s/verbacast", slash != NULL ? (int)(slash - own) : 0, own);
+  snprintf(path, PATH_SIZE, "%.*s/%s", slash != NULL ? (int)(slash - own) : 0, own, name);
   if (access(path, X_OK) != 0) {
-    die("BENCH_NODE: there is no %s; name one", path);
+    die("%s: there is no %s; name one", option, path);
   }
   return path;
 }
@@ -154,7 +154,7 @@ static void raise_descriptor_limit(void)
   }
 }
 
-enum kind { INGEST, FANOUT, PIPELINE, REJOIN, N_KINDS };
+enum kind { INGEST, FANOUT, PIPELINE, REJOIN, SINK, N_KINDS };
 static const struct {
   const char *name, *what;
   int (*run)(struct plan *plan);
@@ -163,7 +163,31 @@ static const struct {
     [FANOUT] = {"fanout", "fanout: said to received", fanout_run},
     [PIPELINE] = {"pipeline", "pipeline: sound sent to words received", pipeline_run},
     [REJOIN] = {"rejoin", "rejoin: all of a session's viewers come back at once", rejoin_run},
+    [SINK] = {"sink", "sink: final received to row committed", sink_run},
 };
+
+static void plan_sink(struct plan *plan, const struct bench_options *options)
+{
+  static char path[PATH_SIZE];
+  if (options->brokers[0] == '\0' || options->database[0] == '\0') {
+    die("BENCH_BROKERS or BENCH_DATABASE is not set: sink needs a Kafka and a PostgreSQL");
+  }
+  if (strncmp(options->database, "postgresql://", 13) != 0) {
+    die("BENCH_DATABASE is none: postgresql://USER@HOST/DATABASE");
+  }
+  if (strcmp(options->node, "none") == 0 || options->peers[0] != '\0') {
+    die("sink measures the node alone: no BENCH_PEERS, and BENCH_NODE is not none");
+  }
+  plan->brokers = options->brokers;
+  plan->topic = options->topic;
+  plan->database = options->database;
+  plan->n_drain = options->drain;
+  plan->n_batches = read_list("BENCH_BATCHES", options->batches, 1, 10000, plan->batches);
+  plan->sink =
+      (struct system){.name = "verbacast-sink",
+                      .command = find_program(options->sink, "verbacast-sink", "BENCH_SINK", path),
+                      .cores = plan->cores};
+}
 
 static void make_plan(struct plan *plan, enum kind kind, const struct bench_options *options)
 {
@@ -190,9 +214,13 @@ static void make_plan(struct plan *plan, enum kind kind, const struct bench_opti
   if ((kind == PIPELINE || kind == REJOIN) && plan->rate_hz <= 0) {
     die("BENCH_RATE_HZ is 0: %s needs a rate", kinds[kind].name);
   }
-  plan->n_counts = read_list("BENCH_COUNTS", options->counts, 1, 60000, plan->counts);
+  plan->n_counts =
+      read_list("BENCH_COUNTS", options->counts, kind == SINK ? 0 : 1, 60000, plan->counts);
   plan->n_stalled = read_list("BENCH_STALLED", options->stalled, 0, 50, plan->stalled);
   plan->n_slow = read_list("BENCH_SLOW", options->slow, 0, 49, plan->slow);
+  if (kind == SINK) {
+    plan_sink(plan, options);
+  }
 }
 
 // Until the end: names and commands lie in it.
@@ -212,7 +240,7 @@ static void add_systems(struct plan *plan, enum kind kind, const struct bench_op
 {
   char *peers = copy(options->peers), *peer = copy(options->peer);
   if (strcmp(options->node, "none") != 0) {
-    add_system(plan, "verbacast", find_node(options->node, path), 1);
+    add_system(plan, "verbacast", find_program(options->node, "verbacast", "BENCH_NODE", path), 1);
     plan->systems[0].stt_url = plan->stt;
   }
   if (kind == REJOIN && (plan->n_systems == 0 || peers[0] != '\0')) {
@@ -275,7 +303,7 @@ static int check(struct vc_option_set *set, enum kind kind, const struct bench_o
 
 static int parse_and_measure(enum kind kind, int argc, char **argv)
 {
-  struct bench_options options = {0};
+  static struct bench_options options;
   int status = VC_EXIT_OK;
   const struct vc_option_group groups[] = {{"Bench", bench_option_rows, &options}};
   struct vc_option_set set = {
@@ -334,7 +362,8 @@ int main(int argc, char **argv)
     return parse_and_measure(INGEST, argc, argv); // --help, --version
   }
   fprintf(stderr,
-          "verbacast-bench: '%s' is no mode; ingest, fanout, pipeline, rejoin and send-loop are\n",
+          "verbacast-bench: '%s' is no mode; ingest, fanout, pipeline, rejoin, sink and send-loop "
+          "are\n",
           mode);
   return VC_EXIT_USAGE;
 }
