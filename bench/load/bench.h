@@ -60,9 +60,9 @@ void sound_fini(struct sound *sound);
 // --- system.c: a server that is measured, as a process with children
 struct system {
   const char *name;
-  const char *command; // words with blanks between; NULL: it runs already, at `http`
-  const char *cores;   // that it may run on, like "0" or "0,2"; NULL: all
-  const char *stt_url; // of its speech peer; NULL: ours
+  const char *command;            // words with blanks between; NULL: it runs already, at `http`
+  const char *cores;              // that it may run on, like "0" or "0,2"; NULL: all
+  const char *stt_url;            // of its speech peer; NULL: ours
   const char *const *environment; // more "NAME=value" for it, NULL behind the last; or NULL
   // Where viewers and speakers go, with {session} for the session's name.
   const char *watch_path, *publish_path;
