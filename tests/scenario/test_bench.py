@@ -161,5 +161,20 @@ def test_wrong_arguments_are_named():
     assert "BENCH_COUNTS is '1,x'" in bench("ingest", "--bench-audio", "x", "--bench-counts", "1,x", status=(1,)).stderr
 
 
+def test_a_sink_that_cannot_be_measured_says_why():
+    sink = ["sink", "--audio", "x", "--brokers", "127.0.0.1:1"]
+    database = ["--database", "postgresql://nobody@127.0.0.1:1/none"]
+    for flags, what in ((sink[:3] + database, "BENCH_BROKERS or BENCH_DATABASE is not set"),
+                        (sink, "BENCH_BROKERS or BENCH_DATABASE is not set"),
+                        ([*sink, "--database", "sqlite:x"], "BENCH_DATABASE is none"),
+                        ([*sink, *database, "--peers", "a=b"], "no BENCH_PEERS"),
+                        ([*sink, *database, "--node", "none"], "BENCH_NODE is not none"),
+                        ([*sink, *database, "--counts=-1"], "BENCH_COUNTS is '-1'"),
+                        ([*sink, *database, "--batches", "0"], "BENCH_BATCHES is '0'"),
+                        ([*sink, *database, "--sink", "/bin/true"], "BENCH_DATABASE: no connection")):
+        said = bench(*flags, status=(1,)).stderr
+        assert what in said, (flags, said)
+
+
 if __name__ == "__main__":
     harness.main(globals())
