@@ -72,7 +72,7 @@ def test_it_is_measured_from_message_to_pcm():
     check_is_here()
     rows = measured("ingest", "--bench-node", "none", "--bench-counts", "1,3", "--bench-rounds", "1", "--bench-peers",
                     f"nginx={PYTHON} {SERVER}", "--bench-seconds", "2", "--bench-warm-up-s", "5")  # ffmpeg starts late
-    assert set(rows) == {"nginx, 1 streams", "nginx, 3 streams"}, rows
+    assert {"nginx, 1 streams", "nginx, 3 streams"} <= set(rows), rows
     for name, n in (("nginx, 1 streams", 1), ("nginx, 3 streams", 3)):
         row = rows[name]
         assert row["latency p50"]["least"] > 0, row
