@@ -86,6 +86,8 @@ void system_stop_all(void); // of whatever runs
 void system_usage(const struct system *system, struct usage *usage);
 // The body of a GET, NUL-terminated, NULL when there is none; the caller frees it.
 char *system_get(const struct vc_address *address, const char *path);
+// Of its core: a thread of the load that uses more is the bottleneck.
+#define LOAD_BUSY_MAX 0.95
 // CPU time of this process's threads.
 struct load_usage {
   struct {

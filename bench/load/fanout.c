@@ -11,7 +11,6 @@
 
 #define START_TIMEOUT_S 120
 #define LATE_MAX_MS 50.0
-#define BUSY_MAX 0.95 // of its core, a thread of the load's
 #define THREADS_MAX 16
 
 struct crowd { // how many watch, and how
@@ -187,7 +186,7 @@ static int add_load_figures(struct run *run, const char *row)
   report_add(report, row, "busiest load thread", FIGURE_PERCENT,
              load_s / (double)run->plan->seconds * 100);
   // Without a rate the system waits for the load as the load does for it: who works more is slower.
-  return late_ms > LATE_MAX_MS || (load_s > BUSY_MAX * (double)run->plan->seconds &&
+  return late_ms > LATE_MAX_MS || (load_s > LOAD_BUSY_MAX * (double)run->plan->seconds &&
                                    (run->pace.rate_hz > 0 || load_s > cpu_s));
 }
 

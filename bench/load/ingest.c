@@ -8,7 +8,6 @@
 #include "bench.h"
 
 #define LATE_MAX_MS 5.0 // of the publishers' own sends, 99 of 100: else they are the bottleneck
-#define BUSY_MAX 0.95   // of its core, a thread of the load's
 #define START_TIMEOUT_S 60
 #define LOOP_S 1.0           // of CPU time
 #define FULL_STEP 1.25       // more streams each time
@@ -46,11 +45,12 @@ static struct outcome add_figures(struct plan *plan, const char *row,
   samples_sort(&first);
   double n = (double)publishing->n;
   double seconds = (double)(window->to_ns - window->from_ns) / (double)VC_NS_PER_S;
-  const struct outcome outcome = {
-      .p99_ms = samples_part(&latency, 0.99),
-      .chunks_per_s = (double)latency.n / seconds,
-      .cpu_s = (window->after.cpu_s - window->before.cpu_s) / seconds,
-      .is_late = load_usage_most(&window->load_before, &window->load_after) > BUSY_MAX * seconds};
+  const struct outcome outcome = {.p99_ms = samples_part(&latency, 0.99),
+                                  .chunks_per_s = (double)latency.n / seconds,
+                                  .cpu_s = (window->after.cpu_s - window->before.cpu_s) / seconds,
+                                  .is_late =
+                                      load_usage_most(&window->load_before, &window->load_after) >
+                                      LOAD_BUSY_MAX * seconds};
   report_add(plan->report, row, "latency p50", FIGURE_MS, samples_part(&latency, 0.5));
   report_add(plan->report, row, "p99", FIGURE_MS, outcome.p99_ms);
   report_add(plan->report, row, "max", FIGURE_MS, samples_part(&latency, 1));

@@ -16,7 +16,6 @@
 
 #define START_TIMEOUT_S 120
 #define LATE_MAX_MS 5.0
-#define BUSY_MAX 0.95
 
 struct run {
   struct plan *plan;
@@ -197,7 +196,7 @@ static int run_one(struct plan *plan, struct system *system, const struct sound 
   viewing_fini(&run.viewing);
   publishing_fini(&run.publishing);
   speech_fini(&run.speech);
-  return late_ms > LATE_MAX_MS || load_s > BUSY_MAX * seconds;
+  return late_ms > LATE_MAX_MS || load_s > LOAD_BUSY_MAX * seconds;
 }
 
 int pipeline_run(struct plan *plan)

@@ -6,7 +6,6 @@
 
 #define START_TIMEOUT_S 120
 #define REJOIN_TIMEOUT_S 60
-#define BUSY_MAX 0.95
 
 // The last session is that of the crowd; the others have viewers who stay.
 struct run {
@@ -144,7 +143,7 @@ static int add_figures(struct run *run, const char *row)
   report_add_latency(report, row, &meanwhile);
   samples_fini(&calm);
   samples_fini(&meanwhile);
-  return load_s > BUSY_MAX * run->all_live_s;
+  return load_s > LOAD_BUSY_MAX * run->all_live_s;
 }
 
 static int run_one(struct plan *plan, struct system *system, size_t n)

@@ -15,7 +15,6 @@
 #include "chain.h"
 
 #define LATE_MAX_MS 50.0
-#define BUSY_MAX 0.95 // of its core, a thread of the load's
 #define FILL_PER_S 5000
 #define SETTINGS_MAX 8
 #define QUEUE_MIN 1000 // rows, BATCH_MAX_QUEUE
@@ -162,7 +161,7 @@ static int add_load(struct chain *chain, const struct window *window, const char
   report_add(report, row, "lag (own)", FIGURE_MS, window->own_lag_ms);
   report_add(report, row, "speaker late p99", FIGURE_MS, late_ms);
   report_add(report, row, "busiest load thread", FIGURE_PERCENT, busy * 100);
-  return late_ms > LATE_MAX_MS || busy > BUSY_MAX;
+  return late_ms > LATE_MAX_MS || busy > LOAD_BUSY_MAX;
 }
 
 static int run_rate(struct ground *ground, size_t rate, int has_sink)
