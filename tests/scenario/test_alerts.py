@@ -135,10 +135,13 @@ def test_a_database_that_others_have_locked():
         stt.padding = " and so on" * 400
         rings = ("VerbacastDatabaseDegraded", "VerbacastJournalUnsentOld", "VerbacastJournalNearlyFull",
                  "VerbacastJournalDegraded")
-        with locked(os.path.join(node.folder, "store.db")), harness.publisher(node, "room") as publisher:
+        with locked(os.path.join(node.folder, "store.db")), harness.publisher(node, "room") as publisher, \
+                harness.viewer(node, "room") as viewer:
             prometheus.wait_firing(address, *rings)
             with harness.publisher(node, "other") as other:
                 assert other.wait() != 0  # the journal is full
+            viewer.wait_finals(len(viewer.finals()) + 3)  # who was there stays
+            assert publisher.process.poll() is None
             publisher.stop()
             prometheus.wait_firing(address, "VerbacastPublishersHaveNoRoom")
         prometheus.wait_silent(address, *rings)
