@@ -32,8 +32,8 @@ def is_free(port):
     return False
 
 
-def is_claimed(block):
-    """By this process, from now on."""
+def try_claim(block):
+    """Returns: whether it is this process's from now on."""
     name = socket.socket(socket.AF_UNIX)
     try:
         name.bind(f"\0verbacast-ports-{block}")
@@ -49,7 +49,7 @@ def is_claimed(block):
 def claim_block():
     blocks = range(FIRST // BLOCK, (LAST - 1) // BLOCK + 1)
     for block in random.sample(blocks, len(blocks)):
-        if is_claimed(block):
+        if try_claim(block):
             spare.extend(port for port in range(block * BLOCK, (block + 1) * BLOCK) if FIRST <= port < LAST)
             return
     raise NoPortError(f"all ports from {FIRST} to {LAST - 1} are taken: too many tests and services run beside each other")

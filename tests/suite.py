@@ -18,7 +18,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import uuid
 import xml.etree.ElementTree
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -125,20 +127,18 @@ def build(configuration, folder, stt_root, tally):
 
 
 def read_junit(path):
-    """(passed, [failed or skipped case names], seen) of one meson testlog."""
-    failed = []
-    passed = 0
-    skipped = []
+    """The rows of a meson testlog: ("ok", "not ok" or "skip", program, "program: test")."""
+    rows = []
     for suite in xml.etree.ElementTree.parse(path).getroot().iter("testsuite"):
         for case in suite.iter("testcase"):
-            name = f"{suite.get('name')}: {case.get('name')}"
-            if case.find("failure") is not None or case.find("error") is not None:
-                failed.append(name)
-            elif case.find("skipped") is not None:
-                skipped.append(name)
-            else:
-                passed += 1
-    return passed, failed, skipped
+            failed = case.find("failure") is not None or case.find("error") is not None
+            kind = "not ok" if failed else "skip" if case.find("skipped") is not None else "ok"
+            rows.append((kind, suite.get("name").split(" / ")[-1], f"{suite.get('name')}: {case.get('name')}"))
+    return rows
+
+
+def names_of(rows, kind):
+    return [name for of, _, name in rows if of == kind]
 
 
 def meson_test(configuration, target, extra):
@@ -170,27 +170,31 @@ def run_units(configuration, target):
 
 def run_units_into(configuration, target, tally):
     started = time.monotonic()
-    run, (passed, failed, skipped) = meson_test(configuration, target, ["--num-processes", UNITS_AT_ONCE])
+    run, rows = meson_test(configuration, target, ["--num-processes", UNITS_AT_ONCE])
     programs = failing_programs(run.stdout)
-    tally.passed += passed
-    tally.skipped += skipped_rows(configuration, skipped)
-    if run.returncode == 0 and not failed:
-        say(f"units of {configuration}: {passed} passed in {time.monotonic() - started:.0f} s")
-        return
-    if not programs or len(programs) > 6:
+    failed = names_of(rows, "not ok")
+    is_bad = run.returncode != 0 or failed
+    if is_bad and (not programs or len(programs) > 6):
         tally.fail(f"units of {configuration}: {failed or programs or 'meson test'}", run.stdout[-12000:])
         return
-    print(run.stdout[-12000:])
-    tally.to_repeat += [(configuration, target, program, failed) for program in programs]
+    counted = [row for row in rows if not is_bad or row[1] not in programs]  # the others' rows are those of their repeat
+    passed = names_of(counted, "ok")
+    tally.passed += len(passed)
+    tally.skipped += skipped_rows(configuration, names_of(counted, "skip"))
+    if is_bad:
+        print(run.stdout[-12000:])
+        tally.to_repeat += [(configuration, target, program, names_of(rows, "skip")) for program in programs]
+    say(f"units of {configuration}: {len(passed)} passed in {time.monotonic() - started:.0f} s")
 
 
 def repeat_units(tally):
-    for configuration, target, program, failed in tally.to_repeat:
-        again, (n_passed, n_failed, skipped) = meson_test(configuration, target, ["--num-processes", "1", program])
-        dodged = [name for name in skipped if name in failed]
-        if again.returncode == 0 and not n_failed and not dodged and n_passed + len(skipped) > 0:
-            tally.passed += n_passed
-            tally.skipped += [row for row in skipped_rows(configuration, skipped) if row not in tally.skipped]
+    for configuration, target, program, skipped_before in tally.to_repeat:
+        again, rows = meson_test(configuration, target, ["--num-processes", "1", program])
+        passed, skipped = names_of(rows, "ok"), names_of(rows, "skip")
+        dodged = [name for name in skipped if name not in skipped_before]
+        if again.returncode == 0 and not names_of(rows, "not ok") and not dodged and rows:
+            tally.passed += len(passed)
+            tally.skipped += skipped_rows(configuration, skipped)
             tally.unsteady.append(f"{configuration} {program}")
         else:
             tally.fail(f"{configuration} {program}{said_of(dodged)}", again.stdout[-12000:])
@@ -201,7 +205,7 @@ def skipped_rows(configuration, names):
 
 
 def said_of(dodged):
-    """What failed is not mended by being skipped."""
+    """What failed is not mended by being skipped, whatever name the skip has."""
     return f": failed, then skipped: {', '.join(dodged)}" if dodged else ""
 
 
@@ -220,14 +224,61 @@ def scenarios_for(configuration):
     return alone, long + beside
 
 
-# Each has a session of its own, so that what it has started ends with it.
-running = set()
+class Running:
+    """The scenarios that run. Each has a process group of its own, and a mark that is inherited by all it
+    starts, also by what has a session of its own: with it they end."""
+
+    MARK = "VC_TEST_MARK"
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.marks = {}  # pid -> mark
+        self.is_ending = False
+
+    def start(self, command, environment, log):
+        mark = uuid.uuid4().hex
+        with self.lock:
+            if self.is_ending:
+                raise RuntimeError("the suite ends")
+            process = subprocess.Popen(command, env={**environment, self.MARK: mark}, stdout=log, stderr=subprocess.STDOUT,
+                                       stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
+            self.marks[process.pid] = mark
+        return process
+
+    def end(self, pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        for _ in range(100):  # they are looked for again: one may have started another meanwhile
+            marked = self.marked(self.marks[pid])
+            if not marked:
+                return
+            for other in marked:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(other, signal.SIGKILL)
+            time.sleep(0.05)
+        say(f"NOTE: some of what a scenario has started does not end: {marked}")
+
+    def forget(self, pid):
+        with self.lock:
+            del self.marks[pid]
+
+    def end_all(self):
+        with self.lock:
+            self.is_ending = True
+            for pid in self.marks:
+                self.end(pid)
+
+    def marked(self, mark):
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                with contextlib.suppress(OSError), open(f"/proc/{entry}/environ", "rb") as file:
+                    if f"{self.MARK}={mark}".encode() in file.read().split(b"\0"):
+                        found.append(int(entry))
+        return found
 
 
-def end_group(pid):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-    running.discard(pid)
+running = Running()
 
 
 def run_scenario(configuration, target, prepared, name):
@@ -238,16 +289,15 @@ def run_scenario(configuration, target, prepared, name):
     started = time.monotonic()
     # Into a file: what a test leaves running would keep a pipe open, and be waited for.
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
-        running.add(process.pid)
+        process = running.start(command, environment, log)
         try:
             status, late = process.wait(SCENARIO_S), ""
         except subprocess.TimeoutExpired:
             status, late = 1, f"\nno end after {SCENARIO_S} s"
         finally:
-            end_group(process.pid)
+            running.end(process.pid)
             process.wait()
+            running.forget(process.pid)
         log.seek(0)
         output = log.read().decode("utf-8", "replace") + late
     rows = re.findall(r"^(ok|not ok|skip) - (.*)$", output, re.M)
@@ -261,9 +311,9 @@ def run_scenario(configuration, target, prepared, name):
 
 
 def repeated(first, again):
-    """The second outcome, in which nothing may be skipped that has failed in the first."""
-    skipped = {text.split(" # ")[0] for kind, text in again[1] if kind == "skip"}
-    dodged = [text for kind, text in first[1] if kind == "not ok" and text in skipped]
+    """The second outcome, in which nothing may be skipped that the first has not skipped, under whatever name."""
+    before, after = ({text.split(" # ")[0] for kind, text in rows if kind == "skip"} for _, rows, _ in (first, again))
+    dodged = sorted(after - before)
     return (again[0] or 1, again[1], again[2] + said_of(dodged)) if dodged else again
 
 
@@ -278,16 +328,19 @@ def count_scenario(configuration, name, outcome, tally):
         tally.fail(f"{configuration} {name}: {', '.join(bad) or f'exit {status}'}", output)
 
 
-@contextlib.contextmanager
-def ended_with_us(pool):
-    """A session of its own hears nothing of a Ctrl-C, or of the end of the group that the suite is in."""
-    try:
-        yield
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for pid in list(running):
-            end_group(pid)
-        raise
+def run_all(jobs, prepared, n_at_once):
+    """(job, outcome) of each as it ends. A session of its own hears nothing of a Ctrl-C, or of the end of the
+    group that the suite is in: they are ended here."""
+    with concurrent.futures.ThreadPoolExecutor(max_workers=n_at_once) as pool:
+        try:
+            waiting = {pool.submit(run_scenario, configuration, target, prepared, name): (configuration, target, name)
+                       for configuration, target, name in jobs}
+            for future in concurrent.futures.as_completed(waiting):
+                yield waiting[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            running.end_all()
+            raise
 
 
 def run_scenarios(built, prepared, tally):
@@ -300,19 +353,15 @@ def run_scenarios(built, prepared, tally):
         of_alone, of_beside = scenarios_for(configuration)
         alone += [(configuration, target, name) for name in of_alone]
         beside += [(configuration, target, name) for name in of_beside]
-    outcomes = {}
-    with concurrent.futures.ThreadPoolExecutor(max_workers=SCENARIOS_AT_ONCE) as pool, ended_with_us(pool):
-        waiting = {pool.submit(run_scenario, configuration, target, prepared, name): (configuration, target, name)
-                   for configuration, target, name in beside}
-        for future in concurrent.futures.as_completed(waiting):
-            outcomes[waiting[future]] = future.result()
-    for configuration, target, name in alone:
-        outcomes[configuration, target, name] = run_scenario(configuration, target, prepared, name)
-    for (configuration, target, name), outcome in sorted(outcomes.items()):
+    outcomes = dict(run_all(beside, prepared, SCENARIOS_AT_ONCE))
+    outcomes.update(run_all(alone, prepared, 1))
+    for job, outcome in sorted(outcomes.items()):
+        configuration, _, name = job
         if outcome[0] != 0:
             say(f"{configuration} {name} failed; once more, with nothing beside it")
             print("\n".join("    " + line for line in outcome[2].splitlines()[-60:]), flush=True)
-            outcome = repeated(outcome, run_scenario(configuration, target, prepared, name))
+            (_, again), = run_all([job], prepared, 1)
+            outcome = repeated(outcome, again)
             if outcome[0] == 0:
                 tally.unsteady.append(f"{configuration} {name}")
         count_scenario(configuration, name, outcome, tally)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from unittest import mock
 
 import harness
@@ -65,25 +66,42 @@ def test_an_unlisted_skip_fails():
 
 
 def test_what_failed_may_not_be_skipped_then():
-    first = (1, [("not ok", "test_one"), ("ok", "test_two")], "")
-    for row, status in (("skip - test_one # it went away", 1), ("skip - test_two # it went away", 0), ("ok - test_one", 0)):
+    """Nor may the whole file be, whose row has another name; what was skipped before may."""
+    first = (1, [("not ok", "test_one"), ("skip", "test_three # never"), ("ok", "test_two")], "")
+    for row, status in (("skip - test_one # it went away", 1), ("skip - all of it # it went away", 1),
+                        ("skip - test_three # never", 0), ("ok - test_one", 0)):
         again = suite.repeated(first, (0, [tuple(row.split(" - "))], ""))
         assert again[0] == status, (row, again)
 
 
-def test_a_unit_that_failed_may_not_be_skipped_then():
-    """One that was not reached before may, by its row in skips.txt."""
-    def meson_test(*_):
-        return subprocess.CompletedProcess([], 0, ""), answer
+def meson(*runs):
+    """`meson test` run by run: what it prints, and its log's rows."""
+    left = list(runs)
+    return mock.patch.object(suite, "meson_test", lambda *_: (subprocess.CompletedProcess([], *left[0][:2]), left.pop(0)[2]))
 
-    for failed, answer, n_failed, n_skipped in ((["a: one"], (1, [], ["a: one"]), 1, 0), (["a: one"], (2, [], []), 0, 0),
-                                                ([], (1, [], ["a: two"]), 0, 1), (["a: one"], (0, [], []), 1, 0)):
+
+def test_a_unit_that_failed_may_not_be_skipped_then():
+    for row, skipped_before, n_failed, n_skipped in (
+            (("skip", "a", "a: one"), [], 1, 0), (("skip", "a", "a: a"), [], 1, 0), (("ok", "a", "a: one"), [], 0, 0),
+            (("skip", "a", "a: two"), ["a: two"], 0, 1), (("not ok", "a", "a: one"), [], 1, 0)):
         tally = suite.Tally()
-        tally.to_repeat.append(("release", "", "a", failed))
-        with mock.patch.object(suite, "meson_test", meson_test), contextlib.redirect_stdout(io.StringIO()):
+        tally.to_repeat.append(("release", "", "a", skipped_before))
+        with meson((0, "", [row])), contextlib.redirect_stdout(io.StringIO()):
             suite.repeat_units(tally)
-        assert (len(tally.failed), len(tally.skipped)) == (n_failed, n_skipped), (answer, tally.failed)
+        assert (len(tally.failed), len(tally.skipped)) == (n_failed, n_skipped), (row, tally.failed)
         assert closing(tally)[0] == (n_failed + n_skipped > 0)
+
+
+def test_units_are_counted_once():
+    """Those that passed before another of their program failed pass again in its repeat."""
+    line = " 1/2 verbacast:unit / room/a   FAIL   0.1s\n"
+    first = [("ok", "room/a", "a: one"), ("not ok", "room/a", "a: two"), ("ok", "room/b", "b: one")]
+    again = [("ok", "room/a", "a: one"), ("ok", "room/a", "a: two")]
+    tally = suite.Tally()
+    with meson((1, line, first), (0, "", again)), contextlib.redirect_stdout(io.StringIO()):
+        suite.run_units_into("release", "", tally)
+        suite.repeat_units(tally)
+    assert (tally.passed, tally.failed, tally.unsteady) == (3, [], ["release room/a"]), vars(tally)
 
 
 def is_running(pid):
@@ -99,11 +117,27 @@ def test_what_a_test_leaves_running_is_not_waited_for():
     status, rows, _ = run("import subprocess; print('1..1\\nok - test_one', subprocess.Popen(['sleep', '600']).pid, flush=True)")
     assert status == 0 and len(rows) == 1, rows
     harness.wait_until(lambda: not is_running(int(rows[0][1].split()[-1])), "it is ended")
-    with mock.patch.object(suite, "SCENARIO_S", 3):
-        status, rows, output = run("import subprocess, time; print('ok - test_one', subprocess.Popen(['sleep', '600']).pid,"
+    with mock.patch.object(suite, "SCENARIO_S", 10):
+        status, rows, output = run("import subprocess, time; print('ok - test_one', subprocess.Popen(['setsid', 'sleep', '600']).pid,"
                                    " flush=True); time.sleep(600)")
-    assert status == 1 and output.endswith("\nno end after 3 s"), output
+    assert status == 1 and output.endswith("\nno end after 10 s"), output
     harness.wait_until(lambda: not is_running(int(rows[0][1].split()[-1])), "it is ended")
+
+
+def test_nothing_starts_while_the_suite_ends():
+    """One that is about to begin when all are ended does not; one that has just begun ends with them."""
+    for is_late in (False, True):
+        running = suite.Running()
+        with mock.patch.object(suite, "running", running), tempfile.TemporaryFile() as log:
+            begun = None if is_late else running.start(["sleep", "600"], {}, log)
+            running.end_all()
+            if begun:
+                assert begun.wait(harness.PATIENCE_S) == -signal.SIGKILL
+            try:
+                run("print('1..1\\nok - test_one')")
+                raise AssertionError("it was begun")
+            except RuntimeError as error:
+                assert "the suite ends" in str(error)
 
 
 def test_scenarios_end_with_the_suite():
@@ -194,12 +228,20 @@ def test_a_port_is_given_to_one():
 
 
 def test_ports_are_for_threads_too():
+    """Whoever looks whether one is left is not overtaken by another who takes it."""
+    class Spare(list):
+        def __len__(self):
+            n = super().__len__()
+            time.sleep(0.0005)
+            return n
+
     ports = []
     threads = [threading.Thread(target=lambda: ports.extend(loopback.free_ports(20))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with mock.patch.object(loopback, "spare", Spare(loopback.spare)):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert len(ports) == len(set(ports)) == 160, ports
 
 
