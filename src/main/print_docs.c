@@ -74,7 +74,9 @@ static void print_metrics(const struct sets *sets)
       "`_count`, are since start. Besides: `verbacast_info{node,version}`, "
       "`verbacast_degraded{what}`, `verbacast_stuck{worker}`, `verbacast_draining` and, with "
       "METRICS_PER_SESSION, "
-      "`verbacast_session_clients{session}` and `verbacast_session_broadcast_lag_ms{session}`. "
+      "`verbacast_session_clients{session}` and `verbacast_session_broadcast_lag_ms{session}`: "
+      "these two are left out when a worker does not answer in time, where the JSON is refused "
+      "with 503. "
       "The JSON's form is [schemas/metrics.v1.json](schemas/metrics.v1.json).\n\n");
   vc_metrics_print_markdown(node_metric_tables, n_node_metric_tables, stdout);
   const struct vc_metric *const stt_tables[] = {vc_sttd_metrics, vc_sttd_pool_metrics};

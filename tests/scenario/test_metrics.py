@@ -109,12 +109,18 @@ def test_every_metric_is_documented_and_there():
                 assert name in rows, name
 
 
+def with_sessions(node):
+    """The answer, when no worker was too busy to tell of its sessions."""
+    answer = harness.http(node.url("http", "/metrics"), headers={"Accept": "text/plain"})
+    return answer if "verbacast_session_clients{" in answer[2] else None
+
+
 def test_prometheus():
     types = {"counter": "counter", "gauge": "gauge", "gauge (largest)": "gauge", "distribution": "summary"}
     with ScriptedStt() as stt, harness.node(stt.url, METRICS_PER_SESSION=1, NODE_ID="the node") as node:
         with harness.viewer(node, "room") as viewer, harness.publisher(node, "room") as publisher:
             viewer.wait_finals(2)
-            _, headers, text = harness.http(node.url("http", "/metrics"), headers={"Accept": "text/plain"})
+            _, headers, text = harness.wait_until(lambda: with_sessions(node), "the workers are asked in time")
             assert headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8", headers["Content-Type"]
             families = read_prometheus(text)
             for name, kind in documented().items():
@@ -132,6 +138,20 @@ def test_prometheus():
             assert list(families["verbacast_info"][1].values()) == [1]
             assert 'node="the node"' in list(families["verbacast_info"][1])[0]
             publisher.stop()
+
+
+def test_a_worker_that_hangs_hides_no_other_figure():
+    """Only what it must be asked for, the sessions, is left out; the JSON, which has a place for them, is refused."""
+    with ScriptedStt() as stt, harness.node(stt.url, METRICS_PER_SESSION=1) as node, harness.viewer(node, "room") as viewer, \
+            harness.publisher(node, "room") as publisher:
+        viewer.wait_finals(1)
+        with harness.Frozen(node.process.pid, "vc-broadcas-0"):
+            status, _, text = harness.http(node.url("http", "/metrics"), headers={"Accept": "text/plain"})
+            families = read_prometheus(text)
+            assert status == 200 and not families.get("verbacast_session_clients", (None, {}))[1], text
+            assert families["verbacast_ws_viewers"][1][""] == 1
+            assert harness.http(node.url("http", "/metrics"))[0] == 503
+        publisher.stop()
 
 
 def test_prometheus_says_what_is_degraded():
