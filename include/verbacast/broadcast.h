@@ -5,7 +5,8 @@
 //
 // A session's viewers are spread over all workers. Each worker holds a ring of the session's last
 // messages (references), a viewer is a cursor into it: memory does not grow with a viewer's lag.
-// What a turn gathered leaves in one write a viewer. A viewer that cannot take more waits for
+// What a turn gathered leaves in one write a viewer, the writes to many viewers in one system call
+// where the kernel allows io_uring (BROADCAST_IO). A viewer that cannot take more waits for
 // writability; then partials that were overtaken are passed over, and what left the ring is asked
 // of the ledger. One that takes nothing for SLOW_VIEWER_TIMEOUT_MS is closed with 4008.
 //
@@ -25,6 +26,7 @@ struct vc_broadcast_options {
   int64_t slow_viewer_timeout_ms;
   int64_t max_viewers; // 0: by the descriptor limit
   int64_t broadcast_threads;
+  int broadcast_io; // auto, send, uring
 };
 extern const struct vc_option vc_broadcast_option_rows[];
 extern const struct vc_metric vc_broadcast_metrics[];

@@ -5,6 +5,9 @@
 #include <uthash.h>
 #include <utlist.h>
 
+#include <sys/types.h>
+#include <sys/uio.h>
+
 #include <verbacast/broadcast.h>
 #include <verbacast/wire/lag.h>
 #include <verbacast/wire/ws.h>
@@ -14,6 +17,7 @@
 #define READ_SIZE 8192
 #define READS_PER_TURN 4
 #define IOVECS_MAX 64
+#define URING_VIEWERS_MIN 4 // of a session, by `auto`: fewer are quicker written to one by one
 #define CLOSING_SEND_BUFFER (96 * 1024)
 #define CLOSE_TIMEOUT_MS 2000 // for the peer's own close
 
@@ -122,8 +126,12 @@ struct viewer {
   UT_hash_handle hh;                      // in worker_state.viewers
 };
 
+struct uring;
+
 struct worker_state {
   struct vc_broadcast *broadcast;
+  struct uring *uring;      // NULL: each viewer has a send() of its own
+  size_t uring_viewers_min; // that a session must have
   struct vc_putter *ledger;
   uint32_t n_ledger;
   struct session *sessions;
@@ -173,6 +181,34 @@ void viewer_leave_retry(struct vc_worker *worker);
 // Frees the session when it has no viewer any more.
 void broadcast_session_release(struct vc_worker *worker, struct session *session);
 
+// What one write carries, in order; the messages are borrowed from the answer or the ring.
+struct batch {
+  struct iovec iovecs[IOVECS_MAX + 2];
+  struct part {
+    struct vc_message *message; // NULL: control frames
+    uint64_t after;             // where the viewer stands once it has begun
+    size_t n_skipped_before;    // partials passed over before it
+  } parts[IOVECS_MAX + 2];
+  uint64_t end;                // where it stands once all have begun
+  size_t n_skipped, n_counted; // partials in all; of which the metric knows
+  size_t n;
+};
+
 // --- send.c: writing. Returns: 0, or -1: the viewer is gone.
 int viewer_flush(struct vc_worker *worker, struct viewer *viewer);
 void viewer_answer(struct vc_worker *worker, struct vc_answer *answer);
+// All of a session's live viewers.
+void session_flush(struct vc_worker *worker, struct session *session);
+// What a viewer that is not blocked is to be sent next; none: viewer_flush() does what is due.
+void viewer_gather(struct vc_worker *worker, struct viewer *viewer, struct batch *batch);
+// Accounts for a batch of which `result` bytes were taken, or that failed with -errno.
+int viewer_sent(struct vc_worker *worker, struct viewer *viewer, struct batch *batch,
+                ssize_t result);
+
+// --- uring.c: writes to many viewers in one system call
+// Returns: 0, or -1: the kernel has none for us.
+int uring_create(struct uring **uring, struct vc_error *error);
+void uring_destroy(struct uring **uring);
+// Sends to the viewer, at the latest with uring_send(); until then nobody else may write to it.
+void uring_add(struct vc_worker *worker, struct uring *uring, struct viewer *viewer);
+void uring_send(struct vc_worker *worker, struct uring *uring);

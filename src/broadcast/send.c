@@ -3,25 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 #include "room.h"
 
-// What one write carries, in order; the messages are borrowed from the answer or the ring.
-struct batch {
-  struct iovec iovecs[IOVECS_MAX + 2];
-  struct vc_message *messages[IOVECS_MAX + 2]; // NULL: control frames
-  uint64_t after[IOVECS_MAX + 2];          // where the viewer stands once that message has begun
-  uint64_t end;                            // and once all have
-  size_t n_skipped_before[IOVECS_MAX + 2]; // partials passed over before that message
-  size_t n_skipped, n_counted;             // in all; of which the metric knows
-  size_t n;
-};
-
-static void batch_add(struct batch *batch, void *bytes, size_t size, struct vc_message *message)
+static struct part *batch_add(struct batch *batch, void *bytes, size_t size,
+                              struct vc_message *message)
 {
-  batch->iovecs[batch->n] = (struct iovec){bytes, size};
-  batch->messages[batch->n++] = message;
+  struct part *part = &batch->parts[batch->n];
+  batch->iovecs[batch->n++] = (struct iovec){bytes, size};
+  *part = (struct part){.message = message};
+  return part;
 }
 
 static void ask_again(struct vc_worker *worker, struct viewer *viewer)
@@ -96,9 +87,10 @@ static void gather_live(const struct viewer *viewer, struct batch *batch)
       batch->n_skipped++;
       continue;
     }
-    batch->n_skipped_before[batch->n] = batch->n_skipped;
-    batch->after[batch->n] = cursor;
-    batch_add(batch, entry->message->frame->data, entry->message->frame->size, entry->message);
+    struct part *part =
+        batch_add(batch, entry->message->frame->data, entry->message->frame->size, entry->message);
+    part->after = cursor;
+    part->n_skipped_before = batch->n_skipped;
   }
   batch->end = cursor;
 }
@@ -109,8 +101,7 @@ static void gather_answer(struct viewer *viewer, struct batch *batch)
   size_t at = viewer->answer_at;
   while (at < answer->n_messages && batch->n < IOVECS_MAX) {
     struct vc_message *message = answer->messages[at++];
-    batch->after[batch->n] = at;
-    batch_add(batch, message->frame->data, message->frame->size, message);
+    batch_add(batch, message->frame->data, message->frame->size, message)->after = at;
   }
   batch->end = at;
 }
@@ -176,7 +167,8 @@ static void account(struct vc_worker *worker, struct viewer *viewer, struct batc
   viewer->blocked_ns = 0;
   vc_metric_add(vc_worker_slots(worker), DELIVERED_BYTES, sent);
   for (size_t i = 0; i < batch->n; i++) {
-    struct vc_message *message = batch->messages[i];
+    const struct part *part = &batch->parts[i];
+    struct vc_message *message = part->message;
     int is_old_head = i == 0 && old_head != NULL;
     size_t size = batch->iovecs[i].iov_len;
     size_t taken = sent < size ? sent : size;
@@ -195,9 +187,8 @@ static void account(struct vc_worker *worker, struct viewer *viewer, struct batc
     vc_metric_add(vc_worker_slots(worker), DELIVERED, taken == size);
     if (!is_old_head) {
       given(worker, viewer, message);
-      count_skipped(worker, batch,
-                    i + 1 == batch->n ? batch->n_skipped : batch->n_skipped_before[i]);
-      stand_at(viewer, i + 1 == batch->n ? batch->end : batch->after[i]);
+      count_skipped(worker, batch, i + 1 == batch->n ? batch->n_skipped : part->n_skipped_before);
+      stand_at(viewer, i + 1 == batch->n ? batch->end : part->after);
     }
     if (taken < size) {
       viewer->head = vc_message_ref(message);
@@ -214,15 +205,17 @@ static void block(struct vc_worker *worker, struct viewer *viewer)
   viewer->is_behind = 1;
 }
 
-static int send_batch(const struct viewer *viewer, struct batch *batch, ssize_t *sent)
+// Returns: bytes that were taken, or -errno.
+static ssize_t send_batch(const struct viewer *viewer, struct batch *batch)
 {
   struct msghdr header = {.msg_iov = batch->iovecs, .msg_iovlen = batch->n};
+  ssize_t sent;
   do {
-    *sent = batch->n == 1 ? send(viewer->watch.fd, batch->iovecs[0].iov_base,
-                                 batch->iovecs[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
-                          : sendmsg(viewer->watch.fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
-  } while (*sent < 0 && errno == EINTR);
-  return *sent < 0 && errno != EAGAIN ? -1 : 0;
+    sent = batch->n == 1 ? send(viewer->watch.fd, batch->iovecs[0].iov_base,
+                                batch->iovecs[0].iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                         : sendmsg(viewer->watch.fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  return sent < 0 ? -errno : sent;
 }
 
 static size_t total_of(const struct batch *batch)
@@ -234,8 +227,10 @@ static size_t total_of(const struct batch *batch)
   return total;
 }
 
-static void gather(struct vc_worker *worker, struct viewer *viewer, struct batch *batch)
+void viewer_gather(struct vc_worker *worker, struct viewer *viewer, struct batch *batch)
 {
+  batch->n = batch->n_skipped = batch->n_counted = 0;
+  batch->end = 0;
   if (viewer->head != NULL) {
     batch_add(batch, viewer->head->frame->data + viewer->head_from,
               viewer->head->frame->size - viewer->head_from, viewer->head);
@@ -272,33 +267,60 @@ static int rest(struct vc_worker *worker, struct viewer *viewer, struct batch *b
   return 0;
 }
 
+int viewer_sent(struct vc_worker *worker, struct viewer *viewer, struct batch *batch,
+                ssize_t result)
+{
+  if (result < 0 && result != -EAGAIN) {
+    vc_metric_add(vc_worker_slots(worker), ERRORS, 1);
+    viewer_destroy(worker, viewer);
+    return -1;
+  }
+  if (result >= 0) {
+    account(worker, viewer, batch, (size_t)result);
+  }
+  if (result < 0 || (size_t)result < total_of(batch)) {
+    block(worker, viewer);
+  }
+  return 0;
+}
+
 int viewer_flush(struct vc_worker *worker, struct viewer *viewer)
 {
   while (!viewer->is_blocked) {
-    struct batch batch = {.n = 0};
-    ssize_t sent;
-    gather(worker, viewer, &batch);
+    struct batch batch;
+    viewer_gather(worker, viewer, &batch);
     if (batch.n == 0) {
       if (rest(worker, viewer, &batch)) {
         continue;
       }
       return 0;
     }
-    if (send_batch(viewer, &batch, &sent) != 0) {
-      vc_metric_add(vc_worker_slots(worker), ERRORS, 1);
-      viewer_destroy(worker, viewer);
+    if (viewer_sent(worker, viewer, &batch, send_batch(viewer, &batch)) != 0) {
       return -1;
-    }
-    if (sent < 0) {
-      block(worker, viewer);
-      return 0;
-    }
-    account(worker, viewer, &batch, (size_t)sent);
-    if ((size_t)sent < total_of(&batch)) {
-      block(worker, viewer);
     }
   }
   return 0;
+}
+
+void session_flush(struct vc_worker *worker, struct session *session)
+{
+  const struct worker_state *state = vc_worker_state(worker);
+  struct uring *uring = session->n_viewers >= state->uring_viewers_min ? state->uring : NULL;
+  struct viewer *viewer, *next;
+  DL_FOREACH_SAFE(session->viewers, viewer, next)
+  {
+    if (viewer->stage != LIVE || viewer->is_blocked) {
+      continue;
+    }
+    if (uring != NULL) {
+      uring_add(worker, uring, viewer);
+    } else {
+      viewer_flush(worker, viewer);
+    }
+  }
+  if (uring != NULL) {
+    uring_send(worker, uring);
+  }
 }
 
 // Of the partials that came since it left, all but those in the answers are lost to it.

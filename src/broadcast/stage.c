@@ -30,6 +30,9 @@ const struct vc_option vc_broadcast_option_rows[] = {
      .help = "More are refused with 503; 0: as many as the descriptor limit allows."},
     {"BROADCAST_THREADS", VC_OPTION_INTEGER, FIELD(broadcast_threads), "0", "threads", 0, 256,
      .help = "Workers that write to viewers; 0: by cores."},
+    {"BROADCAST_IO", VC_OPTION_CHOICE, FIELD(broadcast_io), "auto", .choices = "auto,send,uring",
+     .help = "How a message is written to a session's viewers: a send() for each, or many at once "
+             "by io_uring; auto: by io_uring where the kernel allows it."},
     VC_OPTION_ROWS_END,
 };
 
@@ -71,6 +74,8 @@ const struct vc_metric vc_broadcast_metrics[] = {
                            "the first viewer."},
     VC_METRIC_ROWS_END,
 };
+
+enum io { IO_AUTO, IO_SEND, IO_URING }; // as BROADCAST_IO's choices
 
 struct adopt {
   struct vc_owned_item owned;
@@ -152,13 +157,7 @@ static void send_session(struct vc_worker *worker, struct session *session)
   uint64_t measured_to = session->end;
   measure_begin(worker, session, vc_clock_now_ns(vc_worker_clock(worker)));
   session->n_viewers++; // it stays while its viewers are walked, whoever goes
-  struct viewer *viewer, *next;
-  DL_FOREACH_SAFE(session->viewers, viewer, next)
-  {
-    if (viewer->stage == LIVE && !viewer->is_blocked) {
-      viewer_flush(worker, viewer);
-    }
-  }
+  session_flush(worker, session);
   session->n_viewers--;
   if (measured_to > session->measured) {
     measure_fanout(worker, session);
@@ -293,6 +292,25 @@ static int is_drained(struct vc_worker *worker)
   return state->viewers == NULL;
 }
 
+static int choose_io(struct vc_worker *worker, struct vc_error *error)
+{
+  struct worker_state *state = vc_worker_state(worker);
+  int io = state->broadcast->settings.options->broadcast_io;
+  struct vc_error reason;
+  state->uring_viewers_min = io == IO_URING ? 1 : URING_VIEWERS_MIN;
+  if (io == IO_SEND || uring_create(&state->uring, &reason) == 0) {
+    return 0;
+  }
+  if (io == IO_URING) {
+    free(state);
+    return vc_error_set(error, "BROADCAST_IO=uring: %s", reason.text);
+  }
+  if (vc_worker_index(worker) == 0) {
+    vc_log(VC_LOG_INFO, VC_EVENT("broadcast.no_uring"), VC_STR("reason", reason.text));
+  }
+  return 0;
+}
+
 static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
 {
   struct vc_broadcast *broadcast = *(struct vc_broadcast **)config;
@@ -308,7 +326,7 @@ static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
     free(state);
     return vc_error_set(error, "no lane into the ledger");
   }
-  return 0;
+  return choose_io(worker, error);
 }
 
 static void leave(struct vc_worker *worker)
@@ -323,6 +341,7 @@ static void leave(struct vc_worker *worker)
     vc_item_destroy(&state->leaves[i]->item);
   }
   free(state->leaves);
+  uring_destroy(&state->uring);
   free(state);
 }
 

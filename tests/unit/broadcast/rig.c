@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include <unistd.h>
 
 #define FDS_MAX 1024
+#define WRITES_MAX 256
+#define IOVECS_MAX 128
 
 // --- sockets that take only so much: the linker puts these in the place of the stage's calls
 
@@ -31,6 +34,18 @@ static ssize_t took(int fd, ssize_t n)
   return n;
 }
 
+static void cut_message(struct msghdr *cut, struct iovec *iovecs, const struct msghdr *header,
+                        size_t room)
+{
+  *cut = (struct msghdr){.msg_iov = iovecs};
+  for (; cut->msg_iovlen < header->msg_iovlen && room > 0; cut->msg_iovlen++) {
+    struct iovec *iovec = &iovecs[cut->msg_iovlen];
+    *iovec = header->msg_iov[cut->msg_iovlen];
+    iovec->iov_len = iovec->iov_len < room ? iovec->iov_len : room;
+    room -= iovec->iov_len;
+  }
+}
+
 ssize_t __wrap_send(int fd, const void *bytes, size_t size, int flags)
 {
   rig_n_writes++;
@@ -43,21 +58,78 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t size, int flags)
 
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *header, int flags)
 {
-  struct iovec iovecs[128];
-  struct msghdr cut = {.msg_iov = iovecs};
-  size_t room = room_of[fd];
+  struct iovec iovecs[IOVECS_MAX];
+  struct msghdr cut;
   rig_n_writes++;
-  if (room == 0) {
+  if (room_of[fd] == 0) {
     errno = EAGAIN;
     return -1;
   }
-  for (; cut.msg_iovlen < header->msg_iovlen && room > 0; cut.msg_iovlen++) {
-    struct iovec *iovec = &iovecs[cut.msg_iovlen];
-    *iovec = header->msg_iov[cut.msg_iovlen];
-    iovec->iov_len = iovec->iov_len < room ? iovec->iov_len : room;
-    room -= iovec->iov_len;
-  }
+  cut_message(&cut, iovecs, header, room_of[fd]);
   return took(fd, __real_sendmsg(fd, &cut, flags));
+}
+
+// A socket that takes nothing stands for each that has no room.
+static int full_socket(void)
+{
+  static int pair[2] = {-1, -1};
+  static const uint8_t bytes[4096];
+  if (pair[0] < 0) {
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    while (__real_send(pair[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0) {
+    }
+  }
+  return pair[0];
+}
+
+// Cuts a write that was prepared to what its socket takes.
+static void cut_prepared(struct io_uring_sqe *sqe, struct msghdr *cut, struct iovec *iovecs)
+{
+  size_t room = room_of[sqe->fd];
+  rig_n_writes++;
+  if (room == 0) {
+    sqe->fd = full_socket();
+  } else if (sqe->opcode == IORING_OP_SEND) {
+    sqe->len = sqe->len < room ? sqe->len : (unsigned)room;
+  } else {
+    cut_message(cut, iovecs, (const struct msghdr *)(uintptr_t)sqe->addr, room);
+    sqe->addr = (uintptr_t)cut;
+  }
+}
+
+int rig_uring_status;
+int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
+
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n)
+{
+  static struct msghdr cuts[WRITES_MAX];
+  static struct iovec iovecs[WRITES_MAX][IOVECS_MAX];
+  int fds[WRITES_MAX];
+  uint64_t writes[WRITES_MAX];
+  unsigned n_prepared = ring->sq.sqe_tail - ring->sq.sqe_head;
+  if (rig_uring_status != 0) {
+    return rig_uring_status;
+  }
+  assert_true(n_prepared <= WRITES_MAX);
+  for (unsigned i = 0; i < n_prepared; i++) {
+    struct io_uring_sqe *sqe = &ring->sq.sqes[(ring->sq.sqe_head + i) & ring->sq.ring_mask];
+    fds[i] = sqe->fd;
+    writes[i] = sqe->user_data;
+    cut_prepared(sqe, &cuts[i], iovecs[i]);
+  }
+  int status = __real_io_uring_submit_and_wait(ring, n);
+  struct io_uring_cqe *cqe;
+  unsigned head;
+  io_uring_for_each_cqe(ring, head, cqe)
+  {
+    for (unsigned i = 0; i < n_prepared; i++) {
+      if (writes[i] == cqe->user_data) {
+        took(fds[i], cqe->res);
+      }
+    }
+  }
+  return status;
 }
 
 int __wrap_ioctl(int fd, unsigned long request, int *n_bytes);
@@ -70,6 +142,13 @@ int __wrap_ioctl(int fd, unsigned long request, int *n_bytes)
 }
 
 // --- the rig
+
+// RIG_IO, a name of BROADCAST_IO's: how all tests of a program write.
+static int io_of_this_run(void)
+{
+  const char *name = getenv("RIG_IO");
+  return name != NULL && strcmp(name, "uring") == 0 ? 2 : 1;
+}
 
 struct rig *rig_create(void (*change)(struct rig *rig))
 {
@@ -88,7 +167,8 @@ struct rig *rig_create(void (*change)(struct rig *rig))
   rig->options = (struct vc_broadcast_options){.max_broadcast_queue_size = 500,
                                                .ping_interval_ms = 15000,
                                                .pong_timeout = 3,
-                                               .slow_viewer_timeout_ms = 30000};
+                                               .slow_viewer_timeout_ms = 30000,
+                                               .broadcast_io = io_of_this_run()};
   if (change != NULL) {
     change(rig);
   }

@@ -15,7 +15,7 @@
 
 #include "../ledger/hand_stage.h"
 
-#define RIG_PEERS_MAX 64
+#define RIG_PEERS_MAX 160 // more than leave in one system call
 #define RIG_TOLD_MAX (64 * 1024)
 
 struct peer {
@@ -88,3 +88,5 @@ void rig_answer_part(struct rig *rig, const struct peer *peer, struct vc_answer 
 
 // Writes of the stage since the start, whatever became of them.
 extern size_t rig_n_writes;
+// With RIG_IO=uring: what its next system calls fail with, -errno; 0: nothing.
+extern int rig_uring_status;

@@ -1,6 +1,7 @@
 // What a viewer is sent, in which order, in how many writes, and when it cannot take it.
 #include "rig.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -471,6 +472,47 @@ static void test_a_dead_socket_is_counted(void **state)
   rig_expect_requests(rig, "leave demo 1");
 }
 
+// More than one system call carries; one of them is blocked, one dead.
+static void test_many_viewers(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *peers[150];
+  for (size_t i = 0; i < 150; i++) {
+    peers[i] = rig_watch(rig, "demo", 1, 0);
+  }
+  rig_stall(peers[7], 3);
+  peer_hang_up(peers[9]);
+  say_finals(rig, 1, 2);
+  rig_turn(rig);
+  say_finals(rig, 3, 3);
+  rig_turn(rig);
+  for (size_t i = 0; i < 150; i++) {
+    if (i != 7 && i != 9) {
+      peer_expect(peers[i], "F1.1 F1.2 F1.3");
+    }
+  }
+  assert_int_equal(rig_counter(rig, "ws.viewers"), 149);
+  rig_take(rig, peers[7], SIZE_MAX);
+  peer_expect(peers[7], "F1.1 F1.2 F1.3");
+}
+
+// Before the kernel takes the first of the writes: each is done by itself then, and from then on.
+static void test_a_kernel_that_takes_no_more(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *one = rig_watch(rig, "demo", 1, 0), *other = rig_watch(rig, "demo", 1, 0);
+  rig_uring_status = -ENOMEM;
+  say_finals(rig, 1, 1);
+  rig_turn(rig);
+  rig_uring_status = 0;
+  peer_expect(one, "F1.1");
+  peer_expect(other, "F1.1");
+  say_finals(rig, 2, 2);
+  rig_turn(rig);
+  peer_expect(one, "F1.2");
+  peer_expect(other, "F1.2");
+}
+
 static void test_lag_and_fan_out_are_measured(void **state)
 {
   struct rig *rig = *state;
@@ -523,6 +565,8 @@ int main(void)
       CASE(test_who_is_behind_is_given_no_later_session),
       CASE(test_one_that_takes_nothing_even_then_is_given_up),
       CASE(test_a_dead_socket_is_counted),
+      CASE(test_many_viewers),
+      CASE(test_a_kernel_that_takes_no_more),
       CASE(test_lag_and_fan_out_are_measured),
   };
   return cmocka_run_group_tests_name("broadcast/sending", tests, NULL, NULL);
