@@ -37,6 +37,8 @@ struct rig {
   uint32_t n_workers, max_viewers;
   int64_t begins_ms, expires_ms; // of those that come
   int64_t began_ms;              // of the session that is on, 0: at the Unix time that its epoch is
+  int start_status;              // of the stage
+  struct vc_error start_error;
   struct vc_broadcast *broadcast;
   struct vc_stage *stage;
   struct vc_stage *ledger;  // an inbox that the test empties
@@ -88,5 +90,7 @@ void rig_answer_part(struct rig *rig, const struct peer *peer, struct vc_answer 
 
 // Writes of the stage since the start, whatever became of them.
 extern size_t rig_n_writes;
+// What the kernel refuses an io_uring with, -errno; 0: it gives one.
+extern int rig_uring_refusal;
 // With RIG_IO=uring: what its next system calls fail with, -errno; 0: nothing.
 extern int rig_uring_status;

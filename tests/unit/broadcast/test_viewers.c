@@ -1,6 +1,7 @@
 // Viewers come, say things, fall silent, are sent away, and go.
 #include "rig.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -421,6 +422,41 @@ static void test_a_drain_gives_a_slow_one_its_last_messages(void **state)
   peer_expect(slow, "F1.1 E1.2 close:1001 eof");
 }
 
+static void by_choice(struct rig *rig)
+{
+  rig->options.broadcast_io = 0;
+  rig_uring_refusal = -EPERM;
+}
+
+static void by_demand(struct rig *rig)
+{
+  rig->options.broadcast_io = 2;
+  rig_uring_refusal = -EPERM;
+}
+
+static void test_a_kernel_without_io_uring(void **state)
+{
+  struct rig *rig = rig_create(by_choice);
+  (void)state;
+  assert_int_equal(rig->start_status, 0);
+  struct peer *peers[4];
+  for (size_t i = 0; i < 4; i++) {
+    peers[i] = rig_watch(rig, "demo", 1, 0);
+  }
+  rig_say(rig, VC_MESSAGE_FINAL, 1, 0);
+  rig_turn(rig);
+  for (size_t i = 0; i < 4; i++) {
+    peer_expect(peers[i], "F1.1");
+  }
+  rig_destroy(rig);
+  rig = rig_create(by_demand);
+  assert_int_equal(rig->start_status, -1);
+  assert_string_equal(rig->start_error.text,
+                      "BROADCAST_IO=uring: the kernel gives no io_uring: Operation not permitted");
+  rig_destroy(rig);
+  rig_uring_refusal = 0;
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -442,6 +478,7 @@ int main(void)
       CASE(test_too_many_sessions_for_one_that_is_closed_meanwhile),
       cmocka_unit_test_setup_teardown(test_too_many_viewers, set_up_few, tear_down),
       CASE(test_an_idle_viewer_is_small),
+      cmocka_unit_test(test_a_kernel_without_io_uring),
       CASE(test_a_drain_spreads_the_closes),
       CASE(test_a_drain_gives_a_slow_one_its_last_messages),
   };
