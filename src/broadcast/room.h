@@ -17,6 +17,7 @@
 #define READ_SIZE 8192
 #define READS_PER_TURN 4
 #define IOVECS_MAX 64
+#define TURN_SHARE 128      // viewers that are written to before the worker looks for other work
 #define URING_VIEWERS_MIN 4 // of a session, by `auto`: fewer are quicker written to one by one
 #define CLOSING_SEND_BUFFER (96 * 1024)
 #define CLOSE_TIMEOUT_MS 2000 // for the peer's own close
@@ -74,8 +75,11 @@ struct session {
   int64_t began_ms;           // of the session that is on, Unix time, 0: none is on
   struct vc_lag lag;
   int is_dirty;
-  struct session *next_dirty;
-  UT_hash_handle hh; // in worker_state.sessions
+  struct session *prev_dirty, *next_dirty; // in worker_state.dirty
+  int is_walked;                           // its viewers are being given what came, share by share
+  struct viewer *walk;                     // whose turn is next, NULL: that was the last one
+  uint64_t walk_to;                        // the ring's end when the walk began
+  UT_hash_handle hh;                       // in worker_state.sessions
 };
 
 enum viewer_stage {
@@ -135,7 +139,7 @@ struct worker_state {
   struct vc_putter *ledger;
   uint32_t n_ledger;
   struct session *sessions;
-  struct session *dirty;
+  struct session *dirty;  // something came; the one that is sent to next first
   struct viewer *viewers; // by id
   struct viewer *pings;   // the next to be pinged first
   struct viewer *closing; // the next to be given up first
@@ -197,8 +201,8 @@ struct batch {
 // --- send.c: writing. Returns: 0, or -1: the viewer is gone.
 int viewer_flush(struct vc_worker *worker, struct viewer *viewer);
 void viewer_answer(struct vc_worker *worker, struct vc_answer *answer);
-// All of a session's live viewers.
-void session_flush(struct vc_worker *worker, struct session *session);
+// The next viewers of the session's walk, at most `share`. Returns: how many.
+size_t session_flush(struct vc_worker *worker, struct session *session, size_t share);
 // What a viewer that is not blocked is to be sent next; none: viewer_flush() does what is due.
 void viewer_gather(struct vc_worker *worker, struct viewer *viewer, struct batch *batch);
 // Accounts for a batch of which `result` bytes were taken, or that failed with -errno.

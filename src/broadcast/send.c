@@ -302,13 +302,14 @@ int viewer_flush(struct vc_worker *worker, struct viewer *viewer)
   return 0;
 }
 
-void session_flush(struct vc_worker *worker, struct session *session)
+size_t session_flush(struct vc_worker *worker, struct session *session, size_t share)
 {
   const struct worker_state *state = vc_worker_state(worker);
   struct uring *uring = session->n_viewers >= state->uring_viewers_min ? state->uring : NULL;
-  struct viewer *viewer, *next;
-  DL_FOREACH_SAFE(session->viewers, viewer, next)
-  {
+  size_t n = 0;
+  for (; n < share && session->walk != NULL; n++) {
+    struct viewer *viewer = session->walk;
+    session->walk = viewer->next;
     if (viewer->stage != LIVE || viewer->is_blocked) {
       continue;
     }
@@ -321,6 +322,7 @@ void session_flush(struct vc_worker *worker, struct session *session)
   if (uring != NULL) {
     uring_send(worker, uring);
   }
+  return n;
 }
 
 // Of the partials that came since it left, all but those in the answers are lost to it.

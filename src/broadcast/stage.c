@@ -113,7 +113,7 @@ static void handle_live(struct vc_worker *worker, struct vc_live *live)
   ring_add(worker, session, live);
   if (!session->is_dirty) {
     session->is_dirty = 1;
-    LL_PREPEND2(state->dirty, session, next_dirty);
+    DL_APPEND2(state->dirty, session, prev_dirty, next_dirty);
   }
 }
 
@@ -145,34 +145,51 @@ static void measure_fanout(struct vc_worker *worker, struct session *session)
 {
   uint64_t now_ns = vc_clock_now_ns(vc_worker_clock(worker));
   uint64_t from = session->measured > session->begin ? session->measured : session->begin;
-  for (uint64_t at = from; at < session->end; at++) {
+  for (uint64_t at = from; at < session->walk_to; at++) {
     vc_metric_record(vc_worker_slots(worker), FANOUT,
                      ms_since(now_ns, ring_at(session, at)->queued_ns), now_ns);
   }
-  session->measured = session->end;
+  session->measured = session->walk_to;
 }
 
-static void send_session(struct vc_worker *worker, struct session *session)
+// Returns: 1 when all of its viewers were given what had come.
+static int send_share(struct vc_worker *worker, struct session *session, size_t *share)
 {
-  uint64_t measured_to = session->end;
+  if (!session->is_walked) {
+    session->is_walked = 1;
+    session->walk = session->viewers;
+    session->walk_to = session->end;
+  }
   measure_begin(worker, session, vc_clock_now_ns(vc_worker_clock(worker)));
   session->n_viewers++; // it stays while its viewers are walked, whoever goes
-  session_flush(worker, session);
+  *share -= session_flush(worker, session, *share);
   session->n_viewers--;
-  if (measured_to > session->measured) {
+  if (session->walk != NULL) {
+    return 0;
+  }
+  session->is_walked = 0;
+  if (session->walk_to > session->measured) {
     measure_fanout(worker, session);
   }
+  return session->walk_to == session->end;
 }
 
+// A session of many viewers does not hold up the others: they take turns.
 static void turned(struct vc_worker *worker)
 {
   struct worker_state *state = vc_worker_state(worker);
-  while (state->dirty != NULL) {
+  size_t share = TURN_SHARE;
+  while (state->dirty != NULL && share > 0) {
     struct session *session = state->dirty;
-    LL_DELETE2(state->dirty, session, next_dirty);
-    session->is_dirty = 0;
-    send_session(worker, session);
+    DL_DELETE2(state->dirty, session, prev_dirty, next_dirty);
+    session->is_dirty = !send_share(worker, session, &share);
+    if (session->is_dirty) {
+      DL_APPEND2(state->dirty, session, prev_dirty, next_dirty);
+    }
     broadcast_session_release(worker, session);
+  }
+  if (state->dirty != NULL) {
+    vc_worker_wake_at(worker, vc_worker_now_ns(worker));
   }
 }
 

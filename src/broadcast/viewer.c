@@ -129,7 +129,7 @@ void broadcast_session_release(struct vc_worker *worker, struct session *session
     return;
   }
   if (session->is_dirty) {
-    LL_DELETE2(state->dirty, session, next_dirty);
+    DL_DELETE2(state->dirty, session, prev_dirty, next_dirty);
   }
   HASH_DEL(state->sessions, session);
   ring_fini(session);
@@ -232,6 +232,9 @@ void viewer_destroy(struct vc_worker *worker, struct viewer *viewer)
     DL_DELETE2(state->pings, viewer, prev_timed, next_timed);
   }
   HASH_DEL(state->viewers, viewer);
+  if (session->walk == viewer) {
+    session->walk = viewer->next;
+  }
   DL_DELETE(session->viewers, viewer);
   session->n_viewers--;
   count_out(state, &viewer->address, viewer->is_exempt);

@@ -15,7 +15,7 @@
 
 #include "../ledger/hand_stage.h"
 
-#define RIG_PEERS_MAX 160 // more than leave in one system call
+#define RIG_PEERS_MAX 320 // more than are written to in two turns
 #define RIG_TOLD_MAX (64 * 1024)
 
 struct peer {

@@ -484,7 +484,9 @@ static void test_many_viewers(void **state)
   peer_hang_up(peers[9]);
   say_finals(rig, 1, 2);
   rig_turn(rig);
+  rig_turn(rig);
   say_finals(rig, 3, 3);
+  rig_turn(rig);
   rig_turn(rig);
   for (size_t i = 0; i < 150; i++) {
     if (i != 7 && i != 9) {
@@ -494,6 +496,43 @@ static void test_many_viewers(void **state)
   assert_int_equal(rig_counter(rig, "ws.viewers"), 149);
   rig_take(rig, peers[7], SIZE_MAX);
   peer_expect(peers[7], "F1.1 F1.2 F1.3");
+}
+
+// The others' viewers come in between; what comes to the crowd meanwhile is given to all of it,
+// each once; and who goes while it would be his turn is no trouble.
+static void test_a_crowd_does_not_hold_up_others(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *crowd[300], *other = rig_watch(rig, "other", 1, 0);
+  struct vc_distribution fanout;
+  for (size_t i = 0; i < 300; i++) {
+    crowd[i] = rig_watch(rig, "demo", 1, 0);
+  }
+  rig_say(rig, VC_MESSAGE_FINAL, 1, 0);
+  rig_turn(rig);
+  rig_live(rig, rig_message(VC_MESSAGE_FINAL, "other", 1, 1, 0, 0));
+  rig_say(rig, VC_MESSAGE_FINAL, 2, 0);
+  peer_hang_up(crowd[128]);
+  rig_turn(rig);
+  peer_expect(crowd[0], "F1.1");
+  peer_expect(crowd[140], "F1.1 F1.2");
+  peer_expect(crowd[299], "");
+  vc_metrics_distribution(rig->metrics, "ws.fanout_ms", &fanout);
+  assert_int_equal(fanout.count_total, 0); // it is not over
+  rig_turn(rig);
+  peer_expect(other, "F1.1");
+  peer_expect(crowd[299], "F1.1 F1.2");
+  peer_expect(crowd[0], "F1.2");
+  peer_expect(crowd[127], "F1.1");
+  for (int i = 0; i < 2; i++) {
+    assert_int_equal(hand_wake_at_ns(rig->stage, 0), rig->now_ns);
+    rig_turn(rig);
+  }
+  assert_int_equal(hand_wake_at_ns(rig->stage, 0), 0);
+  peer_expect(crowd[127], "F1.2");
+  peer_expect(crowd[140], "");
+  vc_metrics_distribution(rig->metrics, "ws.fanout_ms", &fanout);
+  assert_int_equal(fanout.count_total, 3);
 }
 
 // Before the kernel takes the first of the writes: each is done by itself then, and from then on.
@@ -566,6 +605,7 @@ int main(void)
       CASE(test_one_that_takes_nothing_even_then_is_given_up),
       CASE(test_a_dead_socket_is_counted),
       CASE(test_many_viewers),
+      CASE(test_a_crowd_does_not_hold_up_others),
       CASE(test_a_kernel_that_takes_no_more),
       CASE(test_lag_and_fan_out_are_measured),
   };

@@ -119,15 +119,18 @@ static void turn(struct vc_worker *worker)
   while ((item = hand_take(worker->stage, worker->index)) != NULL) {
     settings->ops->handle(worker, item);
   }
+  int is_wake_due =
+      worker->wake_at_ns != 0 && vc_clock_now_ns(settings->clock) >= worker->wake_at_ns;
+  if (is_wake_due) {
+    worker->wake_at_ns = 0; // what is asked for from here on is another turn
+  }
   serve_events(worker);
   if (settings->ops->turned != NULL) {
     settings->ops->turned(worker);
   }
   uint64_t now = vc_clock_now_ns(settings->clock);
   int is_tick_due = settings->tick_ms > 0 && now >= worker->next_tick_ns;
-  int is_wake_due = worker->wake_at_ns != 0 && now >= worker->wake_at_ns;
   if (settings->ops->tick != NULL && (is_tick_due || is_wake_due)) {
-    worker->wake_at_ns = 0;
     worker->next_tick_ns = now + settings->tick_ms * VC_NS_PER_MS;
     settings->ops->tick(worker);
   }
