@@ -336,16 +336,22 @@ void load_usage(struct load_usage *usage)
   }
 }
 
+static double cpu_of(const struct load_usage *usage, long id)
+{
+  for (size_t i = 0; i < usage->n; i++) {
+    if (usage->threads[i].id == id) {
+      return usage->threads[i].cpu_s;
+    }
+  }
+  return 0; // it has begun since
+}
+
 double load_usage_most(const struct load_usage *before, const struct load_usage *after)
 {
   double most = 0;
   for (size_t i = 0; i < after->n; i++) {
-    for (size_t k = 0; k < before->n; k++) {
-      double cpu_s = after->threads[i].cpu_s - before->threads[k].cpu_s;
-      if (before->threads[k].id == after->threads[i].id && cpu_s > most) {
-        most = cpu_s;
-      }
-    }
+    double cpu_s = after->threads[i].cpu_s - cpu_of(before, after->threads[i].id);
+    most = cpu_s > most ? cpu_s : most;
   }
   return most;
 }

@@ -1,0 +1,64 @@
+// What the load itself uses of the machine.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <bench.h>
+
+#include <pthread.h>
+#include <time.h>
+
+static void test_the_busiest_thread_counts(void **state)
+{
+  const struct load_usage before = {.n = 2, .threads = {{1, 5}, {2, 1}}};
+  const struct load_usage after = {.n = 2, .threads = {{2, 1.75}, {1, 5.5}}};
+  (void)state;
+  assert_float_equal(load_usage_most(&before, &after), 0.75, 1e-9);
+}
+
+static void test_threads_that_come_and_go(void **state)
+{
+  const struct load_usage before = {.n = 2, .threads = {{1, 5}, {2, 100}}};
+  const struct load_usage after = {.n = 2, .threads = {{1, 5.5}, {3, 0.75}}};
+  (void)state;
+  assert_float_equal(load_usage_most(&before, &after), 0.75, 1e-9);
+}
+
+static double cpu_s(void)
+{
+  struct timespec time;
+  assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time), 0);
+  return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static void *work(void *usage)
+{
+  while (cpu_s() < 0.2) {
+  }
+  load_usage(usage);
+  return NULL;
+}
+
+static void test_a_thread_that_works_is_seen(void **state)
+{
+  static struct load_usage before, after;
+  pthread_t thread;
+  (void)state;
+  load_usage(&before);
+  assert_int_equal(pthread_create(&thread, NULL, work, &after), 0);
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  assert_true(load_usage_most(&before, &after) > 0.15); // the kernel's figure has steps of 10 ms
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_the_busiest_thread_counts),
+      cmocka_unit_test(test_threads_that_come_and_go),
+      cmocka_unit_test(test_a_thread_that_works_is_seen),
+  };
+  return cmocka_run_group_tests_name("bench/system", tests, NULL, NULL);
+}
