@@ -211,9 +211,6 @@ static void handle_deep(struct call *call)
   int status = may_ask(found, call, &why);
   if (status != 0) {
     vc_respond_error(call->request, status, why);
-    if (found->check != NULL) {
-      vc_request_discard(call->request, body_max(found));
-    }
     return;
   }
   if (call->slug[0] != '\0' && !vc_slug_is_valid(call->slug, strlen(call->slug))) {

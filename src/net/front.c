@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -30,6 +31,7 @@
 #define FRONT_NICE 10
 #define BACKLOG "4096"
 #define BODY_FIRST 4096
+#define LINGER_MS 1000
 #define BODY_TOO_LARGE "the body is too large"
 #define LOST_LOG_INTERVAL_MS 10000
 #define PATH_SHOWN_MAX (VC_FRONT_PATH_MAX + 4)
@@ -273,17 +275,8 @@ int vc_request_body(struct vc_request *request, size_t max, char **body, size_t 
     free(*body);
     *body = NULL;
   }
+  request->has_body = status == 0;
   return status;
-}
-
-void vc_request_discard(struct vc_request *request, size_t max)
-{
-  char away[BODY_FIRST];
-  int got = 1;
-  for (size_t n = 0; got > 0 && n < max; n += (size_t)got) {
-    got = mg_read(connection_of(request), away, sizeof away);
-    got = got > 0 ? got : 0;
-  }
 }
 
 void vc_respond(struct vc_request *request, int status, const char *content_type,
@@ -356,6 +349,43 @@ static int refuse_malformed(struct vc_front *front, struct vc_request *request)
   return 1;
 }
 
+// Returns: the connection's descriptor, ours from now on, or what takeover_steal says.
+static int steal(const struct vc_front *front, const struct mg_connection *connection)
+{
+  const struct mg_request_info *info = mg_get_request_info(connection);
+  struct vc_address peer;
+  vc_address_parse(info->remote_addr, &peer);
+  peer.port = (uint16_t)info->remote_port;
+  return takeover_steal(&peer, front->bound.port);
+}
+
+static int has_unread_body(const struct vc_request *request)
+{
+  return !request->has_body && (vc_request_is_larger(request, 0) ||
+                                vc_request_header(request, "Transfer-Encoding") != NULL);
+}
+
+// Who is still sending a body would not see the answer if the connection were closed: what comes is
+// read away for a while. Civetweb would do that for as long as a byte comes now and then.
+static void let_go(const struct vc_front *front, const struct vc_request *request)
+{
+  char away[BODY_FIRST];
+  int fd = has_unread_body(request) ? steal(front, connection_of(request)) : -1;
+  if (fd < 0) {
+    return; // there is none, or the peer has reset it
+  }
+  shutdown(fd, SHUT_WR);
+  uint64_t now_ns = vc_clock_now_ns(&vc_clock_system), end_ns = now_ns + LINGER_MS * VC_NS_PER_MS;
+  ssize_t n = 1;
+  while (n > 0 && now_ns < end_ns) {
+    struct pollfd watched = {.fd = fd, .events = POLLIN};
+    int is_ready = poll(&watched, 1, (int)((end_ns - now_ns) / VC_NS_PER_MS) + 1) > 0;
+    n = is_ready ? recv(fd, away, sizeof away, MSG_DONTWAIT) : 0;
+    now_ns = vc_clock_now_ns(&vc_clock_system);
+  }
+  close(fd);
+}
+
 static int handle_request(struct mg_connection *connection, void *context)
 {
   struct vc_front *front = context;
@@ -368,6 +398,7 @@ static int handle_request(struct mg_connection *connection, void *context)
     vc_respond_error(&request, 404, "there is nothing at this path");
   }
   log_access(&request);
+  let_go(front, &request);
   return request.status;
 }
 
@@ -438,6 +469,7 @@ static int socket_open(const struct mg_connection *connection, void *context)
   request_init(front, &request, connection);
   if (refuse_malformed(front, &request)) {
     log_access(&request);
+    let_go(front, &request);
     return 1;
   }
   int status = front->settings.takes_sockets
@@ -450,6 +482,7 @@ static int socket_open(const struct mg_connection *connection, void *context)
   }
   if (status != 0) {
     log_access(&request);
+    let_go(front, &request);
   }
   return status;
 }
@@ -483,11 +516,7 @@ static void socket_ready(struct mg_connection *connection, void *context)
   struct vc_front *front = context;
   struct vc_request request;
   request_init(front, &request, connection);
-  const struct mg_request_info *info = mg_get_request_info(connection);
-  struct vc_address peer;
-  vc_address_parse(info->remote_addr, &peer);
-  peer.port = (uint16_t)info->remote_port;
-  int fd = takeover_steal(&peer, front->bound.port);
+  int fd = steal(front, connection);
   if (fd < 0) {
     uint8_t payload[VC_WS_CONTROL_MAX];
     size_t n = vc_ws_print_close(payload, 1013, takeover_trouble(fd));

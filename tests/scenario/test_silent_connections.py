@@ -90,5 +90,37 @@ def test_nobody_is_kept_out():
         assert all(is_cut(each) for each in readers), "nobody was slow"
 
 
+def drip(connection):
+    """One more byte of what it says would be a long body. Whether the node has closed it."""
+    with contextlib.suppress(BlockingIOError):
+        try:
+            connection.sendall(b"1\r\nx\r\n")
+            return connection.recv(2 ** 16) == b""
+        except ConnectionError:
+            return True
+    return False
+
+
+def test_bodies_that_drip_hold_nobody():
+    """As many as there are threads: each is answered without its body, and gone a moment later."""
+    heads = (b"POST /livekit/webhook HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+             b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
+    with ScriptedStt() as stt, harness.node(stt.url) as node, contextlib.ExitStack() as stack:
+        for head in heads:
+            dripping = [stack.enter_context(socket.create_connection(("127.0.0.1", node.port("admin")))) for _ in range(4)]
+            for connection in dripping:
+                connection.sendall(head)
+            for connection in dripping:
+                assert connection.recv(2 ** 16).startswith(b"HTTP/1.1 "), head
+                connection.setblocking(False)
+
+            def left():
+                dripping[:] = [connection for connection in dripping if not drip(connection)]
+                return not dripping
+
+            harness.wait_until(left, "all are gone")
+            assert harness.http(node.url("admin", "/healthz"))[0] == 200
+
+
 if __name__ == "__main__":
     harness.main(globals())

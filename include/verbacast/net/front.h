@@ -30,6 +30,7 @@ struct vc_request {
   struct vc_address client; // behind TRUSTED_PROXIES: theirs
   int is_forwarded;         // it carries X-Forwarded-For or Forwarded
   int status;               // what was answered, 0: nothing yet
+  int has_body;             // it was read
   int64_t begins_ms;        // for `open` to set, for `adopt` to know, as is the next; 0: none
   int64_t expires_ms;       // 0: never
   void *connection;         // Civetweb's
@@ -49,12 +50,10 @@ const char *vc_request_bearer(const struct vc_request *request);
 int vc_request_wants_prometheus(const struct vc_request *request);
 // Whether its Content-Length says so. Returns: 1 or 0.
 int vc_request_is_larger(const struct vc_request *request, size_t max);
-// Reads the body into memory that grows as it comes. Gives: it, also where it is empty, for free().
+// Reads the body into memory that grows as it comes. One that nobody reads is read away behind the
+// answer, for a second. Gives: it, also where it is empty, for free().
 // Returns: 0, or -1: larger than `max`, it did not come, or no memory (answered).
 int vc_request_body(struct vc_request *request, size_t max, char **body, size_t *size);
-// For one that was answered without it: reads the body away, up to `max`. Who is still sending
-// would not see the answer.
-void vc_request_discard(struct vc_request *request, size_t max);
 
 // Answers once. `headers`: further ones, each ended by CRLF, or "".
 void vc_respond(struct vc_request *request, int status, const char *content_type,
