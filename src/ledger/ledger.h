@@ -325,8 +325,8 @@ struct vc_message *end_create(struct ledger *ledger, const struct session *sessi
 struct vc_message *present_status_create(struct ledger *ledger, const struct session *session);
 // A larger number than any that is known.
 int64_t next_epoch(const struct ledger *ledger, const struct session *session);
-// From now on epochs of whatever session are larger than this, unless it is beyond VC_EPOCH_MAX:
-// others may say anything, and one number must not use up those of all sessions.
+// From now on epochs of whatever session are larger than this, unless it leaves fewer than
+// VC_EPOCH_MAX / 2: others may say anything, and one number must not use up those of all sessions.
 void begin_behind(struct ledger *ledger, int64_t number);
 // The message that stands before all of an epoch on its way to other nodes. NULL without memory.
 struct vc_message *beginning_create(struct ledger *ledger, const struct session *session,

@@ -296,7 +296,7 @@ int64_t next_epoch(const struct ledger *ledger, const struct session *session)
 
 void begin_behind(struct ledger *ledger, int64_t number)
 {
-  if (ledger->epoch_floor <= number && number <= VC_EPOCH_MAX) {
+  if (ledger->epoch_floor <= number && number <= VC_EPOCH_MAX / 2) {
     ledger->epoch_floor = number + 1;
   }
 }

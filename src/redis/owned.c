@@ -356,13 +356,15 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
   if (read_end(reply, 3, publisher, owned, &last) != 0) {
     return; // nobody has it, and it is asked again
   }
-  if (!redis_is_number(reply_number(reply, 2))) {
+  // Behind the last of all numbers none can be claimed: who has that one is left alone, too.
+  int64_t epoch = reply_number(reply, 2);
+  if (!redis_is_number(epoch) || (what != OURS && epoch == VC_EPOCH_MAX)) {
     publisher_malformed(publisher, owned->slug,
                         "its owner has an epoch that no node has given out");
     return;
   }
   snprintf(owned->other.node, sizeof owned->other.node, "%s", reply_text(reply, 1));
-  owned->other.epoch = reply_number(reply, 2);
+  owned->other.epoch = epoch;
   if (what == NEWER) {
     fence(publisher, owned, last);
   } else {

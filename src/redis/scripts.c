@@ -142,12 +142,12 @@ const char *const redis_scripts[N_SCRIPTS] = {
                   "return is_ours and 1 or 0\n",
 
     // KEYS owner, history, ctl. ARGV node, the epoch that is known to who asks. Answers {HTTP
-    // status, the epoch that was erased up to}.
+    // status, the epoch that was erased up to}: never one that leaves hardly any behind it.
     [SCRIPT_ERASE] =
         LAST SAY "if redis.call('EXISTS', KEYS[1]) == 1 then return {409, 0} end\n"
                  "local last_epoch = last(KEYS[2])\n"
                  "local epoch = tonumber(ARGV[2])\n"
-                 "if last_epoch <= 2 ^ 52 then epoch = math.max(last_epoch, epoch) end\n"
+                 "if last_epoch <= 2 ^ 51 then epoch = math.max(last_epoch, epoch) end\n"
                  "redis.call('DEL', KEYS[2])\n"
                  "say(KEYS[3], 'erased', ARGV[1], epoch)\n"
                  "return {last_epoch > 0 and 200 or 404, epoch}\n",

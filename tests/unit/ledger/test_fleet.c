@@ -732,6 +732,17 @@ static void test_numbers_beyond_all_clocks_are_not_gone_on_from(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// Nor does what leaves hardly any number behind it use up those of all sessions.
+static void test_the_last_numbers_are_not_gone_on_from_by_others(void **state)
+{
+  struct rig *rig = *state;
+  rig_remote(rig, VC_REMOTE_ERASED, "far", (INT64_C(1) << 51) + 1, 0);
+  rig_remote(rig, VC_REMOTE_ERASED, "far", INT64_C(1) << 52, 0);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_expect_watcher(rig, "claim demo e-#0 floor e0", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -776,6 +787,7 @@ int main(void)
       TEST(test_an_erasure_of_what_was_watched_before),
       TEST(test_what_begins_after_an_erasure_is_not_erased),
       TEST(test_numbers_beyond_all_clocks_are_not_gone_on_from),
+      TEST(test_the_last_numbers_are_not_gone_on_from_by_others),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -321,6 +321,9 @@ static void test_an_epoch_that_leaves_none_for_others(void **state)
   assert_int_equal(rig_claim(&rig, "demo", 5), 0);
   assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 1);
   rig_wait_owner(&server, "demo", "b", VC_EPOCH_MAX); // nor is the key ours
+  say(5, HELLO, 0, 0); // the ledger goes on alone, and nobody takes that from it
+  rig_wait_metric(&rig, "redis.malformed_total", 2);
+  rig_expect_no_remote(&rig);
 }
 
 // Others would find what it leaves behind.
