@@ -28,7 +28,6 @@
 #define REQUEST_TIMEOUT_MS "2500"
 #define REQUEST_SIZE "8192"
 #define CONNECTION_QUEUE "256"
-#define FRONT_NICE 10
 #define BACKLOG "4096"
 #define BODY_FIRST 4096
 #define LINGER_MS 1000
@@ -570,19 +569,6 @@ static void library_leave(void)
   pthread_mutex_unlock(&library_mutex);
 }
 
-// A crowd of handshakes is no reason for what is under way to wait: who takes sockets in has what
-// the stages leave. On Linux niceness is a thread's own.
-static void *yield_to_stages(const struct mg_context *civetweb, int kind)
-{
-  const struct vc_front *front = mg_get_user_data(civetweb);
-  (void)kind;
-  errno = 0;
-  if (front->settings.takes_sockets && nice(FRONT_NICE) == -1 && errno != 0) {
-    vc_log(VC_LOG_WARN, VC_EVENT("http.not_nice"), VC_STR("reason", strerror(errno)));
-  }
-  return NULL;
-}
-
 static struct mg_context *start_civetweb(struct vc_front *front, char *why, size_t why_size)
 {
   char ports[VC_ADDRESS_TEXT_MAX], workers[16];
@@ -615,7 +601,6 @@ static struct mg_context *start_civetweb(struct vc_front *front, char *why, size
       .log_message = log_message,
       .http_error = handle_error,
       .connection_close = connection_close,
-      .init_thread = yield_to_stages,
   };
   struct mg_init_data init = {
       .callbacks = &callbacks, .user_data = front, .configuration_options = options};

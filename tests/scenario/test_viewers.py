@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 
 import websockets
 
@@ -101,18 +100,6 @@ def test_kicked_viewers():
         status, _, text = harness.http(node.url("admin", "/admin/kick"), method="POST", body=body)
         assert status == 200, text
         assert viewer.wait_close() == 1001
-
-
-def test_handshakes_have_what_the_stages_leave():
-    """The threads of the viewers' door are nice; those of the operators' and of the stages are not."""
-    with ScriptedStt() as stt, harness.node(stt.url) as node:
-        niceness = {}
-        for task in os.listdir(f"/proc/{node.process.pid}/task"):
-            with open(f"/proc/{node.process.pid}/task/{task}/stat", encoding="utf-8") as file:
-                name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
-            niceness.setdefault(name, set()).add(int(rest.split()[16]) - os.nice(0))
-        of_stages = set().union(*(values for name, values in niceness.items() if name.startswith("vc-")))
-        assert of_stages == {0} and niceness["civetweb-worker"] == {0, 10}, niceness
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ void vc_respond_error(struct vc_request *request, int status, const char *why);
 struct vc_front_settings {
   const char *listen; // HOST:PORT, the port may be 0
   uint32_t n_workers;
-  int takes_sockets;                 // WebSockets: open and adopt are set; its threads are nice
+  int takes_sockets;                 // WebSockets: open and adopt are set
   const struct vc_networks *proxies; // lives as long as the front
   // Thread: any of Civetweb's. Must answer.
   void (*handle)(void *context, struct vc_request *request);
