@@ -135,6 +135,9 @@ static int check_token(const struct claim *claim, const char **why)
     answer = judge_token(claim, began_ms);
     claim->call.request->begins_ms = began_ms;
   }
+  if (answer.is_expired && claim->is_on == NOT_ASKED) {
+    return 0; // it may be good for what is on here: only that the node is busy is told
+  }
   *why = answer.why;
   return answer.status;
 }
@@ -147,24 +150,25 @@ static void ask_ingest(struct call *call)
   const char *why = "";
   struct vc_query *query =
       ask_ingest_of(call->control, VC_QUERY_MAY_PUBLISH, call->slug, claim->track.participant);
+  const struct vc_buffer *reply = query != NULL ? vc_query_reply(query) : NULL;
   int status = query != NULL ? vc_query_status(query) : 503;
-  int64_t number = status == 200 ? vc_query_number(query) : 0;
-  claim->is_on = status != 200 ? NOT_ASKED
-                 : number > 0  ? SINCE_BEGAN_MS
-                 : number < 0  ? LONGER_THAN_IT
-                               : NOWHERE_HERE;
+  int is_busy = status != 200 && reply == NULL;
+  int64_t number = !is_busy ? vc_query_number(query) : 0;
+  claim->is_on = is_busy      ? NOT_ASKED
+                 : number > 0 ? SINCE_BEGAN_MS
+                 : number < 0 ? LONGER_THAN_IT
+                              : NOWHERE_HERE;
   claim->began_ms = number > 0 ? number : 0;
   claim->call.request->begins_ms = claim->began_ms; // for `adopt`: it counts once more
   int refused = check_token(claim, &why);
   if (refused != 0) {
     vc_respond_error(call->request, refused, why);
+  } else if (is_busy) {
+    vc_respond_error(call->request, 429, "the node is too busy to be asked");
   } else if (status != 200) {
-    const struct vc_buffer *reply = query != NULL ? vc_query_reply(query) : NULL;
-    char text[128] = "the node is too busy to be asked";
-    if (reply != NULL) {
-      snprintf(text, sizeof text, "%.*s", (int)reply->size, (const char *)reply->data);
-    }
-    vc_respond_error(call->request, status == 503 && reply != NULL ? 503 : 429, text);
+    char text[128];
+    snprintf(text, sizeof text, "%.*s", (int)reply->size, (const char *)reply->data);
+    vc_respond_error(call->request, status == 503 ? 503 : 429, text);
   }
   vc_query_unref(query);
 }

@@ -243,6 +243,7 @@ static void answer_may_publish(struct vc_worker *worker, struct vc_query *query)
   const char *slug = vc_query_slug(query), *participant = vc_query_participant(query);
   int64_t began_ms = ingest_session_began(state, slug, participant);
   struct refusal refusal;
+  vc_query_set_number(query, began_ms);
   if (ingest_session_check(worker, slug, participant, &refusal) != 0) {
     int is_of_this_node = began_ms != 0 && !state->is_draining;
     vc_metric_add(vc_worker_slots(worker), refusal.metric, 1);
@@ -250,7 +251,6 @@ static void answer_may_publish(struct vc_worker *worker, struct vc_query *query)
                     vc_buffer_copy(refusal.why, strlen(refusal.why)));
     return;
   }
-  vc_query_set_number(query, began_ms);
   vc_query_answer(query, 200, NULL);
 }
 

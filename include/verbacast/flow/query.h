@@ -16,10 +16,10 @@ enum vc_query_kind {
   VC_QUERY_TRANSCRIPT,  // ledger: JSON array of the finals of `slug` (records, as in docs/schemas)
   VC_QUERY_UNRELAYED,   // journal: JSON array of the records of `slug` on their way to the database
   VC_QUERY_ERASE,       // ledger: forget `slug`, number raised to its last epoch; 409 while live
-  VC_QUERY_MAY_PUBLISH, // ingest: may `participant` begin or go on to publish `slug`? 200 and the
-                        // number: Unix ms when that publishing began, or its session on another
-                        // node; 0: nothing of `slug` is on here, -1: others are; else why: 429
-                        // where anything of it is on here, 503: another node may be asked
+  VC_QUERY_MAY_PUBLISH, // ingest: may `participant` begin or go on to publish `slug`? 200, or why
+                        // not: 429 where anything of it is on here, 503: another node may be asked.
+                        // The number: Unix ms when that publishing began, or its session on another
+                        // node; 0: nothing of `slug` is on here, -1: others are
   VC_QUERY_KICK_PUBLISHER, // ingest: close the publishers of `slug`, or that of `participant`
   VC_QUERY_TAKE_OVER,      // ingest: the same of a `slug` that another node has claimed
   VC_QUERY_END_SESSION,    // ingest: end `slug`, whose room is over, with its publisher

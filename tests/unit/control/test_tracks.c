@@ -229,6 +229,29 @@ static void test_a_token_that_expires_while_others_go_on(void **state)
   rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
 }
 
+// Who may come back is told to come later, and not that his token is of no use any more.
+static void test_a_full_node_and_a_token_that_expired(void **state)
+{
+  struct rig *rig = nodes.closed;
+  char target[9000];
+  int64_t now_ms = vc_clock_unix_ms(&vc_clock_system);
+  snprintf(target, sizeof target, ADA "&token=%s",
+           rig_token(SECRET, "HS256", rig_grants("demo", -60)));
+  struct rig_reply full = {.status = 429, .text = "Too many publishers."};
+  full.number = now_ms - 120000;
+  rig_reply(rig, VC_QUERY_MAY_PUBLISH, full);
+  expect_why(rig, target, 429, "Too many publishers.");
+  full.number = now_ms - 1000;
+  rig_reply(rig, VC_QUERY_MAY_PUBLISH, full);
+  expect_why(rig, target, 401, "expired");
+  may_publish(rig, 503, NULL);
+  expect_why(rig, target, 429, "too busy");
+  snprintf(target, sizeof target, ADA "&token=%s",
+           rig_token("another-secret", "HS256", rig_grants("demo", -60)));
+  expect_why(rig, target, 401, "not valid");
+  may_publish(rig, 200, NULL);
+}
+
 static void test_no_secret_is_this_machine_alone(void **state)
 {
   expect(nodes.open, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 403);
@@ -297,6 +320,7 @@ int main(void)
       cmocka_unit_test(test_a_token),
       cmocka_unit_test(test_a_token_that_expires_meanwhile),
       cmocka_unit_test(test_a_token_that_expires_while_others_go_on),
+      cmocka_unit_test(test_a_full_node_and_a_token_that_expired),
       cmocka_unit_test(test_no_secret_is_this_machine_alone),
       cmocka_unit_test(test_other_origins),
       cmocka_unit_test(test_a_full_node),

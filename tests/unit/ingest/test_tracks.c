@@ -623,10 +623,13 @@ static void test_is_asked_before(void **state)
   start(rig, 1, "demo", "Bob");
   expect_answer(rig, "Ada", 200, NULL);                   // it would take over
   expect_answer(rig, "Cid", 429, "Too many publishers."); // elsewhere he would take the session
+  query = rig_ask(rig, VC_QUERY_MAY_PUBLISH, "demo", "Cid");
+  assert_int_equal(vc_query_number(query), -1); // what is on is told all the same
+  vc_query_unref(query);
   expect_answer_of(rig, "other", "Cid", 503, "Too many publishers.");
   start(rig, 2, "demo", "Cid");
   expect_closed(&peers[2], 1013, "Too many publishers.");
-  assert_int_equal(rig_counter(rig, "ingest.full_refused_total"), 3);
+  assert_int_equal(rig_counter(rig, "ingest.full_refused_total"), 4);
 }
 
 static void test_is_asked_at_the_gate(void **state)
