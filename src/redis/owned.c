@@ -193,12 +193,12 @@ static void fence(struct publisher *publisher, struct owned *owned, struct vc_po
   stand(publisher, owned, STANDING_UNKNOWN);
 }
 
-// What an answer says that the stream ends with. Returns: 0, or -1: it leaves the slug to this
-// node.
-static int read_end(const redisReply *reply, size_t i, struct publisher *publisher,
+// What an answer says that the stream ends with; whatever its seq is where that is `anothers`, of
+// whom nothing is gone on from. Returns: 0, or -1: it leaves the slug to this node.
+static int read_end(const redisReply *reply, size_t i, int anothers, struct publisher *publisher,
                     struct owned *owned, struct vc_position *last)
 {
-  int status = reply_position(reply, i, owned->epoch, last);
+  int status = reply_position(reply, i, anothers ? -1 : owned->epoch, last);
   owned->is_alone = status != 0;
   if (owned->is_alone) {
     publisher_malformed(publisher, owned->slug, "the stream ends with what no node has numbered");
@@ -353,7 +353,7 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
   }
   int64_t what = reply_number(reply, 0);
   struct vc_position last;
-  if (read_end(reply, 3, publisher, owned, &last) != 0) {
+  if (read_end(reply, 3, what == NEWER, publisher, owned, &last) != 0) {
     return; // nobody has it, and it is asked again
   }
   // Behind the last of all numbers none can be claimed: who has that one is left alone, too.
@@ -389,7 +389,7 @@ static void looked(struct redis_link *link, const struct redis_call *call, const
     return;
   }
   struct vc_position last;
-  int is_known = read_end(reply, 0, publisher, owned, &last) == 0;
+  int is_known = read_end(reply, 0, 0, publisher, owned, &last) == 0;
   if (is_known && last.epoch > owned->epoch) {
     fence(publisher, owned, last);
   } else if (is_known) {
@@ -473,11 +473,12 @@ static void written(struct redis_link *link, const struct redis_call *call, cons
     return;
   }
   struct vc_position last;
-  if (read_end(reply, 1, publisher, owned, &last) != 0) {
+  int64_t what = reply_number(reply, 0);
+  if (read_end(reply, 1, what == NEWER, publisher, owned, &last) != 0) {
     fall_behind_by_error(publisher, owned);
     return;
   }
-  switch (reply_number(reply, 0)) {
+  switch (what) {
   case WRITTEN:
     count_written(publisher, call);
     owned->done = call->position;

@@ -42,10 +42,10 @@
 const char *const redis_scripts[N_SCRIPTS] = {
     // KEYS history, live. ARGV epoch, seq, epoch and seq of what it must follow (-1: of any older
     // epoch, and 1: there must be one), the epoch that is ours, message, entries, time to live.
-    // What stands before ',"epoch":' in a
-    // message is its node: an entry of our epoch by another's hand ends it, because the slug was
-    // thought lost, or was numbered twice. Answers {what, epoch, seq}: 0 written, 1 it was there, 2
-    // a hole, 3 fenced; and what the stream ended with.
+    // What stands before ',"epoch":' in a message is its node: an entry of our epoch by another's
+    // hand ends it, because the slug was thought lost, or was numbered twice. Answers
+    // {what, epoch, seq}: 0 written, 1 it was there, 2 a hole, 3 fenced; and what the stream ended
+    // with.
     [SCRIPT_WRITE] = LAST
     "local epoch, seq, own = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[5])\n"
     "local last_epoch, last_seq, message = last(KEYS[1])\n"

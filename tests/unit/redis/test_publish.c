@@ -391,6 +391,18 @@ static void test_our_epoch_that_ends_beyond_all_numbers(void **state)
   rig_expect_no_remote(&rig);
 }
 
+// Unless that is another's: then it is not ours any more, whatever he numbers.
+static void test_our_epoch_that_another_ends_beyond_all_numbers(void **state)
+{
+  begin();
+  server_do(&server, "XADD vc:history:demo 5-9007199254740993 message "
+                     "{\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  say(5, FINAL, 4, 3);
+  vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
+  assert_int_equal(rig_metric(&rig, "redis.fenced_total"), 1);
+  assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 0);
+}
+
 static void test_a_stream_that_ends_beyond_all_numbers(void **state)
 {
   expect_left_alone("18446744073709551615");
@@ -628,6 +640,7 @@ int main(void)
       WITH(test_a_clock_beyond_all_measure),
       WITH(test_an_older_epoch_that_ends_beyond_all_numbers),
       WITH(test_our_epoch_that_ends_beyond_all_numbers),
+      WITH(test_our_epoch_that_another_ends_beyond_all_numbers),
       WITH(test_an_odd_owner_of_what_is_ours),
       WITH(test_a_claim_of_which_nothing_was_said_is_let_go),
       WITH(test_a_claim_that_was_not_waited_for_is_let_go),
