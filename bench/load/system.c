@@ -266,9 +266,15 @@ static int read_text(const char *path, char *text, size_t size)
   return n > 0 ? 0 : -1;
 }
 
+struct stat_line {
+  int session;
+  double own_s;    // of CPU
+  double waited_s; // of children that have ended, the same in the lines of all threads
+};
+
 // Fields of /proc/PID/stat after the name: state ppid pgrp session … utime is the 12th, stime 13th,
 // cutime and cstime follow.
-static int read_stat(const char *pid, int *session, double *cpu_s)
+static int read_stat(const char *pid, struct stat_line *stat)
 {
   char path[64], text[1024];
   long long fields[16] = {0};
@@ -280,9 +286,10 @@ static int read_stat(const char *pid, int *session, double *cpu_s)
   for (int i = 0; i < 15; i++) {
     fields[i] = strtoll(at, &at, 10);
   }
-  *session = (int)fields[2];
-  *cpu_s =
-      (double)(fields[10] + fields[11] + fields[12] + fields[13]) / (double)sysconf(_SC_CLK_TCK);
+  double ticks_s = (double)sysconf(_SC_CLK_TCK);
+  stat->session = (int)fields[2];
+  stat->own_s = (double)(fields[10] + fields[11]) / ticks_s;
+  stat->waited_s = (double)(fields[12] + fields[13]) / ticks_s;
   return 0;
 }
 
@@ -300,14 +307,12 @@ void system_usage(const struct system *system, struct usage *usage)
   const struct dirent *entry;
   *usage = (struct usage){0};
   while (folder != NULL && (entry = readdir(folder)) != NULL) {
-    int session;
-    double cpu_s;
-    if (entry->d_name[0] < '0' || entry->d_name[0] > '9' ||
-        read_stat(entry->d_name, &session, &cpu_s) != 0 ||
-        (system->command != NULL ? session : strtol(entry->d_name, NULL, 10)) != system->pid) {
+    struct stat_line stat;
+    if (entry->d_name[0] < '0' || entry->d_name[0] > '9' || read_stat(entry->d_name, &stat) != 0 ||
+        (system->command != NULL ? stat.session : strtol(entry->d_name, NULL, 10)) != system->pid) {
       continue;
     }
-    usage->cpu_s += cpu_s;
+    usage->cpu_s += stat.own_s + stat.waited_s;
     usage->memory_bytes += read_pss(entry->d_name);
     usage->n_processes++;
   }
@@ -324,10 +329,10 @@ void load_usage(struct load_usage *usage)
   while (folder != NULL && usage->n < sizeof usage->threads / sizeof *usage->threads &&
          (entry = readdir(folder)) != NULL) {
     char name[32];
-    int session;
+    struct stat_line stat;
     snprintf(name, sizeof name, "self/task/%.16s", entry->d_name);
-    if (entry->d_name[0] != '.' &&
-        read_stat(name, &session, &usage->threads[usage->n].cpu_s) == 0) {
+    if (entry->d_name[0] != '.' && read_stat(name, &stat) == 0) {
+      usage->threads[usage->n].cpu_s = stat.own_s;
       usage->threads[usage->n++].id = strtol(entry->d_name, NULL, 10);
     }
   }

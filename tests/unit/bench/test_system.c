@@ -9,7 +9,9 @@
 #include <bench.h>
 
 #include <pthread.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 static void test_the_busiest_thread_counts(void **state)
 {
@@ -53,12 +55,32 @@ static void test_a_thread_that_works_is_seen(void **state)
   assert_true(load_usage_most(&before, &after) > 0.15); // the kernel's figure has steps of 10 ms
 }
 
+// What a system used that has ended meanwhile is no load's.
+static void test_children_that_ended_are_not_the_load(void **state)
+{
+  static struct load_usage before, after;
+  int status;
+  (void)state;
+  load_usage(&before);
+  pid_t child = fork();
+  if (child == 0) {
+    while (cpu_s() < 0.3) {
+    }
+    _exit(0);
+  }
+  assert_int_equal(waitpid(child, &status, 0), child);
+  load_usage(&after);
+  assert_int_equal(status, 0);
+  assert_true(load_usage_most(&before, &after) < 0.2);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_the_busiest_thread_counts),
       cmocka_unit_test(test_threads_that_come_and_go),
       cmocka_unit_test(test_a_thread_that_works_is_seen),
+      cmocka_unit_test(test_children_that_ended_are_not_the_load),
   };
   return cmocka_run_group_tests_name("bench/system", tests, NULL, NULL);
 }
