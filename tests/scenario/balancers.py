@@ -71,8 +71,8 @@ def check_participants(fleet, balancer):
     with contextlib.ExitStack() as stack:
         slugs = [f"room-{k}" for k in range(8)]
         for slug in slugs:
-            for name in ("Ada", "Bob", "Eve"):
-                stack.enter_context(fleet.track(balancer, slug, name))
+            for name, written in ("Ada", slug), ("Bob", slug.replace("r", "%72")), ("Eve", slug):
+                stack.enter_context(fleet.track(balancer, slug, name, written))
         homes = [check_are_together(fleet, slug) for slug in slugs]
         assert len(set(homes)) > 1, homes
         fleet.kill(homes[0])

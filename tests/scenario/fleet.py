@@ -136,9 +136,9 @@ class Fleet:
             raise
         return peer
 
-    def track(self, door, slug, participant):
-        """A participant by WebSocket, who has said something."""
-        track = Track(door, slug, participant, rate=16000, channels=1, token=self.token(slug, "PUBLISH_SECRET"))
+    def track(self, door, slug, participant, written=None):
+        """A participant by WebSocket, who has said something; `written` is the slug as it stands in the address."""
+        track = Track(door, written or slug, participant, rate=16000, channels=1, token=self.token(slug, "PUBLISH_SECRET"))
         try:
             track.tone(0.3)
         except BaseException:

@@ -11,7 +11,7 @@ import harness
 from balancers import (certificate, check_answers_503, check_hops, check_killed, check_operators_pages,
                        check_participants, check_paths_are_logged, check_publishers, check_refuses, check_tls,
                        check_viewers, check_what_goes_through, next_node, node_of, opened)
-from fleet import Fleet, Haproxy
+from fleet import Fleet, Haproxy, replace
 from redis_server import RedisServer
 from rtmp_peer import RtmpPeer
 from track import refusal
@@ -267,6 +267,56 @@ def test_participants_are_not_parted_by_a_full_node():
             assert status == 429 and why == "Too many publishers.", (status, why)
             assert fleet.homes(f"more-{n}") == [0]
             balancer.wait_state(0, "NOLB", ("rtmp", "participants"))
+
+
+def remembered(balancer):
+    """{path: milliseconds that it is remembered yet}"""
+    rows = re.findall(r"key=(\S+) use=\d+ exp=(\d+) ", balancer.ask("show table participants"))
+    return {path: int(left) for path, left in rows}
+
+
+def test_where_participants_are_is_remembered():
+    """As long as one is connected, and for a while since: when their names' node has room again, and they are not there."""
+    def edit(text):
+        return replace(text, (r"expire 12h", "expire 2s"))
+
+    with Fleet() as fleet, contextlib.ExitStack() as stack:
+        fleet.start(0, MAX_PUBLISHERS=1)
+        balancer = stack.enter_context(Haproxy(fleet, edit))
+        first = stack.enter_context(fleet.track(fleet.nodes[0], "full", "Ada"))
+        balancer.wait_state(0, "NOLB", ("rtmp", "participants"))
+        for k in range(9):
+            stack.enter_context(fleet.track(balancer, f"room-{k}", "Ada"))
+        homes = {k: fleet.home(f"room-{k}") for k in range(9)}
+        first.leave()
+        balancer.wait_state(0, "UP", ("rtmp", "participants"))
+        fleet.track(balancer, "gone", "Ada").leave()
+        harness.wait_until(lambda: "/ingest/livekit/gone" not in remembered(balancer), "who has gone is forgotten")
+        for k, home in homes.items():
+            assert f"/ingest/livekit/room-{k}" in remembered(balancer)
+            stack.enter_context(fleet.track(balancer, f"room-{k}", "Bob"))
+            assert fleet.homes(f"room-{k}") == [home]
+
+
+def test_who_has_gone_is_remembered_for_hours():
+    with Fleet() as fleet, Haproxy(fleet) as balancer:
+        fleet.track(balancer, "gone", "Ada").leave()
+        harness.wait_until(lambda: not any(fleet.homes("gone")), "it has left")
+        assert remembered(balancer)["/ingest/livekit/gone"] > 11 * 3600 * 1000
+
+
+def test_when_all_are_full_whoever_waits_is_found():
+    """Wherever that is, and though the balancer does not know: their sessions began before it did."""
+    with Fleet(MAX_PUBLISHERS=2, SESSION_RESUME_MS=LONG_MS) as fleet, contextlib.ExitStack() as stack:
+        for k in range(6):
+            fleet.track(fleet.nodes[k % 3], f"room-{k}", "Ada").break_off()
+            fleet.nodes[k % 3].wait_log(f"ingest.lost slug=room-{k} ")
+        balancer = stack.enter_context(Haproxy(fleet))
+        for i in range(3):
+            balancer.wait_state(i, "NOLB", ("rtmp", "participants"))
+        for k in range(6):
+            stack.enter_context(fleet.track(balancer, f"room-{k}", "Ada"))
+            assert fleet.homes(f"room-{k}") == [k % 3]
 
 
 def test_participants_of_a_draining_node_come_back_elsewhere():
