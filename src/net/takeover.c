@@ -30,6 +30,28 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int eof_fd = -1; // reads end of file; a shutdown() of it harms nobody
 static int base_fd, end_fd;
 
+// Whose the low numbers were at a time.
+struct survey {
+  struct {
+    int fd;
+    struct vc_address peer;
+  } sockets[BASE_MAX];
+  int n;
+};
+
+// A look at all low numbers serves whoever asked before it began. A crowd that comes at once would
+// else have every thread look at the same numbers, which is most of what a handshake costs then.
+static struct {
+  pthread_mutex_t mutex;
+  pthread_cond_t done;
+  /* guarded by the mutex */
+  uint64_t n_begun, n_done;
+  struct survey *latest;
+  /* whose look it is */
+  struct survey *next;
+} looks = {.mutex = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
+static struct survey surveys[2];
+
 static void prepare(void)
 {
   struct rlimit limit;
@@ -37,6 +59,8 @@ static void prepare(void)
   getrlimit(RLIMIT_NOFILE, &limit);
   base_fd = limit.rlim_cur / 4 < BASE_MAX ? (int)(limit.rlim_cur / 4) : BASE_MAX;
   end_fd = limit.rlim_cur < LIMIT_MAX ? (int)limit.rlim_cur : LIMIT_MAX;
+  looks.latest = &surveys[0];
+  looks.next = &surveys[1];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
     close(pair[1]);
     eof_fd = pair[0];
@@ -55,19 +79,21 @@ static int get_local_end(int fd, struct vc_address *end)
   return 0;
 }
 
-static int is_it(int fd, const struct vc_address *peer, uint16_t local_port)
+// Returns: 0 or -1.
+static int get_peer(int fd, struct vc_address *peer)
 {
   struct sockaddr_storage storage;
-  struct vc_address found;
   socklen_t size = sizeof storage;
   if (getpeername(fd, (struct sockaddr *)&storage, &size) != 0) {
-    return 0;
+    return -1;
   }
-  vc_address_from_socket((struct sockaddr *)&storage, &found);
-  if (found.port != peer->port || !vc_address_equal(&found, peer)) {
-    return 0;
-  }
-  return get_local_end(fd, &found) == 0 && found.port == local_port;
+  vc_address_from_socket((struct sockaddr *)&storage, peer);
+  return 0;
+}
+
+static int is_same(const struct vc_address *a, const struct vc_address *b)
+{
+  return a->port == b->port && vc_address_equal(a, b);
 }
 
 struct search {
@@ -77,28 +103,93 @@ struct search {
   int n;  // how many do
 };
 
-// Looks at the numbers [from, to), of which most are not in use: poll() says for a whole block
-// which are, in the time of some ten looks.
-static void look_at_block(struct search *search, int from, int to)
+static void look_at(struct search *search, int fd)
+{
+  struct vc_address peer, own;
+  if (get_peer(fd, &peer) == 0 && is_same(&peer, search->peer) && get_local_end(fd, &own) == 0 &&
+      own.port == search->local_port) {
+    search->fd = fd;
+    search->n++;
+  }
+}
+
+// Gives those of the numbers [from, to), of which most are not in use, that are: poll() says it for
+// a whole block in the time of some ten looks. Returns: how many.
+static int find_used(int from, int to, int used[static BLOCK])
 {
   struct pollfd numbers[BLOCK];
+  int n = 0;
   for (int i = 0; i < to - from; i++) {
     numbers[i] = (struct pollfd){.fd = from + i};
   }
   int status = poll(numbers, (nfds_t)(to - from), 0);
   for (int i = 0; i < to - from; i++) {
-    int is_free = status >= 0 && (numbers[i].revents & POLLNVAL) != 0;
-    if (!is_free && is_it(from + i, search->peer, search->local_port)) {
-      search->fd = from + i;
-      search->n++;
+    if (status < 0 || (numbers[i].revents & POLLNVAL) == 0) {
+      used[n++] = from + i;
+    }
+  }
+  return n;
+}
+
+static int block_end(int from, int end)
+{
+  return end - from < BLOCK ? end : from + BLOCK;
+}
+
+static void look_around(struct survey *survey)
+{
+  int used[BLOCK];
+  survey->n = 0;
+  for (int from = 3; from < base_fd; from = block_end(from, base_fd)) {
+    int n = find_used(from, block_end(from, base_fd), used);
+    for (int i = 0; i < n; i++) {
+      survey->sockets[survey->n].fd = used[i];
+      survey->n += get_peer(used[i], &survey->sockets[survey->n].peer) == 0;
     }
   }
 }
 
-static void look_at(struct search *search, int from, int to)
+// As of a look that begins now or later. With the mutex, which is let go meanwhile.
+static void wait_for_look(void)
 {
-  for (int at = from; at < to; at += BLOCK) {
-    look_at_block(search, at, to - at < BLOCK ? to : at + BLOCK);
+  uint64_t wanted = looks.n_begun + 1;
+  while (looks.n_done < wanted) {
+    if (looks.n_begun > looks.n_done) {
+      pthread_cond_wait(&looks.done, &looks.mutex);
+      continue;
+    }
+    looks.n_begun++;
+    pthread_mutex_unlock(&looks.mutex);
+    look_around(looks.next);
+    pthread_mutex_lock(&looks.mutex);
+    struct survey *before = looks.latest;
+    looks.latest = looks.next;
+    looks.next = before;
+    looks.n_done++;
+    pthread_cond_broadcast(&looks.done);
+  }
+}
+
+static void look_at_low(struct search *search)
+{
+  pthread_mutex_lock(&looks.mutex);
+  wait_for_look();
+  for (int i = 0; i < looks.latest->n; i++) {
+    if (is_same(&looks.latest->sockets[i].peer, search->peer)) {
+      look_at(search, looks.latest->sockets[i].fd);
+    }
+  }
+  pthread_mutex_unlock(&looks.mutex);
+}
+
+static void look_at_high(struct search *search)
+{
+  int used[BLOCK];
+  for (int from = base_fd; from < end_fd; from = block_end(from, end_fd)) {
+    int n = find_used(from, block_end(from, end_fd), used);
+    for (int i = 0; i < n; i++) {
+      look_at(search, used[i]);
+    }
   }
 }
 
@@ -106,9 +197,9 @@ static void look_at(struct search *search, int from, int to)
 static int find(const struct vc_address *peer, uint16_t local_port)
 {
   struct search search = {peer, local_port, -1, 0};
-  look_at(&search, 3, base_fd);
+  look_at_low(&search);
   if (search.n == 0) {
-    look_at(&search, base_fd, end_fd);
+    look_at_high(&search);
   }
   return search.n == 0 ? TAKEOVER_NOT_FOUND : search.n > 1 ? TAKEOVER_AMBIGUOUS : search.fd;
 }

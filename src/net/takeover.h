@@ -12,6 +12,7 @@ enum {
   TAKEOVER_AMBIGUOUS = -2,     // two connections fit, which differ in our address
   TAKEOVER_NO_DESCRIPTOR = -3, // for another number
 };
+// Thread: any. Waits for one look at the low descriptors, or for the end of another's and one more.
 // Returns: a descriptor of ours for the connection between these two, or one of the above and
 // nothing has changed. The descriptor that Civetweb has reads end of file from now on.
 int takeover_steal(const struct vc_address *peer, uint16_t local_port);

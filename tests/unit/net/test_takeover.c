@@ -2,6 +2,7 @@
 #include "takeover.h"
 
 #include <arpa/inet.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,28 +13,35 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#define N_THREADS 16
+#define N_TAKEN 100 // by each
+
 struct connection {
   int client, accepted;
   struct vc_address peer;
 };
 
-static int listener;
-static struct vc_address bound;
+struct door {
+  int listener;
+  struct vc_address bound;
+};
+
+static struct door door;
 
 static int begin(void **state)
 {
   struct vc_error error;
-  listener = vc_listen("*:0", 16, &bound, &error);
-  return listener < 0 || takeover_prepare(&error) != 0;
+  door.listener = vc_listen("*:0", 16, &door.bound, &error);
+  return door.listener < 0 || takeover_prepare(&error) != 0;
 }
 
 static int end(void **state)
 {
-  return close(listener);
+  return close(door.listener);
 }
 
 // `port`: of the client, 0: any. `to`: which of our addresses it connects to.
-static struct connection connect_from(uint16_t port, const char *to)
+static struct connection connect_through(const struct door *through, uint16_t port, const char *to)
 {
   struct connection connection;
   struct sockaddr_storage peer;
@@ -41,16 +49,21 @@ static struct connection connect_from(uint16_t port, const char *to)
   int one = 1;
   struct sockaddr_in from = {
       .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-  struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(bound.port)};
+  struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(through->bound.port)};
   assert_int_equal(inet_pton(AF_INET, to, &server.sin_addr), 1);
   connection.client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   setsockopt(connection.client, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
   assert_int_equal(bind(connection.client, (struct sockaddr *)&from, sizeof from), 0);
   assert_int_equal(connect(connection.client, (struct sockaddr *)&server, sizeof server), 0);
-  connection.accepted = accept(listener, (struct sockaddr *)&peer, &size);
+  connection.accepted = accept(through->listener, (struct sockaddr *)&peer, &size);
   assert_true(connection.accepted >= 0);
   vc_address_from_socket((struct sockaddr *)&peer, &connection.peer);
   return connection;
+}
+
+static struct connection connect_from(uint16_t port, const char *to)
+{
+  return connect_through(&door, port, to);
 }
 
 static void check_passes(int from, int to)
@@ -72,7 +85,7 @@ static void test_takes_the_connection(void **state)
   char byte;
   struct connection other = connect_from(0, "127.0.0.1");
   struct connection connection = connect_from(0, "127.0.0.1");
-  int ours = takeover_steal(&connection.peer, bound.port);
+  int ours = takeover_steal(&connection.peer, door.bound.port);
   assert_true(ours > connection.accepted);
   assert_int_equal(recv(connection.accepted, &byte, 1, 0), 0);
   assert_int_equal(shutdown(connection.accepted, SHUT_RDWR), 0);
@@ -91,11 +104,11 @@ static void test_two_that_fit(void **state)
   struct connection first = connect_from(0, "127.0.0.1");
   struct connection second = connect_from(first.peer.port, "127.0.0.2");
   assert_int_equal(second.peer.port, first.peer.port);
-  assert_int_equal(takeover_steal(&first.peer, bound.port), TAKEOVER_AMBIGUOUS);
+  assert_int_equal(takeover_steal(&first.peer, door.bound.port), TAKEOVER_AMBIGUOUS);
   check_passes(first.accepted, first.client);
   check_passes(second.accepted, second.client);
   connection_close(&first);
-  int ours = takeover_steal(&second.peer, bound.port);
+  int ours = takeover_steal(&second.peer, door.bound.port);
   assert_true(ours > second.accepted);
   check_passes(ours, second.client);
   close(ours);
@@ -106,7 +119,7 @@ static void test_one_that_has_gone(void **state)
 {
   struct connection connection = connect_from(0, "127.0.0.1");
   connection_close(&connection);
-  assert_int_equal(takeover_steal(&connection.peer, bound.port), TAKEOVER_NOT_FOUND);
+  assert_int_equal(takeover_steal(&connection.peer, door.bound.port), TAKEOVER_NOT_FOUND);
 }
 
 // A crowd of descriptors before it, up to those that are a viewer's.
@@ -114,7 +127,7 @@ static void test_behind_a_crowd(void **state)
 {
   int crowd[3000];
   size_t n = 0;
-  while (n < sizeof crowd / sizeof *crowd && (crowd[n] = dup(listener)) >= 0) {
+  while (n < sizeof crowd / sizeof *crowd && (crowd[n] = dup(door.listener)) >= 0) {
     n++;
   }
   assert_true(n > 64);
@@ -122,13 +135,57 @@ static void test_behind_a_crowd(void **state)
     close(crowd[--n]); // the connection's two, ours, and some to spare
   }
   struct connection connection = connect_from(0, "127.0.0.1");
-  int ours = takeover_steal(&connection.peer, bound.port);
+  int ours = takeover_steal(&connection.peer, door.bound.port);
   assert_true(ours >= 0);
   check_passes(ours, connection.client);
   close(ours);
   connection_close(&connection);
   while (n > 0) {
     close(crowd[--n]);
+  }
+}
+
+// The verdict is the main thread's, whose cmocka's assertions are.
+static int passes(int from, int to)
+{
+  char byte = 0;
+  return send(from, "x", 1, MSG_NOSIGNAL) == 1 && recv(to, &byte, 1, 0) == 1 && byte == 'x';
+}
+
+static void *take_many(void *context)
+{
+  const struct door *own = context;
+  for (int i = 0; i < N_TAKEN; i++) {
+    struct connection connection = connect_through(own, 0, "127.0.0.1");
+    int ours = takeover_steal(&connection.peer, own->bound.port);
+    int is_taken = ours >= 0 && passes(ours, connection.client);
+    close(ours);
+    connection_close(&connection);
+    if (!is_taken) {
+      return (void *)"one was not taken";
+    }
+  }
+  return NULL;
+}
+
+// One look at the numbers serves many, but nobody whose connection it did not see.
+static void test_many_at_once(void **state)
+{
+  struct door doors[N_THREADS];
+  pthread_t threads[N_THREADS];
+  struct vc_error error;
+  for (size_t i = 0; i < N_THREADS; i++) {
+    doors[i].listener = vc_listen("*:0", 16, &doors[i].bound, &error);
+    assert_true(doors[i].listener >= 0);
+  }
+  for (size_t i = 0; i < N_THREADS; i++) {
+    assert_int_equal(pthread_create(&threads[i], NULL, take_many, &doors[i]), 0);
+  }
+  for (size_t i = 0; i < N_THREADS; i++) {
+    void *why;
+    assert_int_equal(pthread_join(threads[i], &why), 0);
+    assert_null(why);
+    close(doors[i].listener);
   }
 }
 
@@ -146,6 +203,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_two_that_fit, begin, end),
       cmocka_unit_test_setup_teardown(test_one_that_has_gone, begin, end),
       cmocka_unit_test_setup_teardown(test_behind_a_crowd, begin, end),
+      cmocka_unit_test_setup_teardown(test_many_at_once, begin, end),
       cmocka_unit_test(test_every_trouble_has_a_text),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
