@@ -89,9 +89,9 @@ struct vc_control_settings {
   int (*has_room_for_session)(void *context); // for one that the ledger does not hold
   void (*adopt)(void *context, const struct vc_control_newcomer *newcomer);
   void (*adopt_track)(void *context, const struct vc_control_track *track);
-  // Thread: one with a stack of 1 MiB. LiveKit's; the header, or NULL: then there is no body
-  // either. Returns: an HTTP status, and `why` where it is not 200. NULL: LiveKit is not
-  // configured, 404.
+  // Thread: one with a stack of 1 MiB. LiveKit's; the header, or NULL; the body, or NULL: may it
+  // come? Returns: an HTTP status, and `why` where it is not 200. NULL: LiveKit is not configured,
+  // 404.
   int (*take_webhook)(void *context, const char *authorization, const char *body, size_t size,
                       const char **why);
   void *context;

@@ -61,8 +61,9 @@ int vc_livekit_check(const struct vc_livekit_options *options,
 int vc_livekit_create(struct vc_livekit **livekit, const struct vc_livekit_settings *settings,
                       struct vc_error *error);
 struct vc_stage *vc_livekit_stage(struct vc_livekit *livekit); // to be started
-// Thread: any, with a stack of 1 MiB. `authorization`: the header, or NULL.
-// Returns: an HTTP status, and `why` where it is not 200.
+// Thread: any, with a stack of 1 MiB. `authorization`: the header, or NULL. `body`: NULL: it is not
+// there yet, and what else there is is looked at. Returns: an HTTP status, and `why` where it is
+// not 200.
 int vc_livekit_take_webhook(struct vc_livekit *livekit, const char *authorization, const char *body,
                             size_t size, const char **why);
 // Webhooks are answered 503 from now on; what waits is handled, calls under way are let go.

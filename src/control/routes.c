@@ -105,7 +105,7 @@ static void readyz_page(struct call *call)
                          why, "degraded", degraded_list(call->control)));
 }
 
-// It is signed; who shows that it is not gives nobody a body to keep.
+// It is signed: nobody waits for the body of one who has not LiveKit's key, nor keeps it.
 static int check_webhook(const struct call *call, const char **why)
 {
   const struct vc_control_settings *settings = &call->control->settings;
@@ -117,9 +117,9 @@ static int check_webhook(const struct call *call, const char **why)
     *why = "webhooks cannot be verified: LIVEKIT_API_KEY and LIVEKIT_API_SECRET are not set";
     return 404;
   }
-  return vc_request_header(call->request, "Authorization") != NULL
-             ? 0
-             : settings->take_webhook(settings->context, NULL, "", 0, why);
+  const char *authorization = vc_request_header(call->request, "Authorization");
+  int status = settings->take_webhook(settings->context, authorization, NULL, 0, why);
+  return status != 200 ? status : 0;
 }
 
 // Its bytes are verified here, and understood elsewhere.

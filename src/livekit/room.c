@@ -94,8 +94,9 @@ static const char *judge(const struct vc_livekit *livekit, const json_t *claims,
   if (!vc_livekit_knows_key(livekit->settings.options->livekit_api_key, key)) {
     return "the token is of another API key";
   }
-  return vc_livekit_hash_matches(hash, body, size) ? NULL
-                                                   : "the body is not what the token was made for";
+  return body == NULL || vc_livekit_hash_matches(hash, body, size)
+             ? NULL
+             : "the body is not what the token was made for";
 }
 
 // Returns: NULL, or why it is not LiveKit's.
@@ -132,6 +133,9 @@ int vc_livekit_take_webhook(struct vc_livekit *livekit, const char *authorizatio
   const char *wrong = verify(livekit, authorization, body, size);
   if (wrong != NULL) {
     return refuse(livekit, wrong, why);
+  }
+  if (body == NULL) {
+    return 200;
   }
   struct webhook *webhook = malloc(sizeof *webhook + size);
   if (webhook != NULL) {

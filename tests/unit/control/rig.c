@@ -161,13 +161,14 @@ static int take_webhook(void *context, const char *authorization, const char *bo
   while (n < size && body[n] == 'x') {
     n++;
   }
+  int is_signed = authorization != NULL && strcmp(authorization, "t") == 0;
   pthread_mutex_lock(&rig->mutex);
-  rig->n_webhooks++;
+  rig->n_webhooks += body != NULL || !is_signed;
   rig->webhook_size = size;
   rig->is_webhook_of_x = n == size;
   pthread_mutex_unlock(&rig->mutex);
-  *why = "there is no Authorization";
-  return authorization != NULL ? 200 : 401;
+  *why = "it is not signed";
+  return is_signed ? 200 : 401;
 }
 
 static void adopt(void *context, const struct vc_control_newcomer *newcomer)

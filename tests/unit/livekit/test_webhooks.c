@@ -107,7 +107,8 @@ static void test_who_is_let_in(void **state)
   const char *why = "";
   assert_int_equal(vc_livekit_take_webhook(rig.livekit, NULL, "{}", 2, &why), 401);
   assert_int_equal(vc_livekit_take_webhook(rig.livekit, "", "{}", 2, &why), 401);
-  assert_int_equal(rig_counter(&rig, "livekit.webhooks_refused_total"), n_refused + 2);
+  assert_int_equal(vc_livekit_take_webhook(rig.livekit, "", NULL, 0, &why), 401);
+  assert_int_equal(rig_counter(&rig, "livekit.webhooks_refused_total"), n_refused + 3);
   rig_await_counter(&rig, "livekit.webhooks_malformed_total", 4);
 }
 
