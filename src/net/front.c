@@ -348,13 +348,19 @@ static int refuse_malformed(struct vc_front *front, struct vc_request *request)
   return 1;
 }
 
-// Returns: the connection's descriptor, ours from now on, or what takeover_steal says.
-static int steal(const struct vc_front *front, const struct mg_connection *connection)
+static struct vc_address peer_of(const struct mg_connection *connection)
 {
   const struct mg_request_info *info = mg_get_request_info(connection);
   struct vc_address peer;
   vc_address_parse(info->remote_addr, &peer);
   peer.port = (uint16_t)info->remote_port;
+  return peer;
+}
+
+// Returns: the connection's descriptor, ours from now on, or what takeover_steal says.
+static int steal(const struct vc_front *front, const struct mg_connection *connection)
+{
+  struct vc_address peer = peer_of(connection);
   return takeover_steal(&peer, front->bound.port);
 }
 
@@ -369,9 +375,14 @@ static int has_unread_body(const struct vc_request *request)
 static void let_go(const struct vc_front *front, const struct vc_request *request)
 {
   char away[BODY_FIRST];
-  int fd = has_unread_body(request) ? steal(front, connection_of(request)) : -1;
+  if (!has_unread_body(request)) {
+    return;
+  }
+  int fd = steal(front, connection_of(request));
   if (fd < 0) {
-    return; // there is none, or the peer has reset it
+    struct vc_address peer = peer_of(connection_of(request));
+    takeover_end(&peer, front->bound.port);
+    return;
   }
   shutdown(fd, SHUT_WR);
   uint64_t now_ns = vc_clock_now_ns(&vc_clock_system), end_ns = now_ns + LINGER_MS * VC_NS_PER_MS;

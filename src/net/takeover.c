@@ -99,8 +99,9 @@ static int is_same(const struct vc_address *a, const struct vc_address *b)
 struct search {
   const struct vc_address *peer;
   uint16_t local_port;
-  int fd; // one that fits
-  int n;  // how many do
+  int is_to_end; // all that fit
+  int fd;        // one that fits
+  int n;         // how many do
 };
 
 static void look_at(struct search *search, int fd)
@@ -110,38 +111,41 @@ static void look_at(struct search *search, int fd)
       own.port == search->local_port) {
     search->fd = fd;
     search->n++;
-  }
-}
-
-// Gives those of the numbers [from, to), of which most are not in use, that are: poll() says it for
-// a whole block in the time of some ten looks. Returns: how many.
-static int find_used(int from, int to, int used[static BLOCK])
-{
-  struct pollfd numbers[BLOCK];
-  int n = 0;
-  for (int i = 0; i < to - from; i++) {
-    numbers[i] = (struct pollfd){.fd = from + i};
-  }
-  int status = poll(numbers, (nfds_t)(to - from), 0);
-  for (int i = 0; i < to - from; i++) {
-    if (status < 0 || (numbers[i].revents & POLLNVAL) == 0) {
-      used[n++] = from + i;
+    if (search->is_to_end) {
+      shutdown(fd, SHUT_RDWR);
     }
   }
-  return n;
 }
 
-static int block_end(int from, int end)
+// Gives those of `n` numbers, of which most are not in use, that are: poll() says it for a whole
+// block in the time of some ten looks. Returns: how many.
+static int find_used(int from, size_t n, int used[static BLOCK])
 {
-  return end - from < BLOCK ? end : from + BLOCK;
+  struct pollfd numbers[BLOCK];
+  int n_used = 0;
+  for (size_t i = 0; i < n; i++) {
+    numbers[i] = (struct pollfd){.fd = from + (int)i};
+  }
+  int status = poll(numbers, n, 0);
+  for (size_t i = 0; i < n; i++) {
+    if (status < 0 || (numbers[i].revents & POLLNVAL) == 0) {
+      used[n_used++] = numbers[i].fd;
+    }
+  }
+  return n_used;
+}
+
+static size_t block_of(int from, int end)
+{
+  return end - from < BLOCK ? (size_t)(end - from) : BLOCK;
 }
 
 static void look_around(struct survey *survey)
 {
   int used[BLOCK];
   survey->n = 0;
-  for (int from = 3; from < base_fd; from = block_end(from, base_fd)) {
-    int n = find_used(from, block_end(from, base_fd), used);
+  for (int from = 3; from < base_fd; from += BLOCK) {
+    int n = find_used(from, block_of(from, base_fd), used);
     for (int i = 0; i < n; i++) {
       survey->sockets[survey->n].fd = used[i];
       survey->n += get_peer(used[i], &survey->sockets[survey->n].peer) == 0;
@@ -185,22 +189,27 @@ static void look_at_low(struct search *search)
 static void look_at_high(struct search *search)
 {
   int used[BLOCK];
-  for (int from = base_fd; from < end_fd; from = block_end(from, end_fd)) {
-    int n = find_used(from, block_end(from, end_fd), used);
+  for (int from = base_fd; from < end_fd; from += BLOCK) {
+    int n = find_used(from, block_of(from, end_fd), used);
     for (int i = 0; i < n; i++) {
       look_at(search, used[i]);
     }
   }
 }
 
+static void look(struct search *search)
+{
+  look_at_low(search);
+  if (search->n == 0) {
+    look_at_high(search);
+  }
+}
+
 // Returns: Civetweb's number for the connection, or what takeover_steal says.
 static int find(const struct vc_address *peer, uint16_t local_port)
 {
-  struct search search = {peer, local_port, -1, 0};
-  look_at_low(&search);
-  if (search.n == 0) {
-    look_at_high(&search);
-  }
+  struct search search = {.peer = peer, .local_port = local_port};
+  look(&search);
   return search.n == 0 ? TAKEOVER_NOT_FOUND : search.n > 1 ? TAKEOVER_AMBIGUOUS : search.fd;
 }
 
@@ -216,6 +225,12 @@ int takeover_steal(const struct vc_address *peer, uint16_t local_port)
     return TAKEOVER_NO_DESCRIPTOR;
   }
   return ours >= 0 ? ours : TAKEOVER_NO_DESCRIPTOR;
+}
+
+void takeover_end(const struct vc_address *peer, uint16_t local_port)
+{
+  struct search search = {.peer = peer, .local_port = local_port, .is_to_end = 1};
+  look(&search);
 }
 
 const char *takeover_trouble(int status)

@@ -104,8 +104,10 @@ def drip(connection):
 def test_bodies_that_drip_hold_nobody():
     """As many as there are threads: each is answered without its body, and gone a moment later."""
     heads = (b"POST /livekit/webhook HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+             b"POST /livekit/webhook HTTP/1.1\r\nHost: localhost\r\nAuthorization: x.y.z\r\nContent-Length: 1000000\r\n\r\n",
              b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n")
-    with ScriptedStt() as stt, harness.node(stt.url) as node, contextlib.ExitStack() as stack:
+    livekit = {"LIVEKIT_URL": "http://127.0.0.1:9", "LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 32, "LIVEKIT_POLL_MS": 0}
+    with ScriptedStt() as stt, harness.node(stt.url, **livekit) as node, contextlib.ExitStack() as stack:
         for head in heads:
             dripping = [stack.enter_context(socket.create_connection(("127.0.0.1", node.port("admin")))) for _ in range(4)]
             for connection in dripping:
@@ -120,6 +122,18 @@ def test_bodies_that_drip_hold_nobody():
 
             harness.wait_until(left, "all are gone")
             assert harness.http(node.url("admin", "/healthz"))[0] == 200
+
+
+def test_who_sends_too_much_hears_so():
+    """Also while he is still sending, and though nobody reads it."""
+    with ScriptedStt() as stt, harness.node(stt.url) as node:
+        for _ in range(4):
+            with socket.create_connection(("127.0.0.1", node.port("http")), timeout=harness.PATIENCE_S) as connection:
+                connection.sendall(b"POST /admin/kick HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3000000\r\n\r\n")
+                for _ in range(30):
+                    connection.sendall(b"x" * 100000)
+                    time.sleep(0.01)  # a client's pace: the answer is long there
+                assert connection.recv(2 ** 16).startswith(b"HTTP/1.1 413 ")
 
 
 if __name__ == "__main__":

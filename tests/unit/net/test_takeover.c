@@ -97,6 +97,26 @@ static void test_takes_the_connection(void **state)
   connection_close(&other);
 }
 
+static int is_ended(int fd)
+{
+  char byte;
+  return recv(fd, &byte, 1, 0) == 0;
+}
+
+static void test_ends_what_fits(void **state)
+{
+  struct connection first = connect_from(0, "127.0.0.1");
+  struct connection second = connect_from(first.peer.port, "127.0.0.2");
+  struct connection other = connect_from(0, "127.0.0.1");
+  takeover_end(&first.peer, door.bound.port);
+  assert_true(is_ended(first.accepted) && is_ended(second.accepted));
+  assert_true(is_ended(first.client) && is_ended(second.client));
+  check_passes(other.accepted, other.client);
+  connection_close(&first);
+  connection_close(&second);
+  connection_close(&other);
+}
+
 // One port of the client, two addresses of ours: taking the first would give one viewer the
 // other's connection.
 static void test_two_that_fit(void **state)
@@ -201,6 +221,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_takes_the_connection, begin, end),
       cmocka_unit_test_setup_teardown(test_two_that_fit, begin, end),
+      cmocka_unit_test_setup_teardown(test_ends_what_fits, begin, end),
       cmocka_unit_test_setup_teardown(test_one_that_has_gone, begin, end),
       cmocka_unit_test_setup_teardown(test_behind_a_crowd, begin, end),
       cmocka_unit_test_setup_teardown(test_many_at_once, begin, end),
