@@ -18,7 +18,7 @@
 #define READS_PER_TURN 4
 #define IOVECS_MAX 64
 #define TURN_SHARE 128      // viewers that are written to before the worker looks for other work
-#define URING_VIEWERS_MIN 4 // of a session, by `auto`: fewer are quicker written to one by one
+#define URING_VIEWERS_MIN 4 // of a session here, by `auto`: fewer are quicker written to one by one
 #define CLOSING_SEND_BUFFER (96 * 1024)
 #define CLOSE_TIMEOUT_MS 2000 // for the peer's own close
 

@@ -305,7 +305,8 @@ int viewer_flush(struct vc_worker *worker, struct viewer *viewer)
 size_t session_flush(struct vc_worker *worker, struct session *session, size_t share)
 {
   const struct worker_state *state = vc_worker_state(worker);
-  struct uring *uring = session->n_viewers >= state->uring_viewers_min ? state->uring : NULL;
+  // One of them is the walk itself.
+  struct uring *uring = session->n_viewers > state->uring_viewers_min ? state->uring : NULL;
   size_t n = 0;
   for (; n < share && session->walk != NULL; n++) {
     struct viewer *viewer = session->walk;

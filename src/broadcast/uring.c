@@ -1,3 +1,5 @@
+#include <verbacast/base/log.h>
+
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
@@ -23,6 +25,16 @@ struct uring {
   struct slot slots[SLOTS];
 };
 
+// Those of old kernels (5.1 to 5.5) know neither.
+static int can_send(struct io_uring *ring)
+{
+  struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+  int can = probe != NULL && io_uring_opcode_supported(probe, IORING_OP_SEND) &&
+            io_uring_opcode_supported(probe, IORING_OP_SENDMSG);
+  io_uring_free_probe(probe);
+  return can;
+}
+
 int uring_create(struct uring **uring_out, struct vc_error *error)
 {
   // Only the worker's own thread submits, and it waits at once for what it has submitted.
@@ -38,6 +50,10 @@ int uring_create(struct uring **uring_out, struct vc_error *error)
   if (status != 0) {
     free(uring);
     return vc_error_set(error, "the kernel gives no io_uring: %s", strerror(-status));
+  }
+  if (!can_send(&uring->ring)) {
+    uring_destroy(&uring);
+    return vc_error_set(error, "the kernel's io_uring cannot send");
   }
   *uring_out = uring;
   return 0;
@@ -90,6 +106,9 @@ static void submit(struct uring *uring)
     int status = io_uring_submit_and_wait(&uring->ring, (unsigned)(uring->n - n_done));
     n_done += take_results(uring);
     uring->is_broken = status < 0 && status != -EINTR;
+    if (uring->is_broken) {
+      vc_log(VC_LOG_WARN, VC_EVENT("broadcast.uring_broken"), VC_STR("reason", strerror(-status)));
+    }
   }
 }
 
