@@ -299,7 +299,10 @@ def test_where_participants_are_is_remembered():
 
 
 def test_who_has_gone_is_remembered_for_hours():
+    """And who was not let in, never."""
     with Fleet() as fleet, Haproxy(fleet) as balancer:
+        assert refusal(balancer, "nobody", "?participant=Ada")[0] == 401
+        assert remembered(balancer) == {}
         fleet.track(balancer, "gone", "Ada").leave()
         harness.wait_until(lambda: not any(fleet.homes("gone")), "it has left")
         assert remembered(balancer)["/ingest/livekit/gone"] > 11 * 3600 * 1000
