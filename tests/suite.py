@@ -158,6 +158,7 @@ def failing_programs(output):
 # each other keep the cores busy.
 UNITS_AT_ONCE = str(2 * (os.cpu_count() or 2))
 CONFIGURATIONS_AT_ONCE = 2
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 SCENARIOS_AT_ONCE = 4
 SCENARIO_S = 600
 
@@ -343,10 +344,17 @@ def run_all(jobs, prepared, n_at_once):
             raise
 
 
+def be_told(number, _):
+    """What runs is ended before the suite: a second signal would leave it behind."""
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def run_scenarios(built, prepared, tally):
     """Of all configurations in one row, so that nobody waits for the last one of each."""
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, lambda got, _: sys.exit(128 + got))  # what runs is ended before
+    for number in ENDING:
+        signal.signal(number, be_told)
     started = time.monotonic()
     alone, beside = [], []
     for configuration, target in built.items():

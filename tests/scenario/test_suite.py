@@ -156,8 +156,13 @@ def test_scenarios_end_with_the_suite():
                     return file.read().endswith("\n")
 
             harness.wait_until(begun, "a scenario runs")
-            process.terminate()
-            assert process.wait(harness.PATIENCE_S) == 128 + signal.SIGTERM
+
+            def is_ended():
+                process.terminate()  # and once more, as whoever is impatient does
+                return process.poll() is not None
+
+            harness.wait_until(is_ended, "the suite ends")
+            assert process.returncode == 128 + signal.SIGTERM
         with open(folder + "/pid", encoding="utf-8") as file:
             pid = int(file.read())
         harness.wait_until(lambda: not is_running(pid), "it is ended")
