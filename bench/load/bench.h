@@ -103,6 +103,20 @@ double load_usage_most(const struct load_usage *before, const struct load_usage 
 double machine_stolen_s(void);
 double machine_load(void);
 
+// --- window.c: a time that is measured
+struct window {
+  const struct system *system;
+  struct usage before, after;
+  struct load_usage load_before, load_after;
+  uint64_t from_ns, to_ns;
+};
+void window_begin(struct window *window, const struct system *system);
+void window_end(struct window *window);
+double window_s(const struct window *window);
+double window_cpu_s(const struct window *window); // of the system
+// Of its core, what the busiest thread of the load used.
+double window_load_part(const struct window *window);
+
 // --- link.c: a non-blocking connection with what waits to be written
 struct link {
   struct vc_watch watch; // first; -1: closed

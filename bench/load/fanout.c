@@ -29,8 +29,8 @@ struct run {
   struct vc_stage *peer, *publishers, *viewers[THREADS_MAX];
   size_t n_threads;
   double handshakes_s;
-  struct usage idle, before, after; // without viewers; when the measured time begins and ends
-  struct load_usage load_before, load_after;
+  struct usage idle; // without viewers
+  struct window window;
 };
 
 static void start_viewers(struct run *run)
@@ -105,17 +105,15 @@ static void destroy(struct run *run)
 
 static void measure(struct run *run)
 {
-  system_usage(run->system, &run->before);
-  load_usage(&run->load_before);
-  uint64_t from_ns = vc_clock_now_ns(&vc_clock_system);
+  window_begin(&run->window, run->system);
+  uint64_t from_ns = run->window.from_ns;
   uint64_t to_ns = from_ns + (uint64_t)run->plan->seconds * VC_NS_PER_S;
   for (size_t i = 0; i < run->n_threads; i++) {
     atomic_store(&run->viewings[i].measured_to_ns, to_ns);
     atomic_store(&run->viewings[i].measured_from_ns, from_ns);
   }
   load_sleep((double)run->plan->seconds);
-  system_usage(run->system, &run->after);
-  load_usage(&run->load_after);
+  window_end(&run->window);
 }
 
 // What the system says of itself.
@@ -149,7 +147,7 @@ static void add_figures(struct run *run, const char *row)
   struct report *report = run->plan->report;
   struct samples delay_ms = {0};
   double seconds = (double)run->plan->seconds, n = 0, n_missed = 0, n_disordered = 0;
-  double cpu_s = run->after.cpu_s - run->before.cpu_s;
+  double cpu_s = window_cpu_s(&run->window);
   for (size_t i = 0; i < run->n_threads; i++) {
     struct viewing *viewing = &run->viewings[i];
     n += (double)viewing->n_received;
@@ -166,7 +164,8 @@ static void add_figures(struct run *run, const char *row)
   report_add(report, row, "out of order", FIGURE_COUNT, n_disordered);
   report_add(report, row, "CPU a delivery", FIGURE_US, n > 0 ? cpu_s * 1e6 / n : NAN);
   report_add(report, row, "memory a viewer, KiB", FIGURE_COUNT,
-             (run->before.memory_bytes - run->idle.memory_bytes) / (double)run->crowd.n / 1024);
+             (run->window.before.memory_bytes - run->idle.memory_bytes) / (double)run->crowd.n /
+                 1024);
   report_add(report, row, "handshakes/s", FIGURE_PER_S, (double)run->crowd.n / run->handshakes_s);
   report_add_latency(report, row, &delay_ms);
   samples_fini(&delay_ms);
@@ -180,14 +179,14 @@ static int add_load_figures(struct run *run, const char *row)
       run->system->is_node ? &run->speech.lateness_ms : &run->viewings[0].lateness_ms;
   samples_sort(lateness);
   double late_ms = samples_part(lateness, 0.99);
-  double cpu_s = run->after.cpu_s - run->before.cpu_s;
-  double load_s = load_usage_most(&run->load_before, &run->load_after);
+  double cpu_s = window_cpu_s(&run->window);
+  double load_part = window_load_part(&run->window);
   report_add(report, row, "speaker late p99", FIGURE_MS, late_ms);
-  report_add(report, row, "busiest load thread", FIGURE_PERCENT,
-             load_s / (double)run->plan->seconds * 100);
+  report_add(report, row, "busiest load thread", FIGURE_PERCENT, load_part * 100);
   // Without a rate the system waits for the load as the load does for it: who works more is slower.
-  return late_ms > LATE_MAX_MS || (load_s > LOAD_BUSY_MAX * (double)run->plan->seconds &&
-                                   (run->pace.rate_hz > 0 || load_s > cpu_s));
+  return late_ms > LATE_MAX_MS ||
+         (load_part > LOAD_BUSY_MAX &&
+          (run->pace.rate_hz > 0 || load_part * window_s(&run->window) > cpu_s));
 }
 
 static void name_row(const struct run *run, char *row, size_t size)

@@ -14,12 +14,6 @@
 #define FULL_LATENCY_MS 50.0 // sound that is older than a chunk is long piles up
 #define FULL_PART 0.98       // of the chunks that are due
 
-struct window {
-  uint64_t from_ns, to_ns;
-  struct usage idle, before, after;
-  struct load_usage load_before, load_after;
-};
-
 struct outcome {
   double p99_ms, chunks_per_s, cpu_s; // cpu_s: of the system, a second
   int is_late;                        // the load
@@ -27,7 +21,7 @@ struct outcome {
 
 static struct outcome add_figures(struct plan *plan, const char *row,
                                   const struct publishing *publishing, const struct speech *speech,
-                                  const struct window *window)
+                                  const struct window *window, const struct usage *idle)
 {
   struct samples latency = {0}, first = {0};
   for (size_t i = 0; i < speech->n_heard; i++) {
@@ -44,13 +38,11 @@ static struct outcome add_figures(struct plan *plan, const char *row,
   samples_sort(&latency);
   samples_sort(&first);
   double n = (double)publishing->n;
-  double seconds = (double)(window->to_ns - window->from_ns) / (double)VC_NS_PER_S;
+  double seconds = window_s(window);
   const struct outcome outcome = {.p99_ms = samples_part(&latency, 0.99),
                                   .chunks_per_s = (double)latency.n / seconds,
-                                  .cpu_s = (window->after.cpu_s - window->before.cpu_s) / seconds,
-                                  .is_late =
-                                      load_usage_most(&window->load_before, &window->load_after) >
-                                      LOAD_BUSY_MAX * seconds};
+                                  .cpu_s = window_cpu_s(window) / seconds,
+                                  .is_late = window_load_part(window) > LOAD_BUSY_MAX};
   report_add(plan->report, row, "latency p50", FIGURE_MS, samples_part(&latency, 0.5));
   report_add(plan->report, row, "p99", FIGURE_MS, outcome.p99_ms);
   report_add(plan->report, row, "max", FIGURE_MS, samples_part(&latency, 1));
@@ -58,24 +50,13 @@ static struct outcome add_figures(struct plan *plan, const char *row,
   report_add(plan->report, row, "max ", FIGURE_MS, samples_part(&first, 1));
   report_add(plan->report, row, "CPU a stream", FIGURE_PERCENT, outcome.cpu_s / n * 100);
   report_add(plan->report, row, "memory a stream", FIGURE_MIB,
-             (window->after.memory_bytes - window->idle.memory_bytes) / n / 1048576);
+             (window->after.memory_bytes - idle->memory_bytes) / n / 1048576);
   report_add(plan->report, row, "chunks/s", FIGURE_PER_S, outcome.chunks_per_s);
   report_add(plan->report, row, "short pieces", FIGURE_PERCENT, hearing_short_part(speech));
   report_add_latency(plan->report, row, &latency);
   samples_fini(&latency);
   samples_fini(&first);
   return outcome;
-}
-
-static void observe(struct system *system, struct window *window, double seconds)
-{
-  system_usage(system, &window->before);
-  load_usage(&window->load_before);
-  window->from_ns = vc_clock_now_ns(&vc_clock_system);
-  load_sleep(seconds);
-  window->to_ns = vc_clock_now_ns(&vc_clock_system);
-  load_usage(&window->load_after);
-  system_usage(system, &window->after);
 }
 
 static struct outcome run_one(struct plan *plan, struct system *system, const struct sound *sound,
@@ -85,18 +66,21 @@ static struct outcome run_one(struct plan *plan, struct system *system, const st
   struct speech speech = {0};
   struct publishing publishing = {.sound = sound, .way = plan->is_pcm ? &track_way : &rtmp_way};
   static struct window window;
+  struct usage idle;
   speech_init(&speech, n * 2);
   publishing_init(&publishing, n);
   struct vc_stage *peer = load_start(&speech_ops, &speech);
   system_start(system, &speech.address);
   load_sleep(1); // what a start costs is over
-  system_usage(system, &window.idle);
+  system_usage(system, &idle);
   publishing.to = plan->is_pcm ? system->http : system->rtmp;
   struct vc_stage *publishers = load_start(&publishing_ops, &publishing);
   load_wait(&publishing.n_live, n, START_TIMEOUT_S, "publishers are live");
   load_wait(&speech.n_live, n, START_TIMEOUT_S, "sessions came to the speech peer");
   load_sleep((double)plan->warm_up_s);
-  observe(system, &window, (double)plan->seconds);
+  window_begin(&window, system);
+  load_sleep((double)plan->seconds);
+  window_end(&window);
   size_t n_lost = atomic_load(&publishing.n_lost);
   load_stop(&publishers);
   load_stop(&peer);
@@ -105,13 +89,12 @@ static struct outcome run_one(struct plan *plan, struct system *system, const st
     die("%s lost %zu of %zu publishers", system->name, n_lost, n);
   }
   snprintf(row, sizeof row, "%s, %zu streams", system->name, n);
-  struct outcome outcome = add_figures(plan, row, &publishing, &speech, &window);
+  struct outcome outcome = add_figures(plan, row, &publishing, &speech, &window, &idle);
   samples_sort(&publishing.lateness_ms);
   double late_ms = samples_part(&publishing.lateness_ms, 0.99);
   report_add(plan->report, row, "publishers late p99", FIGURE_MS, late_ms);
   report_add(plan->report, row, "busiest load thread", FIGURE_PERCENT,
-             load_usage_most(&window.load_before, &window.load_after) / (double)plan->seconds *
-                 100);
+             window_load_part(&window) * 100);
   outcome.is_late |= late_ms > LATE_MAX_MS;
   publishing_fini(&publishing);
   speech_fini(&speech);

@@ -26,9 +26,8 @@ struct run {
   struct publishing publishing;
   struct viewing viewing;
   struct vc_stage *peer, *publishers, *viewers;
-  struct usage idle, before, after;
-  struct load_usage load_before, load_after;
-  uint64_t from_ns, to_ns;
+  struct usage idle; // without streams
+  struct window window;
 };
 
 static void start(struct run *run, const struct sound *sound)
@@ -65,13 +64,9 @@ static void start(struct run *run, const struct sound *sound)
 static void observe(struct run *run)
 {
   load_sleep((double)run->plan->warm_up_s);
-  system_usage(run->system, &run->before);
-  load_usage(&run->load_before);
-  run->from_ns = vc_clock_now_ns(&vc_clock_system);
+  window_begin(&run->window, run->system);
   load_sleep((double)run->plan->seconds);
-  run->to_ns = vc_clock_now_ns(&vc_clock_system);
-  load_usage(&run->load_after);
-  system_usage(run->system, &run->after);
+  window_end(&run->window);
   load_sleep(0.5); // what is under way arrives
 }
 
@@ -109,8 +104,8 @@ static void find_hearings(const struct run *run, struct hearing *hearings, doubl
     const struct heard *heard = &run->speech.heard[i];
     const struct publisher *publisher = hearing_publisher(&run->publishing, heard->slug);
     size_t session = (size_t)(publisher - run->publishing.publishers);
-    hearings[session] =
-        (struct hearing){heard, publisher, run->publishing.sound, run->from_ns, run->to_ns};
+    hearings[session] = (struct hearing){heard, publisher, run->publishing.sound,
+                                         run->window.from_ns, run->window.to_ns};
     delays_s[session] = hearing_delay_s(&hearings[session]);
   }
 }
@@ -158,8 +153,8 @@ static void add_words(struct run *run, const char *row)
     const struct receipt *receipt = &run->viewing.receipts.at[i];
     const struct publisher *publisher = &run->publishing.publishers[receipt->session];
     size_t message = receipt->end_s > 0 ? (size_t)(receipt->end_s / frame_s) : 0;
-    if (receipt->at_ns >= run->from_ns && receipt->at_ns < run->to_ns && message > 0 &&
-        message < publisher->n_sent) {
+    if (receipt->at_ns >= run->window.from_ns && receipt->at_ns < run->window.to_ns &&
+        message > 0 && message < publisher->n_sent) {
       samples_add(&ms[receipt->is_final],
                   ((double)receipt->at_ns - (double)publisher->sent_ns[message]) /
                       (double)VC_NS_PER_MS);
@@ -183,20 +178,19 @@ static int run_one(struct plan *plan, struct system *system, const struct sound 
   snprintf(row, sizeof row, "%s, %zu streams, %lld viewers each", system->name, n,
            (long long)plan->n_viewers);
   plan->stt == NULL ? add_echoes(&run, row) : add_words(&run, row);
-  double seconds = (double)(run.to_ns - run.from_ns) / (double)VC_NS_PER_S;
-  double load_s = load_usage_most(&run.load_before, &run.load_after);
+  double load_part = window_load_part(&run.window);
   samples_sort(&run.publishing.lateness_ms);
   double late_ms = samples_part(&run.publishing.lateness_ms, 0.99);
   report_add(plan->report, row, "CPU", FIGURE_PERCENT,
-             (run.after.cpu_s - run.before.cpu_s) / seconds * 100);
+             window_cpu_s(&run.window) / window_s(&run.window) * 100);
   report_add(plan->report, row, "memory", FIGURE_MIB,
-             (run.after.memory_bytes - run.idle.memory_bytes) / 1048576);
+             (run.window.after.memory_bytes - run.idle.memory_bytes) / 1048576);
   report_add(plan->report, row, "publishers late p99", FIGURE_MS, late_ms);
-  report_add(plan->report, row, "busiest load thread", FIGURE_PERCENT, load_s / seconds * 100);
+  report_add(plan->report, row, "busiest load thread", FIGURE_PERCENT, load_part * 100);
   viewing_fini(&run.viewing);
   publishing_fini(&run.publishing);
   speech_fini(&run.speech);
-  return late_ms > LATE_MAX_MS || load_s > LOAD_BUSY_MAX * seconds;
+  return late_ms > LATE_MAX_MS || load_part > LOAD_BUSY_MAX;
 }
 
 int pipeline_run(struct plan *plan)

@@ -18,10 +18,9 @@ struct run {
   struct publishing publishing;
   struct viewing others, witness, crowd; // the witness learns a position
   struct vc_stage *peer, *publishers, *others_stage, *witness_stage, *crowd_stage;
-  struct usage before, after;
-  struct load_usage load_before, load_after;
-  double all_open_s, all_live_s;
-  uint64_t calm_ns, began_ns, ended_ns;
+  struct window window; // until all are live again
+  double all_open_s;
+  uint64_t calm_ns;
 };
 
 static struct vc_stage *start_viewing(struct run *run, struct viewing *viewing)
@@ -79,18 +78,13 @@ static void rejoin(struct run *run)
                                 .first_session = run->n_others,
                                 .n_sessions = 1,
                                 .opening_max = run->n_crowd};
-  system_usage(run->system, &run->before);
-  load_usage(&run->load_before);
-  run->began_ns = vc_clock_now_ns(&vc_clock_system);
-  run->crowd.live_from_ns = run->began_ns;
+  window_begin(&run->window, run->system);
+  run->crowd.live_from_ns = run->window.from_ns;
   run->crowd_stage = start_viewing(run, &run->crowd);
   load_wait(&run->crowd.n_open, run->n_crowd, REJOIN_TIMEOUT_S, "viewers are in again");
-  run->all_open_s = since(run->began_ns);
+  run->all_open_s = since(run->window.from_ns);
   load_wait(&run->crowd.n_live, run->n_crowd, REJOIN_TIMEOUT_S, "viewers are live again");
-  run->all_live_s = since(run->began_ns);
-  run->ended_ns = vc_clock_now_ns(&vc_clock_system);
-  load_usage(&run->load_after);
-  system_usage(run->system, &run->after);
+  window_end(&run->window);
   load_sleep(0.5); // what is under way arrives
 }
 
@@ -125,11 +119,12 @@ static int add_figures(struct run *run, const char *row)
 {
   struct report *report = run->plan->report;
   struct samples calm = {0}, meanwhile = {0};
-  double load_s = load_usage_most(&run->load_before, &run->load_after);
-  find_delays(run, run->calm_ns, run->began_ns, &calm);
-  find_delays(run, run->began_ns, run->ended_ns, &meanwhile);
+  const struct window *window = &run->window;
+  double load_part = window_load_part(window);
+  find_delays(run, run->calm_ns, window->from_ns, &calm);
+  find_delays(run, window->from_ns, window->to_ns, &meanwhile);
   report_add(report, row, "all in after", FIGURE_MS, run->all_open_s * 1e3);
-  report_add(report, row, "all live after", FIGURE_MS, run->all_live_s * 1e3);
+  report_add(report, row, "all live after", FIGURE_MS, window_s(window) * 1e3);
   report_add(report, row, "finals each missed", FIGURE_COUNT,
              (double)run->crowd.n_before / (double)run->n_crowd);
   report_add(report, row, "others p50 before", FIGURE_MS, samples_part(&calm, 0.5));
@@ -138,12 +133,12 @@ static int add_figures(struct run *run, const char *row)
   report_add(report, row, "p99 meanwhile", FIGURE_MS, samples_part(&meanwhile, 0.99));
   report_add(report, row, "max meanwhile", FIGURE_MS, samples_part(&meanwhile, 1));
   report_add(report, row, "CPU a viewer", FIGURE_US,
-             (run->after.cpu_s - run->before.cpu_s) * 1e6 / (double)run->n_crowd);
-  report_add(report, row, "busiest load thread", FIGURE_PERCENT, load_s / run->all_live_s * 100);
+             window_cpu_s(window) * 1e6 / (double)run->n_crowd);
+  report_add(report, row, "busiest load thread", FIGURE_PERCENT, load_part * 100);
   report_add_latency(report, row, &meanwhile);
   samples_fini(&calm);
   samples_fini(&meanwhile);
-  return load_s > LOAD_BUSY_MAX * run->all_live_s;
+  return load_part > LOAD_BUSY_MAX;
 }
 
 static int run_one(struct plan *plan, struct system *system, size_t n)

@@ -31,11 +31,11 @@ struct ground {
   struct settings node, alone, sink;
 };
 
-struct window {
+struct span {
+  struct window node;
+  struct usage sink_before, sink_after;
   double from_s, to_s; // since 1970
   size_t said_from, said_to;
-  struct usage node_before, node_after, sink_before, sink_after;
-  struct load_usage load_before, load_after;
   double own_latency_ms, own_lag_ms;
 };
 
@@ -90,49 +90,46 @@ static void check_database(struct database *database)
 
 // --- a rate
 
-static void observe(struct chain *chain, struct window *window, int has_sink)
+static void observe(struct chain *chain, struct span *span, int has_sink)
 {
   uint64_t from_ns = vc_clock_now_ns(&vc_clock_system);
-  double seconds = (double)chain->plan->seconds;
   atomic_store(&chain->viewing.measured_to_ns,
                from_ns + (uint64_t)chain->plan->seconds * VC_NS_PER_S);
   atomic_store(&chain->viewing.measured_from_ns, from_ns);
-  window->from_s = chain_now_s();
-  window->said_from = atomic_load(&chain->speech.n_said);
-  system_usage(chain->node, &window->node_before);
+  span->from_s = chain_now_s();
+  span->said_from = atomic_load(&chain->speech.n_said);
   if (has_sink) {
-    system_usage(chain->sink, &window->sink_before);
+    system_usage(chain->sink, &span->sink_before);
   }
-  load_usage(&window->load_before);
-  load_sleep(seconds);
-  load_usage(&window->load_after);
-  system_usage(chain->node, &window->node_after);
+  window_begin(&span->node, chain->node);
+  load_sleep((double)chain->plan->seconds);
+  window_end(&span->node);
   if (has_sink) {
-    system_usage(chain->sink, &window->sink_after);
+    system_usage(chain->sink, &span->sink_after);
   }
-  window->said_to = atomic_load(&chain->speech.n_said);
-  window->to_s = chain_now_s();
-  window->own_latency_ms = chain_own_latency_ms(chain, "ingest.broadcast_latency_ms");
-  window->own_lag_ms = chain_own_latency_ms(chain, "ws.session_broadcast_lag_ms");
+  span->said_to = atomic_load(&chain->speech.n_said);
+  span->to_s = chain_now_s();
+  span->own_latency_ms = chain_own_latency_ms(chain, "ingest.broadcast_latency_ms");
+  span->own_lag_ms = chain_own_latency_ms(chain, "ws.session_broadcast_lag_ms");
 }
 
-static void add_rows(const struct chain *chain, const struct window *window, const char *row)
+static void add_rows(const struct chain *chain, const struct span *span, const char *row)
 {
   struct report *report = chain->plan->report;
   struct samples lag_ms = {0};
-  double n, cpu_s = window->sink_after.cpu_s - window->sink_before.cpu_s;
+  double n, cpu_s = span->sink_after.cpu_s - span->sink_before.cpu_s;
   database_ask(chain->database, &n, 1,
                "SELECT count(*) FROM transcripts WHERE id > %.0f AND received_at >= "
                "to_timestamp(%.6f) AND pg_xact_commit_timestamp(xmin) BETWEEN to_timestamp(%.6f) "
                "AND to_timestamp(%.6f)",
-               chain->base_id, chain->began_s, window->from_s, window->to_s);
+               chain->base_id, chain->began_s, span->from_s, span->to_s);
   database_ask_column(chain->database, &lag_ms,
                       "SELECT 1000 * extract(epoch FROM pg_xact_commit_timestamp(xmin) - "
                       "received_at) FROM transcripts WHERE id > %.0f AND received_at BETWEEN "
                       "to_timestamp(%.6f) AND to_timestamp(%.6f)",
-                      chain->base_id, window->from_s, window->to_s);
+                      chain->base_id, span->from_s, span->to_s);
   samples_sort(&lag_ms);
-  report_add(report, row, "rows/s", FIGURE_PER_S, n / (window->to_s - window->from_s));
+  report_add(report, row, "rows/s", FIGURE_PER_S, n / (span->to_s - span->from_s));
   report_add(report, row, "lag p50", FIGURE_MS, samples_part(&lag_ms, 0.5));
   report_add(report, row, "lag p99", FIGURE_MS, samples_part(&lag_ms, 0.99));
   report_add(report, row, "lag max", FIGURE_MS, samples_part(&lag_ms, 1));
@@ -142,23 +139,22 @@ static void add_rows(const struct chain *chain, const struct window *window, con
 }
 
 // Of the node. Returns: 1 when the load was late.
-static int add_load(struct chain *chain, const struct window *window, const char *row)
+static int add_load(struct chain *chain, const struct span *span, const char *row)
 {
   struct report *report = chain->plan->report;
   struct samples *delay_ms = &chain->viewing.delay_ms, *late = &chain->speech.lateness_ms;
-  double n = (double)(window->said_to - window->said_from);
-  double cpu_s = window->node_after.cpu_s - window->node_before.cpu_s;
-  double busy =
-      load_usage_most(&window->load_before, &window->load_after) / (window->to_s - window->from_s);
+  double n = (double)(span->said_to - span->said_from);
+  double cpu_s = window_cpu_s(&span->node);
+  double busy = window_load_part(&span->node);
   samples_sort(delay_ms);
   samples_sort(late);
   double late_ms = samples_part(late, 0.99);
-  report_add(report, row, "finals/s", FIGURE_PER_S, n / (window->to_s - window->from_s));
+  report_add(report, row, "finals/s", FIGURE_PER_S, n / (span->to_s - span->from_s));
   report_add(report, row, "CPU of the node a final", FIGURE_US, n > 0 ? cpu_s * 1e6 / n : NAN);
   report_add(report, row, "said to viewer p50", FIGURE_MS, samples_part(delay_ms, 0.5));
   report_add(report, row, "said to viewer p99", FIGURE_MS, samples_part(delay_ms, 0.99));
-  report_add(report, row, "latency (own)", FIGURE_MS, window->own_latency_ms);
-  report_add(report, row, "lag (own)", FIGURE_MS, window->own_lag_ms);
+  report_add(report, row, "latency (own)", FIGURE_MS, span->own_latency_ms);
+  report_add(report, row, "lag (own)", FIGURE_MS, span->own_lag_ms);
   report_add(report, row, "speaker late p99", FIGURE_MS, late_ms);
   report_add(report, row, "busiest load thread", FIGURE_PERCENT, busy * 100);
   return late_ms > LATE_MAX_MS || busy > LOAD_BUSY_MAX;
@@ -168,7 +164,7 @@ static int run_rate(struct ground *ground, size_t rate, int has_sink)
 {
   char row[64];
   static struct chain chain;
-  static struct window window;
+  static struct span span;
   snprintf(row, sizeof row, "%zu finals/s%s", rate, has_sink ? "" : ", journal alone");
   chain_begin(&chain, ground->plan, ground->database);
   chain.sound = &ground->sound;
@@ -182,16 +178,16 @@ static int run_rate(struct ground *ground, size_t rate, int has_sink)
   chain_start_node(&chain);
   chain_start_viewers(&chain);
   load_sleep((double)ground->plan->warm_up_s);
-  observe(&chain, &window, has_sink);
+  observe(&chain, &span, has_sink);
   size_t n_said = chain_hush(&chain);
   double n_rows = has_sink ? chain_wait_rows(&chain, n_said) : 0;
   chain_stop_node(&chain);
   if (has_sink) {
     chain_stop_sink(&chain);
-    add_rows(&chain, &window, row);
+    add_rows(&chain, &span, row);
     report_add(ground->plan->report, row, "rows missing", FIGURE_COUNT, (double)n_said - n_rows);
   }
-  int is_late = add_load(&chain, &window, row);
+  int is_late = add_load(&chain, &span, row);
   chain_fini(&chain);
   return is_late;
 }
