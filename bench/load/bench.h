@@ -26,6 +26,8 @@
 
 // Says what went wrong, ends what was started, and exits with 1.
 __attribute__((noreturn, format(printf, 1, 2))) void die(const char *format, ...);
+// The same of what it was told, with the status of wrong usage.
+__attribute__((noreturn, format(printf, 1, 2))) void refuse(const char *format, ...);
 void *grow(void *old, size_t n, size_t size); // realloc that does not fail
 
 // --- samples.c: figures and their distribution
@@ -195,11 +197,14 @@ struct pace {
   double rate_hz; // messages a second and session; 0: the next when all readers have the last
   uint32_t burst; // said at once, as much more seldom
   size_t n_readers;
+  const uint32_t *readers_of; // of each session; NULL: n_due is not counted
   /* the speaker's worker's, read after the stop */
   uint64_t said_ns, n_given_up; // n_given_up: times that a reader did not get the last within 1 s
   /* any thread, atomic */
   _Atomic uint64_t last_number; // of every session, without a rate
   _Atomic size_t n_behind;      // readers that do not have it yet
+  _Atomic uint64_t measured_from_ns, measured_to_ns;
+  _Atomic uint64_t n_due; // receipts of what was said in the measured time
   struct vc_stage *_Atomic speaker;
 };
 // Without a rate: says what is due at once, and again whenever it is. Thread: any.
@@ -209,12 +214,18 @@ void pace_end(struct pace *pace);
 // Thread: the speaker's. Returns: 1 when `burst` messages are to be said in every session now; the
 // last of them has last_number.
 int pace_is_due(struct pace *pace, uint64_t now_ns);
+// What is said in [from_ns, to_ns) is measured. Thread: any.
+void pace_measure(struct pace *pace, uint64_t from_ns, uint64_t to_ns);
+int pace_is_measured(struct pace *pace, uint64_t said_ns); // thread: any
+// Thread: the speaker's.
+void pace_said(struct pace *pace, size_t session, uint64_t said_ns);
 // Thread: any. A reader has a message.
 void pace_received(struct pace *pace, uint64_t number);
 
 // --- peer.c: a speech-to-text service that hears nothing and says what it is told to
 struct heard { // of one session
   char slug[SLUG_MAX];
+  size_t session; // the number in its name
   struct hearing_piece {
     uint64_t at_ns;
     uint64_t n_samples; // all until then
@@ -308,14 +319,14 @@ struct viewing {
   struct viewer *speakers; // n_sessions
   /* the worker's, read after the stop */
   struct samples delay_ms, lateness_ms;
-  uint64_t n_received, n_missed, n_disordered, n_said, next_ns, next_sip_ns;
+  uint64_t n_disordered, n_said, next_ns, next_sip_ns;
   uint64_t n_before; // messages that were said before live_from_ns
   size_t n_begun;
   struct receipts receipts;
   /* any thread, atomic */
   _Atomic size_t n_open, n_live, n_lost;
   _Atomic uint64_t epoch, seq; // of the first message of all
-  _Atomic uint64_t measured_from_ns, measured_to_ns;
+  _Atomic uint64_t n_received; // by readers, of what is measured
 };
 // Of which kind is the viewer number i of all?
 enum viewer_kind viewer_kind_of(size_t i, uint32_t slow_part, uint32_t stalled_part);

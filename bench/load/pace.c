@@ -31,6 +31,25 @@ int pace_is_due(struct pace *pace, uint64_t now_ns)
   return 1;
 }
 
+void pace_measure(struct pace *pace, uint64_t from_ns, uint64_t to_ns)
+{
+  atomic_store(&pace->measured_to_ns, to_ns);
+  atomic_store(&pace->measured_from_ns, from_ns);
+}
+
+int pace_is_measured(struct pace *pace, uint64_t said_ns)
+{
+  return said_ns >= atomic_load_explicit(&pace->measured_from_ns, memory_order_relaxed) &&
+         said_ns < atomic_load_explicit(&pace->measured_to_ns, memory_order_relaxed);
+}
+
+void pace_said(struct pace *pace, size_t session, uint64_t said_ns)
+{
+  if (pace->readers_of != NULL && pace_is_measured(pace, said_ns)) {
+    atomic_fetch_add_explicit(&pace->n_due, pace->readers_of[session], memory_order_relaxed);
+  }
+}
+
 void pace_received(struct pace *pace, uint64_t number)
 {
   if (pace->rate_hz > 0 || number != atomic_load(&pace->last_number)) {

@@ -169,8 +169,13 @@ static void say_transcript(struct vc_worker *worker, struct peer *peer, const ch
 static void say_stamped(struct vc_worker *worker, struct peer *peer, uint64_t number)
 {
   char said[STAMP_TEXT_MAX];
+  uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
+  struct pace *pace = speech_of(worker)->pace;
   peer->n_said++;
-  stamp_print(said, sizeof said, vc_clock_now_ns(&vc_clock_system), number);
+  if (pace != NULL) {
+    pace_said(pace, peer->heard->session, now_ns);
+  }
+  stamp_print(said, sizeof said, now_ns, number);
   say_transcript(worker, peer, said, peer->n_said % speech_of(worker)->messages_per_final == 0);
   atomic_fetch_add_explicit(&speech_of(worker)->n_said, 1, memory_order_relaxed);
 }
@@ -296,6 +301,8 @@ static void begin_session(struct vc_worker *worker, struct peer *peer, const cha
   }
   struct heard *heard = &speech->heard[speech->n_heard++];
   snprintf(heard->slug, sizeof heard->slug, "%s", slug);
+  const char *number = strrchr(slug, '-');
+  heard->session = number != NULL ? strtoull(number + 1, NULL, 10) : 0;
   json_decref(root);
   char text[256];
   snprintf(text, sizeof text,

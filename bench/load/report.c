@@ -109,7 +109,8 @@ static int spread(const struct figure *figure, double *median, double *least, do
     samples_add(&sorted, figure->rounds[i]);
   }
   samples_sort(&sorted);
-  *median = samples_part(&sorted, 0.5);
+  size_t n = sorted.n, low = n > 0 ? (n - 1) / 2 : 0; // two lie in the middle of an even number
+  *median = n > 0 ? (sorted.at[low] + sorted.at[n / 2]) / 2 : NAN;
   *least = samples_part(&sorted, 0);
   *most = samples_part(&sorted, 1);
   samples_fini(&sorted);

@@ -93,9 +93,7 @@ static void check_database(struct database *database)
 static void observe(struct chain *chain, struct span *span, int has_sink)
 {
   uint64_t from_ns = vc_clock_now_ns(&vc_clock_system);
-  atomic_store(&chain->viewing.measured_to_ns,
-               from_ns + (uint64_t)chain->plan->seconds * VC_NS_PER_S);
-  atomic_store(&chain->viewing.measured_from_ns, from_ns);
+  pace_measure(&chain->pace, from_ns, from_ns + (uint64_t)chain->plan->seconds * VC_NS_PER_S);
   span->from_s = chain_now_s();
   span->said_from = atomic_load(&chain->speech.n_said);
   if (has_sink) {

@@ -135,19 +135,14 @@ static void become_live(struct viewing *viewing, struct viewer *viewer, uint64_t
 static void note(struct viewing *viewing, struct viewer *viewer, const uint8_t *bytes, size_t size)
 {
   uint64_t said_ns, number;
-  uint64_t from_ns = atomic_load_explicit(&viewing->measured_from_ns, memory_order_relaxed);
-  uint64_t to_ns = atomic_load_explicit(&viewing->measured_to_ns, memory_order_relaxed);
   if (!stamp_find(bytes, size, &said_ns, &number)) {
     return;
   }
   if (!viewer->is_live) {
     become_live(viewing, viewer, said_ns, bytes, size);
   }
-  if (viewer->kind == READER && said_ns >= from_ns && said_ns < to_ns) {
-    viewing->n_received++;
-    viewing->n_missed += viewer->last_number > 0 && number > viewer->last_number
-                             ? number - viewer->last_number - 1
-                             : 0;
+  if (viewer->kind == READER && pace_is_measured(viewing->pace, said_ns)) {
+    atomic_fetch_add_explicit(&viewing->n_received, 1, memory_order_relaxed);
     viewing->n_disordered += number <= viewer->last_number;
     samples_add(&viewing->delay_ms,
                 (double)(vc_clock_now_ns(&vc_clock_system) - said_ns) / (double)VC_NS_PER_MS);
@@ -249,7 +244,9 @@ static void begin(struct vc_worker *worker, struct viewer *viewer, size_t number
 static void say(struct vc_worker *worker, struct viewing *viewing, struct viewer *speaker)
 {
   char said[STAMP_TEXT_MAX], text[768];
-  stamp_print(said, sizeof said, vc_clock_now_ns(&vc_clock_system), ++speaker->last_number);
+  uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
+  pace_said(viewing->pace, speaker->session, now_ns);
+  stamp_print(said, sizeof said, now_ns, ++speaker->last_number);
   int n = snprintf(text, sizeof text,
                    "{\"type\":\"transcript\",\"session\":\"bench-%u\",\"epoch\":1790000000000,"
                    "\"seq\":%llu,\"utteranceId\":\"1-0-00000001\",\"isFinal\":false,\"text\":"
