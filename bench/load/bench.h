@@ -71,12 +71,7 @@ struct system {
   int is_node; // verbacast: speaks to the speech peer; else a broadcaster of its own
   pid_t pid;   // of one that runs already: 0, not known
   struct vc_address rtmp, http, admin, sink; // port 0: it has none
-  char folder[64];
-};
-struct usage {
-  double cpu_s;
-  double memory_bytes; // proportional set size
-  size_t n_processes;
+  char folder[256];
 };
 // The load itself keeps away from the cores of systems where there are others. Before any thread.
 void load_avoid_cores(const char *cores);
@@ -85,7 +80,9 @@ void system_start(struct system *system, const struct vc_address *stt);
 int system_has_ended(const struct system *system); // by itself
 void system_stop(struct system *system);
 void system_stop_all(void); // of whatever runs
-void system_usage(const struct system *system, struct usage *usage);
+// Of all its processes since they began; NAN: there is none.
+double system_cpu_s(const struct system *system);
+double system_memory_bytes(const struct system *system); // proportional set size
 // The body of a GET, NUL-terminated, NULL when there is none; the caller frees it.
 char *system_get(const struct vc_address *address, const char *path);
 // Of its core: a thread of the load that uses more is the bottleneck.
@@ -106,9 +103,11 @@ double machine_stolen_s(void);
 double machine_load(void);
 
 // --- window.c: a time that is measured
+// What is read in it takes its time with many processes: memory before it and behind, CPU time next
+// to the clock.
 struct window {
   const struct system *system;
-  struct usage before, after;
+  double memory_before, memory_after, cpu_s_before, cpu_s_after;
   struct load_usage load_before, load_after;
   uint64_t from_ns, to_ns;
 };
@@ -353,6 +352,8 @@ void report_add(struct report *report, const char *row, const char *column, enum
                 double value);
 // The latencies of one round, sorted, for the plot.
 void report_add_latency(struct report *report, const char *row, const struct samples *ms);
+// Returns: how many rows and rounds had no latency at all: nothing was measured there.
+size_t report_n_empty(const struct report *report);
 void report_note(struct report *report, const char *note);
 void report_print(const struct report *report);
 void report_write_json(const struct report *report, const char *path);

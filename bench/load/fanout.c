@@ -31,7 +31,7 @@ struct run {
   struct vc_stage *peer, *publishers, *viewers[THREADS_MAX];
   size_t n_threads;
   double handshakes_s;
-  struct usage idle; // without viewers
+  double idle_bytes; // without viewers
   struct window window;
 };
 
@@ -75,7 +75,7 @@ static void start(struct run *run)
     load_wait(&run->speech.n_live, n_sessions, START_TIMEOUT_S, "sessions are live");
   }
   load_sleep(1); // what a start costs is over
-  system_usage(run->system, &run->idle);
+  run->idle_bytes = system_memory_bytes(run->system);
   uint64_t begin_ns = vc_clock_now_ns(&vc_clock_system);
   start_viewers(run);
   run->handshakes_s = (double)(vc_clock_now_ns(&vc_clock_system) - begin_ns) / VC_NS_PER_S;
@@ -180,8 +180,7 @@ static void add_figures(struct run *run, const char *row)
   report_add(report, row, "out of order", FIGURE_COUNT, n_disordered);
   report_add(report, row, "CPU a delivery", FIGURE_US, n > 0 ? cpu_s * 1e6 / n : NAN);
   report_add(report, row, "memory a viewer, KiB", FIGURE_COUNT,
-             (run->window.before.memory_bytes - run->idle.memory_bytes) / (double)run->crowd.n /
-                 1024);
+             (run->window.memory_before - run->idle_bytes) / (double)run->crowd.n / 1024);
   report_add(report, row, "handshakes/s", FIGURE_PER_S, (double)run->crowd.n / run->handshakes_s);
   report_add_latency(report, row, &delay_ms);
   samples_fini(&delay_ms);

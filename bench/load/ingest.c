@@ -21,7 +21,7 @@ struct outcome {
 
 static struct outcome add_figures(struct plan *plan, const char *row,
                                   const struct publishing *publishing, const struct speech *speech,
-                                  const struct window *window, const struct usage *idle)
+                                  const struct window *window, double idle_bytes)
 {
   struct samples latency = {0}, first = {0};
   for (size_t i = 0; i < speech->n_heard; i++) {
@@ -50,7 +50,7 @@ static struct outcome add_figures(struct plan *plan, const char *row,
   report_add(plan->report, row, "max ", FIGURE_MS, samples_part(&first, 1));
   report_add(plan->report, row, "CPU a stream", FIGURE_PERCENT, outcome.cpu_s / n * 100);
   report_add(plan->report, row, "memory a stream", FIGURE_MIB,
-             (window->after.memory_bytes - idle->memory_bytes) / n / 1048576);
+             (window->memory_after - idle_bytes) / n / 1048576);
   report_add(plan->report, row, "chunks/s", FIGURE_PER_S, outcome.chunks_per_s);
   report_add(plan->report, row, "short pieces", FIGURE_PERCENT, hearing_short_part(speech));
   report_add_latency(plan->report, row, &latency);
@@ -66,13 +66,12 @@ static struct outcome run_one(struct plan *plan, struct system *system, const st
   struct speech speech = {0};
   struct publishing publishing = {.sound = sound, .way = plan->is_pcm ? &track_way : &rtmp_way};
   static struct window window;
-  struct usage idle;
   speech_init(&speech, n * 2);
   publishing_init(&publishing, n);
   struct vc_stage *peer = load_start(&speech_ops, &speech);
   system_start(system, &speech.address);
   load_sleep(1); // what a start costs is over
-  system_usage(system, &idle);
+  double idle_bytes = system_memory_bytes(system);
   publishing.to = plan->is_pcm ? system->http : system->rtmp;
   struct vc_stage *publishers = load_start(&publishing_ops, &publishing);
   load_wait(&publishing.n_live, n, START_TIMEOUT_S, "publishers are live");
@@ -89,7 +88,7 @@ static struct outcome run_one(struct plan *plan, struct system *system, const st
     die("%s lost %zu of %zu publishers", system->name, n_lost, n);
   }
   snprintf(row, sizeof row, "%s, %zu streams", system->name, n);
-  struct outcome outcome = add_figures(plan, row, &publishing, &speech, &window, &idle);
+  struct outcome outcome = add_figures(plan, row, &publishing, &speech, &window, idle_bytes);
   samples_sort(&publishing.lateness_ms);
   double late_ms = samples_part(&publishing.lateness_ms, 0.99);
   report_add(plan->report, row, "publishers late p99", FIGURE_MS, late_ms);

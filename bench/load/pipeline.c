@@ -26,7 +26,7 @@ struct run {
   struct publishing publishing;
   struct viewing viewing;
   struct vc_stage *peer, *publishers, *viewers;
-  struct usage idle; // without streams
+  double idle_bytes; // without streams
   struct window window;
 };
 
@@ -49,7 +49,7 @@ static void start(struct run *run, const struct sound *sound)
   run->peer = load_start(&speech_ops, &run->speech);
   system_start(run->system, &run->speech.address);
   load_sleep(1); // what a start costs is over
-  system_usage(run->system, &run->idle);
+  run->idle_bytes = system_memory_bytes(run->system);
   run->viewing.to = run->system->http;
   run->viewers = load_start(&viewing_ops, &run->viewing);
   load_wait(&run->viewing.n_open, n_viewers, START_TIMEOUT_S, "viewers are in");
@@ -184,7 +184,7 @@ static int run_one(struct plan *plan, struct system *system, const struct sound 
   report_add(plan->report, row, "CPU", FIGURE_PERCENT,
              window_cpu_s(&run.window) / window_s(&run.window) * 100);
   report_add(plan->report, row, "memory", FIGURE_MIB,
-             (run.window.after.memory_bytes - run.idle.memory_bytes) / 1048576);
+             (run.window.memory_after - run.idle_bytes) / 1048576);
   report_add(plan->report, row, "publishers late p99", FIGURE_MS, late_ms);
   report_add(plan->report, row, "busiest load thread", FIGURE_PERCENT, load_part * 100);
   viewing_fini(&run.viewing);

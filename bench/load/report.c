@@ -25,7 +25,7 @@ struct report {
   const char *what;
   char rows[ROWS_MAX][NAME_MAX_SIZE], columns[COLUMNS_MAX][NAME_MAX_SIZE];
   enum figure_kind kinds[COLUMNS_MAX];
-  size_t n_rows, n_columns, n_notes;
+  size_t n_rows, n_columns, n_notes, n_empty;
   char notes[NOTES_MAX][160];
   struct figure figures[ROWS_MAX][COLUMNS_MAX];
   struct samples latencies[ROWS_MAX];
@@ -88,10 +88,16 @@ void report_add_latency(struct report *report, const char *row, const struct sam
 {
   struct samples *all =
       &report->latencies[find_or_add(report->rows, &report->n_rows, ROWS_MAX, row)];
+  report->n_empty += ms->n == 0;
   size_t step = 1 + ms->n / LATENCIES_MAX; // of very many each so manieth
   for (size_t i = 0; i < ms->n; i += step) {
     samples_add(all, ms->at[i]);
   }
+}
+
+size_t report_n_empty(const struct report *report)
+{
+  return report->n_empty;
 }
 
 void report_note(struct report *report, const char *note)

@@ -33,7 +33,7 @@ struct ground {
 
 struct span {
   struct window node;
-  struct usage sink_before, sink_after;
+  double sink_cpu_s;   // 0 without one
   double from_s, to_s; // since 1970
   size_t said_from, said_to;
   double own_latency_ms, own_lag_ms;
@@ -96,15 +96,11 @@ static void observe(struct chain *chain, struct span *span, int has_sink)
   pace_measure(&chain->pace, from_ns, from_ns + (uint64_t)chain->plan->seconds * VC_NS_PER_S);
   span->from_s = chain_now_s();
   span->said_from = atomic_load(&chain->speech.n_said);
-  if (has_sink) {
-    system_usage(chain->sink, &span->sink_before);
-  }
+  double before_s = has_sink ? system_cpu_s(chain->sink) : 0;
   window_begin(&span->node, chain->node);
   load_sleep((double)chain->plan->seconds);
   window_end(&span->node);
-  if (has_sink) {
-    system_usage(chain->sink, &span->sink_after);
-  }
+  span->sink_cpu_s = has_sink ? system_cpu_s(chain->sink) - before_s : 0;
   span->said_to = atomic_load(&chain->speech.n_said);
   span->to_s = chain_now_s();
   span->own_latency_ms = chain_own_latency_ms(chain, "ingest.broadcast_latency_ms");
@@ -115,7 +111,7 @@ static void add_rows(const struct chain *chain, const struct span *span, const c
 {
   struct report *report = chain->plan->report;
   struct samples lag_ms = {0};
-  double n, cpu_s = span->sink_after.cpu_s - span->sink_before.cpu_s;
+  double n, cpu_s = span->sink_cpu_s;
   database_ask(chain->database, &n, 1,
                "SELECT count(*) FROM transcripts WHERE id > %.0f AND received_at >= "
                "to_timestamp(%.6f) AND pg_xact_commit_timestamp(xmin) BETWEEN to_timestamp(%.6f) "
@@ -196,7 +192,6 @@ static void run_drain(struct ground *ground, size_t batch)
 {
   char row[64];
   static struct chain chain;
-  struct usage before, after;
   struct report *report = ground->plan->report;
   struct settings sink = {0};
   size_t n = (size_t)ground->plan->n_drain;
@@ -213,9 +208,9 @@ static void run_drain(struct ground *ground, size_t batch)
   size_t n_said = chain_fill(&chain, n);
   chain_stop_node(&chain);
   chain_start_sink(&chain);
-  system_usage(chain.sink, &before);
+  double before_s = system_cpu_s(chain.sink);
   double n_rows = chain_wait_rows(&chain, n_said), figures[2];
-  system_usage(chain.sink, &after);
+  double cpu_s = system_cpu_s(chain.sink) - before_s;
   chain_stop_sink(&chain);
   // The first transaction's rows have no time that they took.
   database_ask(chain.database, figures, 2,
@@ -225,7 +220,7 @@ static void run_drain(struct ground *ground, size_t batch)
                chain.base_id, chain.began_s);
   report_add(report, row, "rows/s", FIGURE_PER_S, figures[1] > 0 ? figures[0] / figures[1] : NAN);
   report_add(report, row, "CPU of the sink a row", FIGURE_US,
-             n_rows > 0 ? (after.cpu_s - before.cpu_s) * 1e6 / n_rows : NAN);
+             n_rows > 0 ? cpu_s * 1e6 / n_rows : NAN);
   report_add(report, row, "rows missing", FIGURE_COUNT, (double)n_said - n_rows);
   chain_fini(&chain);
   settings_fini(&sink);

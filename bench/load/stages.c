@@ -6,20 +6,32 @@
 
 #include "bench.h"
 
-void die(const char *format, ...)
+__attribute__((noreturn, format(printf, 2, 0))) static void end(int status, const char *format,
+                                                                va_list arguments)
 {
   static _Atomic int is_dying;
-  va_list arguments;
   while (atomic_exchange(&is_dying, 1)) {
     pause(); // what goes wrong because systems are being ended is not worth a word
   }
-  va_start(arguments, format);
   fprintf(stderr, "verbacast-bench: ");
   vfprintf(stderr, format, arguments);
   fprintf(stderr, "\n");
-  va_end(arguments);
   system_stop_all();
-  _Exit(1);
+  _Exit(status);
+}
+
+void die(const char *format, ...)
+{
+  va_list arguments;
+  va_start(arguments, format);
+  end(1, format, arguments);
+}
+
+void refuse(const char *format, ...)
+{
+  va_list arguments;
+  va_start(arguments, format);
+  end(2, format, arguments);
 }
 
 void *grow(void *old, size_t n, size_t size)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -66,8 +67,8 @@ void load_avoid_cores(const char *text)
 {
   cpu_set_t cores, own;
   if (read_cores(text, &cores) != 0 || sched_getaffinity(0, sizeof own, &own) != 0) {
-    die("BENCH_CORES is '%s': a comma list of cores from 0 to %ld", text,
-        sysconf(_SC_NPROCESSORS_CONF) - 1);
+    refuse("BENCH_CORES is '%s': a comma list of cores from 0 to %ld", text,
+           sysconf(_SC_NPROCESSORS_CONF) - 1);
   }
   CPU_XOR(&cores, &cores, &own); // those that are not named, of those that there are
   CPU_AND(&cores, &cores, &own);
@@ -174,7 +175,9 @@ void system_start(struct system *system, const struct vc_address *stt)
   size_t slot = 0;
   cpu_set_t cores;
   int is_bound = system->cores != NULL && read_cores(system->cores, &cores) == 0;
-  snprintf(system->folder, sizeof system->folder, "/tmp/verbacast-bench-XXXXXX");
+  const char *place = getenv("TMPDIR"); // on a disk, as what a journal commits to should be
+  snprintf(system->folder, sizeof system->folder, "%s/verbacast-bench-XXXXXX",
+           place != NULL && place[0] != '\0' ? place : "/var/tmp");
   if (command == NULL || split(command, words) == 0 || mkdtemp(system->folder) == NULL ||
       pipe2(out, O_CLOEXEC) != 0) {
     die("%s cannot be started: %s", system->name, strerror(errno));
@@ -301,24 +304,52 @@ static double read_pss(const char *pid)
   return at != NULL ? strtod(at + strlen("\nPss:"), NULL) * 1024 : 0;
 }
 
-void system_usage(const struct system *system, struct usage *usage)
+static int is_of(const struct system *system, const char *pid, const struct stat_line *stat)
+{
+  return (system->command != NULL ? stat->session : strtol(pid, NULL, 10)) == system->pid;
+}
+
+// The process ids of a system. Returns: how many.
+static size_t find_processes(const struct system *system, long pids[static PIDS_MAX], double *cpu_s)
 {
   DIR *folder = opendir("/proc");
   const struct dirent *entry;
-  *usage = (struct usage){0};
-  while (folder != NULL && (entry = readdir(folder)) != NULL) {
+  size_t n = 0;
+  *cpu_s = 0;
+  while (folder != NULL && n < PIDS_MAX && (entry = readdir(folder)) != NULL) {
     struct stat_line stat;
-    if (entry->d_name[0] < '0' || entry->d_name[0] > '9' || read_stat(entry->d_name, &stat) != 0 ||
-        (system->command != NULL ? stat.session : strtol(entry->d_name, NULL, 10)) != system->pid) {
-      continue;
+    if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9' &&
+        read_stat(entry->d_name, &stat) == 0 && is_of(system, entry->d_name, &stat)) {
+      *cpu_s += stat.own_s + stat.waited_s;
+      pids[n++] = strtol(entry->d_name, NULL, 10);
     }
-    usage->cpu_s += stat.own_s + stat.waited_s;
-    usage->memory_bytes += read_pss(entry->d_name);
-    usage->n_processes++;
   }
   if (folder != NULL) {
     closedir(folder);
   }
+  *cpu_s = n > 0 ? *cpu_s : NAN;
+  return n;
+}
+
+double system_cpu_s(const struct system *system)
+{
+  long pids[PIDS_MAX];
+  double cpu_s;
+  find_processes(system, pids, &cpu_s);
+  return cpu_s;
+}
+
+double system_memory_bytes(const struct system *system)
+{
+  long pids[PIDS_MAX];
+  double cpu_s, bytes = 0;
+  size_t n = find_processes(system, pids, &cpu_s);
+  for (size_t i = 0; i < n; i++) {
+    char pid[24];
+    snprintf(pid, sizeof pid, "%ld", pids[i]);
+    bytes += read_pss(pid);
+  }
+  return n > 0 ? bytes : NAN;
 }
 
 void load_usage(struct load_usage *usage)

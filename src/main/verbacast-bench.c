@@ -32,6 +32,8 @@ static void watch_signals(void)
   sigemptyset(&ends);
   sigaddset(&ends, SIGINT);
   sigaddset(&ends, SIGTERM);
+  sigaddset(&ends, SIGHUP);
+  sigaddset(&ends, SIGQUIT);
   pthread_sigmask(SIG_BLOCK, &ends, NULL);
   if (pthread_create(&thread, NULL, wait_signal, &ends) != 0) {
     die("no thread waits for signals");
@@ -42,7 +44,7 @@ static void watch_signals(void)
 static void add_system(struct plan *plan, const char *name, const char *command, int is_node)
 {
   if (plan->n_systems == SYSTEMS_MAX) {
-    die("more than %d systems", SYSTEMS_MAX);
+    refuse("more than %d systems", SYSTEMS_MAX);
   }
   plan->systems[plan->n_systems++] = (struct system){.name = name,
                                                      .command = command,
@@ -75,7 +77,7 @@ static void add_peers(struct plan *plan, char *list)
   for (char *peer = strtok_r(list, ";", &rest); peer != NULL; peer = strtok_r(NULL, ";", &rest)) {
     char *equals = strchr(peer, '=');
     if (equals == NULL || equals == peer || equals[1] == '\0') {
-      die("BENCH_PEERS: '%s' is not of the form name=command", peer);
+      refuse("BENCH_PEERS: '%s' is not of the form name=command", peer);
     }
     *equals = '\0';
     add_system(plan, peer, equals + 1, 0);
@@ -93,7 +95,7 @@ static const char *read_url(char *url, struct vc_address *address)
     *slash = '\0';
   }
   if (host == NULL || path == NULL || vc_listen_parse(host, address, &error) != 0) {
-    die("BENCH_PEER names '%s': ws://ADDRESS:PORT/PATH with an IPv4 address", url);
+    refuse("BENCH_PEER names '%s': ws://ADDRESS:PORT/PATH with an IPv4 address", url);
   }
   return path;
 }
@@ -127,15 +129,15 @@ static size_t read_list(const char *name, const char *text, long least, long mos
   for (const char *at = text; n < COUNTS_MAX; at = end + 1) {
     long number = strtol(at, &end, 10);
     if (end == at || number < least || number > most || (*end != ',' && *end != '\0')) {
-      die("%s is '%s': a comma list of at most %d numbers from %ld to %ld", name, text, COUNTS_MAX,
-          least, most);
+      refuse("%s is '%s': a comma list of at most %d numbers from %ld to %ld", name, text,
+             COUNTS_MAX, least, most);
     }
     numbers[n++] = (size_t)number;
     if (*end == '\0') {
       return n;
     }
   }
-  die("%s is '%s': more than %d numbers", name, text, COUNTS_MAX);
+  refuse("%s is '%s': more than %d numbers", name, text, COUNTS_MAX);
 }
 
 // For itself and, since they inherit it, for the systems.
@@ -170,13 +172,13 @@ static void plan_sink(struct plan *plan, const struct bench_options *options)
 {
   static char path[PATH_SIZE];
   if (options->brokers[0] == '\0' || options->database[0] == '\0') {
-    die("BENCH_BROKERS or BENCH_DATABASE is not set: sink needs a Kafka and a PostgreSQL");
+    refuse("BENCH_BROKERS or BENCH_DATABASE is not set: sink needs a Kafka and a PostgreSQL");
   }
   if (strncmp(options->database, "postgresql://", 13) != 0) {
-    die("BENCH_DATABASE is none: postgresql://USER@HOST/DATABASE");
+    refuse("BENCH_DATABASE is none: postgresql://USER@HOST/DATABASE");
   }
   if (strcmp(options->node, "none") == 0 || options->peers[0] != '\0') {
-    die("sink measures the node alone: no BENCH_PEERS, and BENCH_NODE is not none");
+    refuse("sink measures the node alone: no BENCH_PEERS, and BENCH_NODE is not none");
   }
   plan->brokers = options->brokers;
   plan->topic = options->topic;
@@ -209,10 +211,10 @@ static void make_plan(struct plan *plan, enum kind kind, const struct bench_opti
       .is_until_full = options->until_full,
       .report = report_create(is_pcm ? "ingest: PCM message to PCM at the STT" : kinds[kind].what)};
   if (plan->audio[0] == '\0') {
-    die("BENCH_AUDIO is not set: bench/load/make-audio makes an audio file");
+    refuse("BENCH_AUDIO is not set: bench/load/make-audio makes an audio file");
   }
   if ((kind == PIPELINE || kind == REJOIN) && plan->rate_hz <= 0) {
-    die("BENCH_RATE_HZ is 0: %s needs a rate", kinds[kind].name);
+    refuse("BENCH_RATE_HZ is 0: %s needs a rate", kinds[kind].name);
   }
   plan->n_counts =
       read_list("BENCH_COUNTS", options->counts, kind == SINK ? 0 : 1, 60000, plan->counts);
@@ -241,31 +243,41 @@ static void add_systems(struct plan *plan, enum kind kind, const struct bench_op
   char *peers = copy(options->peers), *peer = copy(options->peer);
   if (strcmp(options->node, "none") != 0) {
     add_system(plan, "verbacast", find_program(options->node, "verbacast", "BENCH_NODE", path), 1);
-    plan->systems[0].stt_url = plan->stt;
   }
   if (kind == REJOIN && (plan->n_systems == 0 || peers[0] != '\0')) {
-    die("rejoin is of the node alone: no BENCH_PEERS, and BENCH_NODE not none");
+    refuse("rejoin is of the node alone: no BENCH_PEERS, and BENCH_NODE not none");
   }
   add_peers(plan, peers);
   add_running_peer(plan, peer);
+  if (plan->n_systems == 0) {
+    refuse("BENCH_NODE is none, and no BENCH_PEERS are named: there is nothing to measure");
+  }
+  for (size_t i = 0; i < plan->n_systems; i++) {
+    plan->systems[i].stt_url = plan->stt;
+  }
   if (plan->is_pcm && options->peers[0] != '\0') {
-    die("BENCH_PUBLISH is pcm, which BENCH_PEERS do not take");
+    refuse("BENCH_PUBLISH is pcm, which BENCH_PEERS do not take");
   }
   if (kind != FANOUT && options->peer[0] != '\0') {
-    die("BENCH_PEER is for fanout");
+    refuse("BENCH_PEER is for fanout");
+  }
+}
+
+static void prepare(struct plan *plan, enum kind kind, const struct bench_options *options)
+{
+  static char path[PATH_SIZE];
+  make_plan(plan, kind, options);
+  add_systems(plan, kind, options, path);
+  if (plan->cores != NULL) {
+    load_avoid_cores(plan->cores);
   }
 }
 
 static int measure(enum kind kind, const struct bench_options *options)
 {
   char note[160];
-  static char path[PATH_SIZE];
   struct plan plan;
-  make_plan(&plan, kind, options);
-  add_systems(&plan, kind, options, path);
-  if (plan.cores != NULL) {
-    load_avoid_cores(plan.cores);
-  }
+  prepare(&plan, kind, options);
   raise_descriptor_limit();
   double stolen_s = machine_stolen_s(), load = machine_load();
   int is_late = kinds[kind].run(&plan);
@@ -278,6 +290,12 @@ static int measure(enum kind kind, const struct bench_options *options)
         "NOT TO BE BELIEVED: the load generator itself was the bottleneck: late, or a thread "
         "of its had no rest; use fewer, more threads or more cores");
   }
+  size_t n_empty = report_n_empty(plan.report);
+  if (n_empty > 0) {
+    snprintf(note, sizeof note, "NOT TO BE BELIEVED: nothing was measured in %zu rows and rounds",
+             n_empty);
+    report_note(plan.report, note);
+  }
   report_print(plan.report);
   if (options->json[0] != '\0') {
     report_write_json(plan.report, options->json);
@@ -286,14 +304,17 @@ static int measure(enum kind kind, const struct bench_options *options)
     report_write_plot(plan.report, options->plot);
   }
   report_destroy(&plan.report);
-  return is_late ? VC_EXIT_FAILED : VC_EXIT_OK;
+  return is_late || n_empty > 0 ? VC_EXIT_FAILED : VC_EXIT_OK;
 }
 
 static int check(struct vc_option_set *set, enum kind kind, const struct bench_options *options)
 {
+  struct plan plan;
   vc_options_print_effective(set, stdout);
+  prepare(&plan, kind, options);
+  report_destroy(&plan.report);
   printf("would measure %s\n", kinds[kind].name);
-  if (options->audio[0] == '\0' || access(options->audio, R_OK) != 0) {
+  if (access(options->audio, R_OK) != 0) {
     fprintf(stderr, "verbacast-bench: BENCH_AUDIO is '%s': a readable file of sound is needed\n",
             options->audio);
     return VC_EXIT_FAILED;
@@ -358,8 +379,8 @@ int main(int argc, char **argv)
       return parse_and_measure(kind, argc - 1, argv + 1);
     }
   }
-  if (mode[0] == '-') {
-    return parse_and_measure(INGEST, argc, argv); // --help, --version
+  if (strcmp(mode, "--help") == 0 || strcmp(mode, "--version") == 0) {
+    return parse_and_measure(INGEST, argc, argv);
   }
   fprintf(stderr,
           "verbacast-bench: '%s' is no mode; ingest, fanout, pipeline, rejoin, sink and send-loop "

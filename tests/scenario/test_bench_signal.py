@@ -55,5 +55,9 @@ def test_sigint_ends_the_system_too():
     end_with(signal.SIGINT)
 
 
+def test_a_terminal_that_has_gone_ends_the_system_too():
+    end_with(signal.SIGHUP)
+
+
 if __name__ == "__main__":
     main(globals())

@@ -8,7 +8,9 @@
 
 #include <bench.h>
 
+#include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -74,6 +76,36 @@ static void test_children_that_ended_are_not_the_load(void **state)
   assert_true(load_usage_most(&before, &after) < 0.2);
 }
 
+// A system is its session: what it used, and what those did who were its children.
+static void test_a_system_with_a_child(void **state)
+{
+  int told[2];
+  char byte;
+  (void)state;
+  assert_int_equal(pipe(told), 0);
+  pid_t pid = fork();
+  if (pid == 0) {
+    setsid();
+    if (fork() == 0) {
+      while (cpu_s() < 0.2) {
+      }
+      _exit(0);
+    }
+    wait(NULL);
+    (void)!write(told[1], "x", 1);
+    pause();
+  }
+  const struct system system = {.command = "a system", .pid = pid};
+  assert_int_equal(read(told[0], &byte, 1), 1);
+  assert_true(system_cpu_s(&system) > 0.15);
+  assert_true(system_memory_bytes(&system) > 0);
+  assert_int_equal(kill(pid, SIGKILL), 0);
+  assert_int_equal(waitpid(pid, NULL, 0), pid);
+  assert_true(isnan(system_cpu_s(&system)) && isnan(system_memory_bytes(&system)));
+  close(told[0]);
+  close(told[1]);
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
@@ -81,6 +113,7 @@ int main(void)
       cmocka_unit_test(test_threads_that_come_and_go),
       cmocka_unit_test(test_a_thread_that_works_is_seen),
       cmocka_unit_test(test_children_that_ended_are_not_the_load),
+      cmocka_unit_test(test_a_system_with_a_child),
   };
   return cmocka_run_group_tests_name("bench/system", tests, NULL, NULL);
 }
