@@ -247,8 +247,10 @@ def test_who_is_told_to_come_later_does():
             assert other.wait_close() == 4002  # ten seconds later
         expect(page, "on")
         tries = [url for url in page.sockets() if "/ingest/" in url]
-        print(f"{len(tries)} connections")
-        assert 2 < len(tries) < 16, len(tries)
+        n_refused = harness.http_json(node.url("admin", "/metrics"))["counters"]["ingest.takeover_flaps_total"]
+        print(f"{len(tries)} connections, {n_refused} of them refused")
+        assert 2 + n_refused <= len(tries) < 16, len(tries)
+        assert n_refused > 0 or harness.CONFIGURATION != "release"  # a slow browser comes when the ten seconds are over
 
 
 def test_who_may_not():
