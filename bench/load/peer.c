@@ -312,6 +312,22 @@ static void begin_session(struct vc_worker *worker, struct peer *peer, const cha
   answer(worker, peer, "201 Created", "Content-Type: application/json\r\n", text);
 }
 
+static uint64_t step_of(const struct speech *speech)
+{
+  double rate_hz = rate_of(speech);
+  return rate_hz > 0 ? (uint64_t)((double)VC_NS_PER_S * speech->pace->burst / rate_hz) : 0;
+}
+
+// Sessions speak when they do and not all at once: parts of the golden section lie apart, however
+// many there are.
+static uint64_t first_of(const struct speech *speech, size_t session, uint64_t from_ns)
+{
+  uint64_t step_ns = step_of(speech);
+  double part = fmod((double)session * 0.6180339887, 1);
+  return step_ns > 0 ? (from_ns / step_ns + 1) * step_ns + (uint64_t)(part * (double)step_ns)
+                     : from_ns;
+}
+
 static void upgrade(struct vc_worker *worker, struct peer *peer, const struct vc_http_head *head)
 {
   struct speech *speech = speech_of(worker);
@@ -331,7 +347,8 @@ static void upgrade(struct vc_worker *worker, struct peer *peer, const struct vc
   vc_ws_parser_init(&peer->parser, VC_WS_SERVER, MESSAGE_MAX);
   snprintf(peer->id, sizeof peer->id, "s%zu", number + 1);
   peer->heard = &speech->heard[number];
-  peer->next_ns = vc_clock_now_ns(&vc_clock_system) + VC_NS_PER_S;
+  peer->next_ns =
+      first_of(speech, peer->heard->session, vc_clock_now_ns(&vc_clock_system) + VC_NS_PER_S);
   vc_worker_wake_at(worker, peer->next_ns);
   atomic_fetch_add_explicit(&speech->n_live, 1, memory_order_relaxed);
 }
@@ -392,10 +409,8 @@ static void door_ready(struct vc_worker *worker, struct vc_watch *watch, uint32_
 static void tick(struct vc_worker *worker)
 {
   struct speech *speech = speech_of(worker);
-  double rate_hz = rate_of(speech);
   int is_silent = atomic_load_explicit(&speech->is_silent, memory_order_relaxed);
-  uint64_t step_ns =
-      rate_hz > 0 ? (uint64_t)((double)VC_NS_PER_S * speech->pace->burst / rate_hz) : 0;
+  uint64_t step_ns = step_of(speech);
   for (struct peer *peer = speech->peers; peer != NULL && step_ns > 0; peer = peer->next) {
     if (peer->heard == NULL || peer->link.watch.fd < 0) {
       continue;
@@ -406,7 +421,8 @@ static void tick(struct vc_worker *worker)
       say_all(worker, peer);
       peer->next_ns += step_ns;
     } else if (peer->next_ns <= now_ns) {
-      peer->next_ns = now_ns + step_ns; // nothing was heard yet, or nothing is to be said
+      // Nothing was heard yet, or nothing is to be said.
+      peer->next_ns += ((now_ns - peer->next_ns) / step_ns + 1) * step_ns;
     }
     vc_worker_wake_at(worker, peer->next_ns);
   }
