@@ -379,9 +379,11 @@ static void let_go(const struct vc_front *front, const struct vc_request *reques
     return;
   }
   int fd = steal(front, connection_of(request));
-  if (fd < 0) {
+  if (fd < 0 && fd != TAKEOVER_NOT_FOUND) {
     struct vc_address peer = peer_of(connection_of(request));
     takeover_end(&peer, front->bound.port);
+  }
+  if (fd < 0) {
     return;
   }
   shutdown(fd, SHUT_WR);
