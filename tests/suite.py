@@ -158,9 +158,9 @@ def failing_programs(output):
 # each other keep the cores busy.
 UNITS_AT_ONCE = str(2 * (os.cpu_count() or 2))
 CONFIGURATIONS_AT_ONCE = 2
-ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 SCENARIOS_AT_ONCE = 4
 SCENARIO_S = 600
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)  # that tell the suite to end
 
 
 def run_units(configuration, target):
