@@ -196,7 +196,8 @@ struct pace {
   double rate_hz; // messages a second and session; 0: the next when all readers have the last
   uint32_t burst; // said at once, as much more seldom
   size_t n_readers;
-  const uint32_t *readers_of; // of each session; NULL: n_due is not counted
+  const uint32_t *readers_of; // of each of n_sessions; NULL: n_due is not counted
+  size_t n_sessions;
   /* the speaker's worker's, read after the stop */
   uint64_t said_ns, n_given_up; // n_given_up: times that a reader did not get the last within 1 s
   /* any thread, atomic */

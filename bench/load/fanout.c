@@ -229,6 +229,7 @@ static void count_readers(struct run *run)
         crowd->n, crowd->stalled_part, crowd->slow_part);
   }
   run->pace.readers_of = run->readers_of;
+  run->pace.n_sessions = n_sessions;
 }
 
 static int run_one(struct plan *plan, struct system *system, const struct crowd *crowd)

@@ -45,7 +45,13 @@ int pace_is_measured(struct pace *pace, uint64_t said_ns)
 
 void pace_said(struct pace *pace, size_t session, uint64_t said_ns)
 {
-  if (pace->readers_of != NULL && pace_is_measured(pace, said_ns)) {
+  if (pace->readers_of == NULL) {
+    return;
+  }
+  if (session >= pace->n_sessions) {
+    die("session %zu speaks, and there are %zu", session, pace->n_sessions);
+  }
+  if (pace_is_measured(pace, said_ns)) {
     atomic_fetch_add_explicit(&pace->n_due, pace->readers_of[session], memory_order_relaxed);
   }
 }
