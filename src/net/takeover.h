@@ -16,8 +16,8 @@ enum {
 // Returns: a descriptor of ours for the connection between these two, or one of the above and
 // nothing has changed. The descriptor that Civetweb has reads end of file from now on.
 int takeover_steal(const struct vc_address *peer, uint16_t local_port);
-// Thread: any, with the same wait. Ends the connection; where two fit both, as whose is which cannot
-// be told.
+// Thread: any, with the same wait. Ends the connection; where two fit both, as whose is which
+// cannot be told.
 void takeover_end(const struct vc_address *peer, uint16_t local_port);
 // Returns: what the status means, a constant that fits into a close's reason.
 const char *takeover_trouble(int status);
