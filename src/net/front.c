@@ -26,7 +26,9 @@
 #include "takeover.h"
 
 #define REQUEST_TIMEOUT_MS "2500"
-#define REQUEST_SIZE "8192"
+#define REQUEST_SIZE 8192
+#define REQUEST_SIZE_TEXT "8192"
+#define LINK_SIZE (REQUEST_SIZE + 128)
 #define CONNECTION_QUEUE "256"
 #define BACKLOG "4096"
 #define BODY_FIRST 4096
@@ -195,6 +197,45 @@ static void resolve_client(const struct vc_front *front, struct vc_request *requ
   }
 }
 
+static int parse_ip(const char *text, size_t n, struct vc_address *address)
+{
+  char ip[VC_ADDRESS_TEXT_MAX];
+  snprintf(ip, sizeof ip, "%.*s", (int)n, text);
+  ip[strcspn(ip, "%")] = '\0'; // a link-local one has the link's name behind it
+  return vc_address_parse(ip, address);
+}
+
+static struct vc_address peer_of(const struct mg_connection *connection)
+{
+  const struct mg_request_info *info = mg_get_request_info(connection);
+  struct vc_address peer;
+  parse_ip(info->remote_addr, strlen(info->remote_addr), &peer);
+  peer.port = (uint16_t)info->remote_port;
+  return peer;
+}
+
+// Civetweb tells our address only as part of a link to what was asked for:
+// ws://[2001:db8::1]:3000/…
+static struct vc_address own_end_of(const struct mg_connection *connection)
+{
+  char link[LINK_SIZE];
+  struct vc_address own = {0};
+  if (mg_get_request_link(connection, link, sizeof link) == 0) {
+    const char *host = strstr(link, "://") + 3;
+    int is_bracketed = *host == '[';
+    host += is_bracketed;
+    parse_ip(host, strcspn(host, is_bracketed ? "]" : ":/"), &own);
+  }
+  own.port = (uint16_t)mg_get_request_info(connection)->server_port;
+  return own;
+}
+
+static int begin_takeover(struct takeover *takeover, const struct mg_connection *connection)
+{
+  struct vc_address peer = peer_of(connection), own = own_end_of(connection);
+  return takeover_begin(takeover, &peer, &own);
+}
+
 static void request_init(const struct vc_front *front, struct vc_request *request,
                          const struct mg_connection *connection)
 {
@@ -211,8 +252,7 @@ static void request_init(const struct vc_front *front, struct vc_request *reques
   if (vc_percent_decode(path, strlen(path), request->path_bytes, sizeof request->path_bytes) < 0) {
     request->path_bytes[0] = '\0';
   }
-  vc_address_parse(info->remote_addr, &request->client);
-  request->client.port = (uint16_t)info->remote_port;
+  request->client = peer_of(connection);
   request->is_forwarded = vc_request_header(request, "X-Forwarded-For") != NULL ||
                           vc_request_header(request, "Forwarded") != NULL;
   resolve_client(front, request);
@@ -278,18 +318,33 @@ int vc_request_body(struct vc_request *request, size_t max, char **body, size_t 
   return status;
 }
 
+static int has_unread_body(const struct vc_request *request)
+{
+  return !request->has_body && (vc_request_is_larger(request, 0) ||
+                                vc_request_header(request, "Transfer-Encoding") != NULL);
+}
+
 void vc_respond(struct vc_request *request, int status, const char *content_type,
                 const char *headers, const void *body, size_t size)
 {
   assert(request->status == 0);
   request->status = status;
+  struct takeover *rest = request->rest;
+  if (rest != NULL && has_unread_body(request)) {
+    begin_takeover(rest, connection_of(request));
+  }
   const char *text = mg_get_response_code_text(connection_of(request), status);
-  mg_printf(connection_of(request),
-            "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n"
-            "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n%s\r\n",
-            status, text, content_type, size, headers);
+  int written = mg_printf(connection_of(request),
+                          "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+                          "Connection: close\r\nCache-Control: no-store\r\n"
+                          "X-Content-Type-Options: nosniff\r\n%s\r\n",
+                          status, text, content_type, size, headers);
   if (size > 0 && strcmp(request->method, "HEAD") != 0) {
     mg_write(connection_of(request), body, size);
+  }
+  if (written <= 0 && rest != NULL && rest->ours >= 0) {
+    takeover_cancel(rest);
+    rest->ours = -1;
   }
 }
 
@@ -348,44 +403,15 @@ static int refuse_malformed(struct vc_front *front, struct vc_request *request)
   return 1;
 }
 
-static struct vc_address peer_of(const struct mg_connection *connection)
-{
-  const struct mg_request_info *info = mg_get_request_info(connection);
-  struct vc_address peer;
-  vc_address_parse(info->remote_addr, &peer);
-  peer.port = (uint16_t)info->remote_port;
-  return peer;
-}
-
-// Returns: the connection's descriptor, ours from now on, or what takeover_steal says.
-static int steal(const struct vc_front *front, const struct mg_connection *connection)
-{
-  struct vc_address peer = peer_of(connection);
-  return takeover_steal(&peer, front->bound.port);
-}
-
-static int has_unread_body(const struct vc_request *request)
-{
-  return !request->has_body && (vc_request_is_larger(request, 0) ||
-                                vc_request_header(request, "Transfer-Encoding") != NULL);
-}
-
 // Who is still sending a body would not see the answer if the connection were closed: what comes is
 // read away for a while. Civetweb would do that for as long as a byte comes now and then.
-static void let_go(const struct vc_front *front, const struct vc_request *request)
+static void read_rest(const struct takeover *rest)
 {
   char away[BODY_FIRST];
-  if (!has_unread_body(request)) {
+  if (rest->ours < 0) {
     return;
   }
-  int fd = steal(front, connection_of(request));
-  if (fd < 0 && fd != TAKEOVER_NOT_FOUND) {
-    struct vc_address peer = peer_of(connection_of(request));
-    takeover_end(&peer, front->bound.port);
-  }
-  if (fd < 0) {
-    return;
-  }
+  int fd = takeover_finish(rest);
   shutdown(fd, SHUT_WR);
   uint64_t now_ns = vc_clock_now_ns(&vc_clock_system), end_ns = now_ns + LINGER_MS * VC_NS_PER_MS;
   ssize_t n = 1;
@@ -401,8 +427,10 @@ static void let_go(const struct vc_front *front, const struct vc_request *reques
 static int handle_request(struct mg_connection *connection, void *context)
 {
   struct vc_front *front = context;
+  struct takeover rest = {.ours = -1};
   struct vc_request request;
   request_init(front, &request, connection);
+  request.rest = &rest;
   if (!refuse_malformed(front, &request)) {
     front->settings.handle(front->settings.context, &request);
   }
@@ -410,7 +438,7 @@ static int handle_request(struct mg_connection *connection, void *context)
     vc_respond_error(&request, 404, "there is nothing at this path");
   }
   log_access(&request);
-  let_go(front, &request);
+  read_rest(&rest);
   return request.status;
 }
 
@@ -442,63 +470,6 @@ static int log_message(const struct mg_connection *connection, const char *messa
 
 // --- WebSockets
 
-struct note {
-  int64_t begins_ms, expires_ms;
-};
-
-// What `open` found goes with the connection until `adopt`.
-static int note_expiry(const struct mg_connection *connection, const struct vc_request *request)
-{
-  struct note *note = malloc(sizeof *note);
-  if (note != NULL) {
-    *note = (struct note){request->begins_ms, request->expires_ms};
-    mg_set_user_connection_data(connection, note);
-  }
-  return note != NULL ? 0 : -1;
-}
-
-static void take_expiry(const struct mg_connection *connection, struct vc_request *request)
-{
-  struct note *note = mg_get_user_connection_data(connection);
-  request->begins_ms = note != NULL ? note->begins_ms : 0;
-  request->expires_ms = note != NULL ? note->expires_ms : 0;
-  mg_set_user_connection_data(connection, NULL);
-  free(note);
-}
-
-// One whose handshake went wrong still has its note, which Civetweb forgets before
-// connection_closed.
-static void connection_close(const struct mg_connection *connection)
-{
-  struct vc_request none;
-  take_expiry(connection, &none);
-}
-
-static int socket_open(const struct mg_connection *connection, void *context)
-{
-  struct vc_front *front = context;
-  struct vc_request request;
-  request_init(front, &request, connection);
-  if (refuse_malformed(front, &request)) {
-    log_access(&request);
-    let_go(front, &request);
-    return 1;
-  }
-  int status = front->settings.takes_sockets
-                   ? front->settings.open(front->settings.context, &request)
-                   : (vc_respond_error(&request, 404, "no WebSocket is served here"), 1);
-  int has_times = request.begins_ms != 0 || request.expires_ms != 0;
-  if (status == 0 && has_times && note_expiry(connection, &request) != 0) {
-    vc_respond_error(&request, 503, "no memory");
-    status = 1;
-  }
-  if (status != 0) {
-    log_access(&request);
-    let_go(front, &request);
-  }
-  return status;
-}
-
 static void set_options(int fd)
 {
   int one = 1, size = SEND_BUFFER;
@@ -523,32 +494,72 @@ static void log_lost(struct vc_front *front, const struct vc_request *request, c
   }
 }
 
-static void socket_ready(struct mg_connection *connection, void *context)
+static void refuse_lost(struct vc_front *front, struct vc_request *request, const char *why)
 {
-  struct vc_front *front = context;
-  struct vc_request request;
-  request_init(front, &request, connection);
-  int fd = steal(front, connection);
-  if (fd < 0) {
-    uint8_t payload[VC_WS_CONTROL_MAX];
-    size_t n = vc_ws_print_close(payload, 1013, takeover_trouble(fd));
-    atomic_fetch_add_explicit(&front->n_lost_sockets, 1, memory_order_relaxed);
-    log_lost(front, &request, takeover_trouble(fd));
-    mg_websocket_write(connection, MG_WEBSOCKET_OPCODE_CONNECTION_CLOSE, (const char *)payload, n);
-    return;
-  }
-  set_options(fd);
-  request.status = 101;
-  take_expiry(connection, &request);
-  log_access(&request);
-  front->settings.adopt(front->settings.context, &request, fd);
+  atomic_fetch_add_explicit(&front->n_lost_sockets, 1, memory_order_relaxed);
+  log_lost(front, request, why);
+  vc_respond_error(request, 503, why);
 }
 
-// Civetweb reads on from a descriptor that is not the connection any more: nothing comes.
-static int socket_data(struct mg_connection *connection, int bits, char *data, size_t size,
-                       void *context)
+// In one write, whose success tells whose connection was found. Of the protocols that a client
+// offers it wants one back: Civetweb took the last.
+// Returns: 0 or -1.
+static int write_handshake(struct mg_connection *connection)
 {
-  return 0;
+  const char *protocol = mg_get_request_info(connection)->acceptedWebSocketSubprotocol;
+  char accept[VC_WS_ACCEPT_SIZE];
+  vc_ws_print_accept(mg_get_header(connection, "Sec-WebSocket-Key"), accept);
+  int n = mg_printf(connection,
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                    "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
+                    accept, protocol != NULL ? "Sec-WebSocket-Protocol: " : "",
+                    protocol != NULL ? protocol : "", protocol != NULL ? "\r\n" : "");
+  return n > 0 ? 0 : -1;
+}
+
+static void hand_over(struct vc_front *front, struct mg_connection *connection,
+                      struct vc_request *request)
+{
+  struct takeover takeover;
+  int status = begin_takeover(&takeover, connection);
+  if (status != 0) {
+    refuse_lost(front, request, takeover_trouble(status));
+    return;
+  }
+  if (write_handshake(connection) != 0) {
+    takeover_cancel(&takeover);
+    refuse_lost(front, request, takeover_trouble(TAKEOVER_NOT_FOUND));
+    return;
+  }
+  int fd = takeover_finish(&takeover);
+  set_options(fd);
+  request->status = 101;
+  log_access(request);
+  front->settings.adopt(front->settings.context, request, fd);
+}
+
+// Returns: 1, so that Civetweb does no handshake of its own and goes on to the next request.
+static int handle_upgrade(const struct mg_connection *connection, void *context)
+{
+  struct vc_front *front = context;
+  struct takeover rest = {.ours = -1};
+  struct vc_request request;
+  request_init(front, &request, connection);
+  request.rest = &rest;
+  int is_let_in = 0;
+  if (!refuse_malformed(front, &request)) {
+    is_let_in = front->settings.takes_sockets
+                    ? front->settings.open(front->settings.context, &request) == 0
+                    : (vc_respond_error(&request, 404, "no WebSocket is served here"), 0);
+  }
+  if (is_let_in) {
+    hand_over(front, connection_of(&request), &request);
+  }
+  if (request.status != 101) {
+    log_access(&request);
+  }
+  read_rest(&rest);
+  return 1;
 }
 
 // --- life
@@ -595,10 +606,6 @@ static struct mg_context *start_civetweb(struct vc_front *front, char *why, size
                            "1",
                            "request_timeout_ms",
                            REQUEST_TIMEOUT_MS,
-                           "websocket_timeout_ms",
-                           REQUEST_TIMEOUT_MS,
-                           "enable_websocket_ping_pong",
-                           "no",
                            "enable_keep_alive",
                            "no",
                            "connection_queue",
@@ -606,14 +613,15 @@ static struct mg_context *start_civetweb(struct vc_front *front, char *why, size
                            "listen_backlog",
                            BACKLOG,
                            "max_request_size",
-                           REQUEST_SIZE,
+                           REQUEST_SIZE_TEXT,
                            "decode_url",
+                           "no",
+                           "enable_auth_domain_check", // else a link has a domain, not our address
                            "no",
                            NULL};
   const struct mg_callbacks callbacks = {
       .log_message = log_message,
       .http_error = handle_error,
-      .connection_close = connection_close,
   };
   struct mg_init_data init = {
       .callbacks = &callbacks, .user_data = front, .configuration_options = options};
@@ -673,8 +681,7 @@ int vc_front_start(struct vc_front **front_out, struct vc_address *bound,
   *bound = front->bound;
   *front_out = front;
   mg_set_request_handler(front->civetweb, "**", handle_request, front);
-  mg_set_websocket_handler(front->civetweb, "**", socket_open, socket_ready, socket_data, NULL,
-                           front);
+  mg_set_websocket_handler(front->civetweb, "**", handle_upgrade, NULL, NULL, NULL, front);
   return 0;
 }
 

@@ -4,11 +4,12 @@
 // that it closes what it believes to be the connection and its thread goes on to the next request.
 // No shutdown() of Civetweb's reaches the TCP connection.
 //
-// Of our end Civetweb tells the port but not the address: a client that uses one port towards two
-// addresses of this host (one behind a NAT may, without knowing) has two connections that fit.
-// Which of them it is cannot be told then, and neither is taken.
+// Two ends are one connection's at a time. But a client that resets its connection and comes again
+// from the same port has a second one with the same ends, while Civetweb still holds the dead
+// first: what is found is the request's own only if Civetweb can write to the request's afterwards.
 #include "takeover.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -20,11 +21,15 @@
 #include <unistd.h>
 
 // Viewers' descriptors go above: a quarter of the limit, 1024 at most. Civetweb's stay below as
-// long as the rest of the program (publishers, their connections to the STT) leaves room there;
-// when it does not, they are looked for above too, which takes longer.
+// long as the rest of the program (publishers, their connections to the STT) leaves room there.
+// One of them is above only if all below were in use when it was accepted, and of these only what
+// waited in Civetweb's queue before it can have gone since: with half of them free it is not looked
+// for there, where a look takes a hundred times longer.
 #define BASE_MAX 1024
-#define LIMIT_MAX 65536
-#define BLOCK 512 // numbers that one call asks about
+#define LIMIT_MAX (1 << 20)
+#define LIMIT_ALWAYS 8192 // up to here it does not
+#define BLOCK 512         // numbers that one call asks about
+#define CANDIDATES_MAX 16 // of one peer's address and port, towards as many of ours
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int eof_fd = -1; // reads end of file; a shutdown() of it harms nobody
@@ -37,6 +42,7 @@ struct survey {
     struct vc_address peer;
   } sockets[BASE_MAX];
   int n;
+  int is_crowded; // more than half of them
 };
 
 // A look at all low numbers serves whoever asked before it began. A crowd that comes at once would
@@ -96,25 +102,11 @@ static int is_same(const struct vc_address *a, const struct vc_address *b)
   return a->port == b->port && vc_address_equal(a, b);
 }
 
-struct search {
-  const struct vc_address *peer;
-  uint16_t local_port;
-  int is_to_end; // all that fit
-  int fd;        // one that fits
-  int n;         // how many do
-};
-
-static void look_at(struct search *search, int fd)
+static int has_ends(int fd, const struct vc_address *peer, const struct vc_address *own)
 {
-  struct vc_address peer, own;
-  if (get_peer(fd, &peer) == 0 && is_same(&peer, search->peer) && get_local_end(fd, &own) == 0 &&
-      own.port == search->local_port) {
-    search->fd = fd;
-    search->n++;
-    if (search->is_to_end) {
-      shutdown(fd, SHUT_RDWR);
-    }
-  }
+  struct vc_address end;
+  return get_peer(fd, &end) == 0 && is_same(&end, peer) && get_local_end(fd, &end) == 0 &&
+         is_same(&end, own);
 }
 
 // Gives those of `n` numbers, of which most are not in use, that are: poll() says it for a whole
@@ -142,7 +134,7 @@ static size_t block_of(int from, int end)
 
 static void look_around(struct survey *survey)
 {
-  int used[BLOCK];
+  int used[BLOCK], n_used = 0;
   survey->n = 0;
   for (int from = 3; from < base_fd; from += BLOCK) {
     int n = find_used(from, block_of(from, base_fd), used);
@@ -150,7 +142,9 @@ static void look_around(struct survey *survey)
       survey->sockets[survey->n].fd = used[i];
       survey->n += get_peer(used[i], &survey->sockets[survey->n].peer) == 0;
     }
+    n_used += n;
   }
+  survey->is_crowded = n_used > base_fd / 2;
 }
 
 // As of a look that begins now or later. With the mutex, which is let go meanwhile.
@@ -174,81 +168,95 @@ static void wait_for_look(void)
   }
 }
 
-static void look_at_low(struct search *search)
+// Returns: the number, or -1.
+static int find_low(const struct vc_address *peer, const struct vc_address *own, int *is_crowded)
 {
+  int candidates[CANDIDATES_MAX], n = 0, found = -1;
   pthread_mutex_lock(&looks.mutex);
   wait_for_look();
-  for (int i = 0; i < looks.latest->n; i++) {
-    if (is_same(&looks.latest->sockets[i].peer, search->peer)) {
-      look_at(search, looks.latest->sockets[i].fd);
+  const struct survey *survey = looks.latest;
+  *is_crowded = survey->is_crowded;
+  for (int i = 0; i < survey->n && n < CANDIDATES_MAX; i++) {
+    if (is_same(&survey->sockets[i].peer, peer)) {
+      candidates[n++] = survey->sockets[i].fd;
     }
   }
   pthread_mutex_unlock(&looks.mutex);
+  for (int i = 0; i < n && found < 0; i++) {
+    found = has_ends(candidates[i], peer, own) ? candidates[i] : -1;
+  }
+  return found;
 }
 
-static void look_at_high(struct search *search)
+static int find_high(const struct vc_address *peer, const struct vc_address *own)
 {
   int used[BLOCK];
   for (int from = base_fd; from < end_fd; from += BLOCK) {
     int n = find_used(from, block_of(from, end_fd), used);
     for (int i = 0; i < n; i++) {
-      look_at(search, used[i]);
+      if (has_ends(used[i], peer, own)) {
+        return used[i];
+      }
     }
   }
+  return -1;
 }
 
-static void look(struct search *search)
+int takeover_begin(struct takeover *takeover, const struct vc_address *peer,
+                   const struct vc_address *own)
 {
-  look_at_low(search);
-  if (search->n == 0) {
-    look_at_high(search);
+  int is_crowded;
+  int theirs = find_low(peer, own, &is_crowded);
+  if (theirs < 0 && (is_crowded || end_fd <= LIMIT_ALWAYS)) {
+    theirs = find_high(peer, own);
   }
-}
-
-// Returns: Civetweb's number for the connection, or what takeover_steal says.
-static int find(const struct vc_address *peer, uint16_t local_port)
-{
-  struct search search = {.peer = peer, .local_port = local_port};
-  look(&search);
-  return search.n == 0 ? TAKEOVER_NOT_FOUND : search.n > 1 ? TAKEOVER_AMBIGUOUS : search.fd;
-}
-
-int takeover_steal(const struct vc_address *peer, uint16_t local_port)
-{
-  int fd = find(peer, local_port);
-  if (fd < 0) {
-    return fd;
+  if (theirs < 0) {
+    return TAKEOVER_NOT_FOUND;
   }
-  int ours = fcntl(fd, F_DUPFD_CLOEXEC, base_fd);
-  if (ours >= 0 && dup2(eof_fd, fd) < 0) {
-    close(ours);
+  int ours = fcntl(theirs, F_DUPFD_CLOEXEC, base_fd);
+  if (ours < 0) {
     return TAKEOVER_NO_DESCRIPTOR;
   }
-  return ours >= 0 ? ours : TAKEOVER_NO_DESCRIPTOR;
+  *takeover = (struct takeover){.theirs = theirs, .ours = ours};
+  return 0;
 }
 
-void takeover_end(const struct vc_address *peer, uint16_t local_port)
+int takeover_finish(const struct takeover *takeover)
 {
-  struct search search = {.peer = peer, .local_port = local_port, .is_to_end = 1};
-  look(&search);
+  int status = dup2(eof_fd, takeover->theirs);
+  assert(status >= 0); // both numbers are open, and nobody opens either meanwhile
+  (void)status;
+  return takeover->ours;
+}
+
+void takeover_cancel(const struct takeover *takeover)
+{
+  close(takeover->ours);
 }
 
 const char *takeover_trouble(int status)
 {
-  return status == TAKEOVER_AMBIGUOUS       ? "two connections fit"
-         : status == TAKEOVER_NO_DESCRIPTOR ? "no descriptor"
-                                            : "the connection has gone";
+  return status == TAKEOVER_NO_DESCRIPTOR ? "no descriptor" : "the connection has gone";
+}
+
+static void close_if_listening(int fd, const struct vc_address *bound)
+{
+  struct vc_address end;
+  int listens = 0;
+  socklen_t size = sizeof listens;
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens &&
+      get_local_end(fd, &end) == 0 && is_same(&end, bound)) {
+    shutdown(fd, SHUT_RDWR);
+  }
 }
 
 void takeover_close_door(const struct vc_address *bound)
 {
-  for (int fd = 3; fd < end_fd; fd++) {
-    struct vc_address end;
-    int listens = 0;
-    socklen_t size = sizeof listens;
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens &&
-        get_local_end(fd, &end) == 0 && end.port == bound->port && vc_address_equal(&end, bound)) {
-      shutdown(fd, SHUT_RDWR);
+  int used[BLOCK];
+  for (int from = 3; from < end_fd; from += BLOCK) {
+    int n = find_used(from, block_of(from, end_fd), used);
+    for (int i = 0; i < n; i++) {
+      close_if_listening(used[i], bound);
     }
   }
 }
@@ -258,6 +266,7 @@ void takeover_close_door(const struct vc_address *bound)
 static int prove(void)
 {
   struct vc_address bound, peer;
+  struct takeover takeover;
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   struct sockaddr_storage storage;
   socklen_t size = sizeof storage;
@@ -273,7 +282,9 @@ static int prove(void)
   }
   if (accepted >= 0) {
     vc_address_from_socket((struct sockaddr *)&storage, &peer);
-    ours = takeover_steal(&peer, bound.port);
+    if (takeover_begin(&takeover, &peer, &bound) == 0) {
+      ours = takeover_finish(&takeover);
+    }
   }
   if (ours >= 0) {
     shutdown(accepted, SHUT_RDWR);

@@ -7,19 +7,26 @@
 // Once a process, after the descriptor limit was raised and before any front starts.
 // Proves on loopback that it works. Returns: 0, or -1 and the error.
 int takeover_prepare(struct vc_error *error);
+
+struct takeover {
+  int theirs; // Civetweb's number
+  int ours;   // another one for the same connection
+};
 enum {
   TAKEOVER_NOT_FOUND = -1,     // the peer has reset it meanwhile
-  TAKEOVER_AMBIGUOUS = -2,     // two connections fit, which differ in our address
-  TAKEOVER_NO_DESCRIPTOR = -3, // for another number
+  TAKEOVER_NO_DESCRIPTOR = -2, // for another number
 };
-// Thread: any. Waits for one look at the low descriptors, or for the end of another's and one more.
-// Returns: a descriptor of ours for the connection between these two, or one of the above and
-// nothing has changed. The descriptor that Civetweb has reads end of file from now on.
-int takeover_steal(const struct vc_address *peer, uint16_t local_port);
-// Thread: any, with the same wait. Ends the connection; where two fit both, as whose is which
-// cannot be told.
-void takeover_end(const struct vc_address *peer, uint16_t local_port);
-// Returns: what the status means, a constant that fits into a close's reason.
+// Thread: the one of Civetweb's that has the connection, as for the two after it. Waits for one
+// look at the low descriptors, or for the end of another's and one more.
+// Finds the connection between these two ends; Civetweb has it still. If Civetweb's next write to
+// it succeeds, then it is the one that was found: finish; else cancel.
+// Returns: 0 or one of the above.
+int takeover_begin(struct takeover *takeover, const struct vc_address *peer,
+                   const struct vc_address *own);
+// Civetweb's descriptor reads end of file from now on. Returns: ours.
+int takeover_finish(const struct takeover *takeover);
+void takeover_cancel(const struct takeover *takeover);
+// Returns: what the status means, a constant.
 const char *takeover_trouble(int status);
 // Nothing is accepted at that address any more, and who waits for its connections does so no more:
 // Civetweb would look for its own end only every 2 s.

@@ -1,6 +1,6 @@
 // The front door: HTTP by Civetweb, and the only room that knows it. A request is answered by a
-// handler on one of Civetweb's threads; a WebSocket's handshake is Civetweb's too, then its TCP
-// connection is taken out and given away (`adopt`), and Civetweb's thread is free again.
+// handler on one of Civetweb's threads; so is a WebSocket's handshake, whose TCP connection is then
+// taken out and given away (`adopt`), and Civetweb's thread is free again.
 //
 // Bounds: n_workers requests at once, 256 more wait; a head of 8 KiB; REQUEST_TIMEOUT_MS for a head
 // to come; bodies of what their handler asks for, mostly VC_FRONT_BODY_MAX. Civetweb's threads have
@@ -34,6 +34,7 @@ struct vc_request {
   int64_t begins_ms;        // for `open` to set, for `adopt` to know, as is the next; 0: none
   int64_t expires_ms;       // 0: never
   void *connection;         // Civetweb's
+  void *rest;               // the front's own: of a body that nobody reads
   char path_bytes[VC_FRONT_PATH_MAX];
 };
 
@@ -70,7 +71,8 @@ struct vc_front_settings {
   void (*handle)(void *context, struct vc_request *request);
   // A WebSocket's upgrade. Returns: 0 let it in, or 1: it was answered.
   int (*open)(void *context, struct vc_request *request);
-  // Takes the descriptor: non-blocking, its handshake done.
+  // Behind it on the same thread, unless the connection has gone meanwhile (503, counted). Takes
+  // the descriptor: non-blocking, its handshake done.
   void (*adopt)(void *context, const struct vc_request *request, int fd);
   void *context;
 };

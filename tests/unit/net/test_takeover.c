@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,10 +16,11 @@
 
 #define N_THREADS 16
 #define N_TAKEN 100 // by each
+#define LIMIT 16384 // so many that only where the low ones are in use the high ones are looked at
 
 struct connection {
   int client, accepted;
-  struct vc_address peer;
+  struct vc_address peer, own;
 };
 
 struct door {
@@ -58,6 +60,7 @@ static struct connection connect_through(const struct door *through, uint16_t po
   connection.accepted = accept(through->listener, (struct sockaddr *)&peer, &size);
   assert_true(connection.accepted >= 0);
   vc_address_from_socket((struct sockaddr *)&peer, &connection.peer);
+  vc_address_from_socket((struct sockaddr *)&server, &connection.own);
   return connection;
 }
 
@@ -83,73 +86,96 @@ static void connection_close(struct connection *connection)
   close(connection->accepted);
 }
 
-static void test_takes_the_connection(void **state)
+// As Civetweb's thread does it. Returns: ours, or what takeover_begin says.
+static int take(const struct connection *connection)
+{
+  struct takeover takeover;
+  int status = takeover_begin(&takeover, &connection->peer, &connection->own);
+  return status == 0 ? takeover_finish(&takeover) : status;
+}
+
+static void check_taken(const struct connection *connection)
 {
   char byte;
+  int ours = take(connection);
+  assert_true(ours > connection->accepted);
+  assert_int_equal(recv(connection->accepted, &byte, 1, 0), 0);
+  assert_int_equal(shutdown(connection->accepted, SHUT_RDWR), 0);
+  check_passes(ours, connection->client);
+  check_passes(connection->client, ours);
+  close(ours);
+}
+
+static void test_takes_the_connection(void **state)
+{
   struct connection other = connect_from(0, "127.0.0.1");
   struct connection connection = connect_from(0, "127.0.0.1");
-  int ours = takeover_steal(&connection.peer, door.bound.port);
-  assert_true(ours > connection.accepted);
-  assert_int_equal(recv(connection.accepted, &byte, 1, 0), 0);
-  assert_int_equal(shutdown(connection.accepted, SHUT_RDWR), 0);
-  check_passes(ours, connection.client);
-  check_passes(connection.client, ours);
+  check_taken(&connection);
   check_passes(other.accepted, other.client);
-  close(ours);
   connection_close(&connection);
   connection_close(&other);
 }
 
-static int is_ended(int fd)
+static void test_nothing_changes_before_the_end(void **state)
 {
-  char byte;
-  return recv(fd, &byte, 1, 0) == 0;
+  struct takeover takeover;
+  struct connection connection = connect_from(0, "127.0.0.1");
+  assert_int_equal(takeover_begin(&takeover, &connection.peer, &connection.own), 0);
+  assert_int_equal(takeover.theirs, connection.accepted);
+  check_passes(connection.accepted, connection.client);
+  takeover_cancel(&takeover);
+  check_passes(connection.accepted, connection.client);
+  check_passes(connection.client, connection.accepted);
+  connection_close(&connection);
 }
 
-static void test_ends_what_fits(void **state)
-{
-  struct connection first = connect_from(0, "127.0.0.1");
-  struct connection second = connect_from(first.peer.port, "127.0.0.2");
-  struct connection other = connect_from(0, "127.0.0.1");
-  takeover_end(&first.peer, door.bound.port);
-  assert_true(is_ended(first.accepted) && is_ended(second.accepted));
-  assert_true(is_ended(first.client) && is_ended(second.client));
-  check_passes(other.accepted, other.client);
-  connection_close(&first);
-  connection_close(&second);
-  connection_close(&other);
-}
-
-// One port of the client, two addresses of ours: taking the first would give one viewer the
-// other's connection.
-static void test_two_that_fit(void **state)
+// One port of the client, two addresses of ours.
+static void test_our_address_counts(void **state)
 {
   struct connection first = connect_from(0, "127.0.0.1");
   struct connection second = connect_from(first.peer.port, "127.0.0.2");
   assert_int_equal(second.peer.port, first.peer.port);
-  assert_int_equal(takeover_steal(&first.peer, door.bound.port), TAKEOVER_AMBIGUOUS);
+  check_taken(&second);
   check_passes(first.accepted, first.client);
-  check_passes(second.accepted, second.client);
+  check_taken(&first);
   connection_close(&first);
-  int ours = takeover_steal(&second.peer, door.bound.port);
-  assert_true(ours > second.accepted);
-  check_passes(ours, second.client);
-  close(ours);
   connection_close(&second);
+}
+
+// Who resets its connection and comes again from the same port is found under the dead one's ends;
+// a write to the dead one tells.
+static void test_one_that_came_again(void **state)
+{
+  struct takeover takeover;
+  struct linger reset = {.l_onoff = 1};
+  struct connection dead = connect_from(0, "127.0.0.1");
+  setsockopt(dead.client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  close(dead.client);
+  struct connection again = connect_from(dead.peer.port, "127.0.0.1");
+  assert_int_equal(takeover_begin(&takeover, &dead.peer, &dead.own), 0);
+  assert_int_equal(takeover.theirs, again.accepted);
+  assert_int_equal(send(dead.accepted, "x", 1, MSG_NOSIGNAL), -1);
+  takeover_cancel(&takeover);
+  check_passes(again.accepted, again.client);
+  check_taken(&again);
+  close(dead.accepted);
+  connection_close(&again);
 }
 
 static void test_one_that_has_gone(void **state)
 {
   struct connection connection = connect_from(0, "127.0.0.1");
   connection_close(&connection);
-  assert_int_equal(takeover_steal(&connection.peer, door.bound.port), TAKEOVER_NOT_FOUND);
+  assert_int_equal(take(&connection), TAKEOVER_NOT_FOUND);
 }
 
-// A crowd of descriptors before it, up to those that are a viewer's.
+// A crowd of descriptors before it, up to those that are a viewer's; and its neighbour, from the
+// same port towards another address of ours, before the crowd.
 static void test_behind_a_crowd(void **state)
 {
   int crowd[3000];
   size_t n = 0;
+  struct connection neighbour = connect_from(0, "127.0.0.2");
   while (n < sizeof crowd / sizeof *crowd && (crowd[n] = dup(door.listener)) >= 0) {
     n++;
   }
@@ -157,11 +183,30 @@ static void test_behind_a_crowd(void **state)
   for (size_t i = 0; i < 8; i++) {
     close(crowd[--n]); // the connection's two, ours, and some to spare
   }
-  struct connection connection = connect_from(0, "127.0.0.1");
-  int ours = takeover_steal(&connection.peer, door.bound.port);
+  struct connection connection = connect_from(neighbour.peer.port, "127.0.0.1");
+  int ours = take(&connection);
   assert_true(ours >= 0);
   check_passes(ours, connection.client);
+  check_passes(neighbour.accepted, neighbour.client);
   close(ours);
+  connection_close(&connection);
+  connection_close(&neighbour);
+  while (n > 0) {
+    close(crowd[--n]);
+  }
+}
+
+static void test_no_descriptor(void **state)
+{
+  int crowd[LIMIT];
+  size_t n = 0;
+  struct connection connection = connect_from(0, "127.0.0.1");
+  while (n < sizeof crowd / sizeof *crowd && (crowd[n] = dup(door.listener)) >= 0) {
+    n++;
+  }
+  assert_true(n > 64 && n < sizeof crowd / sizeof *crowd);
+  assert_int_equal(take(&connection), TAKEOVER_NO_DESCRIPTOR);
+  check_passes(connection.accepted, connection.client);
   connection_close(&connection);
   while (n > 0) {
     close(crowd[--n]);
@@ -173,7 +218,7 @@ static void *take_many(void *context)
   const struct door *own = context;
   for (int i = 0; i < N_TAKEN; i++) {
     struct connection connection = connect_through(own, 0, "127.0.0.1");
-    int ours = takeover_steal(&connection.peer, own->bound.port);
+    int ours = take(&connection);
     int is_taken = ours >= 0 && passes(ours, connection.client);
     close(ours);
     connection_close(&connection);
@@ -214,12 +259,18 @@ static void test_every_trouble_has_a_text(void **state)
 
 int main(void)
 {
+  struct rlimit limit;
+  getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max < LIMIT ? limit.rlim_max : LIMIT;
+  setrlimit(RLIMIT_NOFILE, &limit);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_takes_the_connection, begin, end),
-      cmocka_unit_test_setup_teardown(test_two_that_fit, begin, end),
-      cmocka_unit_test_setup_teardown(test_ends_what_fits, begin, end),
+      cmocka_unit_test_setup_teardown(test_nothing_changes_before_the_end, begin, end),
+      cmocka_unit_test_setup_teardown(test_our_address_counts, begin, end),
+      cmocka_unit_test_setup_teardown(test_one_that_came_again, begin, end),
       cmocka_unit_test_setup_teardown(test_one_that_has_gone, begin, end),
       cmocka_unit_test_setup_teardown(test_behind_a_crowd, begin, end),
+      cmocka_unit_test_setup_teardown(test_no_descriptor, begin, end),
       cmocka_unit_test_setup_teardown(test_many_at_once, begin, end),
       cmocka_unit_test(test_every_trouble_has_a_text),
   };

@@ -1,0 +1,304 @@
+// A front of the test's own, whose handlers wait where the test wants them to.
+#include <verbacast/net/front.h>
+
+#include <arpa/inet.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#define PATIENCE_S 20
+#define HANDSHAKE                                                                                  \
+  "Host: localhost\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"                   \
+  "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+
+struct rig {
+  struct vc_front *front;
+  struct vc_address bound;
+  struct vc_networks proxies;
+  pthread_mutex_t mutex;
+  pthread_cond_t changed;
+  /* guarded by the mutex */
+  int is_held;      // "/held…" waits in `open`
+  int n_waiting;    // do
+  int n_adopted;    // descriptors
+  char adopted[64]; // the last one's path
+  int fd;           // and descriptor
+};
+
+static void wait_until(struct rig *rig, const int *count, int wanted)
+{
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += PATIENCE_S;
+  pthread_mutex_lock(&rig->mutex);
+  while (*count != wanted) {
+    assert_int_equal(pthread_cond_timedwait(&rig->changed, &rig->mutex, &until), 0);
+  }
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+static void hold(struct rig *rig, int is_held)
+{
+  pthread_mutex_lock(&rig->mutex);
+  rig->is_held = is_held;
+  pthread_cond_broadcast(&rig->changed);
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+static int open_socket(void *context, struct vc_request *request)
+{
+  struct rig *rig = context;
+  pthread_mutex_lock(&rig->mutex);
+  if (strncmp(request->path, "/held", 5) == 0) {
+    rig->n_waiting++;
+    pthread_cond_broadcast(&rig->changed);
+    while (rig->is_held) {
+      pthread_cond_wait(&rig->changed, &rig->mutex);
+    }
+    rig->n_waiting--;
+    pthread_cond_broadcast(&rig->changed);
+  }
+  pthread_mutex_unlock(&rig->mutex);
+  request->begins_ms = 5;
+  request->expires_ms = 7;
+  return 0;
+}
+
+static void adopt_socket(void *context, const struct vc_request *request, int fd)
+{
+  struct rig *rig = context;
+  pthread_mutex_lock(&rig->mutex);
+  snprintf(rig->adopted, sizeof rig->adopted, "%s %d-%d", request->path, (int)request->begins_ms,
+           (int)request->expires_ms);
+  rig->fd = fd;
+  rig->n_adopted++;
+  pthread_cond_broadcast(&rig->changed);
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+static void handle(void *context, struct vc_request *request)
+{
+  (void)context;
+  vc_respond(request, 200, "text/plain", "", "here", 4);
+}
+
+static int begin(void **state)
+{
+  struct rig *rig = calloc(1, sizeof *rig);
+  struct vc_error error;
+  pthread_mutex_init(&rig->mutex, NULL);
+  pthread_cond_init(&rig->changed, NULL);
+  struct vc_front_settings settings = {
+      .listen = "*:0",
+      .n_workers = 4,
+      .takes_sockets = 1,
+      .proxies = &rig->proxies,
+      .handle = handle,
+      .open = open_socket,
+      .adopt = adopt_socket,
+      .context = rig,
+  };
+  *state = rig;
+  return vc_front_start(&rig->front, &rig->bound, &settings, &error);
+}
+
+static int end(void **state)
+{
+  struct rig *rig = *state;
+  vc_front_stop(&rig->front);
+  pthread_cond_destroy(&rig->changed);
+  pthread_mutex_destroy(&rig->mutex);
+  free(rig);
+  return 0;
+}
+
+// `port`: of the client, 0: any.
+static int connect_from(struct rig *rig, uint16_t port, const char *to)
+{
+  int one = 1;
+  struct timeval patience = {.tv_sec = PATIENCE_S};
+  struct sockaddr_in from = {
+      .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(rig->bound.port)};
+  assert_int_equal(inet_pton(AF_INET, to, &server.sin_addr), 1);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  assert_int_equal(bind(fd, (struct sockaddr *)&from, sizeof from), 0);
+  assert_int_equal(connect(fd, (struct sockaddr *)&server, sizeof server), 0);
+  return fd;
+}
+
+static uint16_t port_of(int fd)
+{
+  struct sockaddr_in own;
+  socklen_t size = sizeof own;
+  assert_int_equal(getsockname(fd, (struct sockaddr *)&own, &size), 0);
+  return ntohs(own.sin_port);
+}
+
+static void ask(int fd, const char *path, const char *headers)
+{
+  char text[1024];
+  int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\n%s\r\n", path, headers);
+  assert_int_equal(send(fd, text, (size_t)n, MSG_NOSIGNAL), n);
+}
+
+// Up to the empty line, and no byte more.
+static void read_head(int fd, char head[static 1024])
+{
+  size_t n = 0;
+  while (n < 4 || memcmp(head + n - 4, "\r\n\r\n", 4) != 0) {
+    assert_true(n < 1023);
+    assert_int_equal(recv(fd, head + n, 1, 0), 1);
+    n++;
+  }
+  head[n] = '\0';
+}
+
+static void check_passes(int from, int to)
+{
+  char byte = 0;
+  assert_int_equal(send(from, "x", 1, MSG_NOSIGNAL), 1);
+  struct timeval patience = {.tv_sec = PATIENCE_S};
+  setsockopt(to, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  assert_int_equal(recv(to, &byte, 1, 0), 1);
+  assert_int_equal(byte, 'x');
+}
+
+static void test_a_handshake(void **state)
+{
+  struct rig *rig = *state;
+  char head[1024];
+  int client = connect_from(rig, 0, "127.0.0.1");
+  ask(client, "/here?a=b", HANDSHAKE);
+  read_head(client, head);
+  assert_string_equal(head, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                            "Connection: Upgrade\r\n"
+                            "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
+  wait_until(rig, &rig->n_adopted, 1);
+  assert_string_equal(rig->adopted, "/here 5-7");
+  check_passes(rig->fd, client);
+  close(rig->fd);
+  close(client);
+  assert_int_equal(vc_front_lost_sockets(rig->front), 0);
+}
+
+// Browsers end a connection that offered protocols and got none.
+static void test_a_protocol_is_taken(void **state)
+{
+  struct rig *rig = *state;
+  char head[1024];
+  int client = connect_from(rig, 0, "127.0.0.1");
+  ask(client, "/here", HANDSHAKE "Sec-WebSocket-Protocol: one, other\r\n");
+  read_head(client, head);
+  assert_non_null(strstr(head, "\r\nSec-WebSocket-Protocol: other\r\n\r\n"));
+  wait_until(rig, &rig->n_adopted, 1);
+  close(rig->fd);
+  close(client);
+}
+
+static void check_refused(struct rig *rig, const char *headers, const char *status)
+{
+  char head[1024];
+  int client = connect_from(rig, 0, "127.0.0.1");
+  ask(client, "/here", headers);
+  read_head(client, head);
+  assert_non_null(strstr(head, status));
+  close(client);
+}
+
+static void test_what_is_no_handshake(void **state)
+{
+  struct rig *rig = *state;
+  check_refused(rig, "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n",
+                "HTTP/1.1 400 ");
+  check_refused(rig,
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 12\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+                "HTTP/1.1 426 ");
+  check_refused(rig, "Upgrade: websocket\r\nConnection: close\r\n", "HTTP/1.1 200 ");
+  assert_int_equal(vc_front_bad_requests(rig->front), 2);
+  assert_int_equal(rig->n_adopted, 0);
+}
+
+// From one port towards two of our addresses, as two clients behind one NAT may come.
+static void test_two_at_our_addresses(void **state)
+{
+  struct rig *rig = *state;
+  char head[1024];
+  int first = connect_from(rig, 0, "127.0.0.1");
+  int second = connect_from(rig, port_of(first), "127.0.0.2");
+  ask(second, "/second", HANDSHAKE);
+  wait_until(rig, &rig->n_adopted, 1);
+  assert_string_equal(rig->adopted, "/second 5-7");
+  read_head(second, head);
+  check_passes(rig->fd, second);
+  close(rig->fd);
+  ask(first, "/first", HANDSHAKE);
+  wait_until(rig, &rig->n_adopted, 2);
+  read_head(first, head);
+  check_passes(rig->fd, first);
+  close(rig->fd);
+  close(first);
+  close(second);
+}
+
+static void wait_lost(struct rig *rig, uint64_t wanted)
+{
+  for (int i = 0; i < PATIENCE_S * 1000 && vc_front_lost_sockets(rig->front) != wanted; i++) {
+    poll(NULL, 0, 1);
+  }
+  assert_int_equal(vc_front_lost_sockets(rig->front), wanted);
+}
+
+// A client resets its connection while the thread is busy with it, and comes again from the same
+// port: what was let in for the first does not get the second.
+static void test_one_that_came_again(void **state)
+{
+  struct rig *rig = *state;
+  struct linger reset = {.l_onoff = 1};
+  char head[1024];
+  hold(rig, 1);
+  int client = connect_from(rig, 0, "127.0.0.1");
+  uint16_t port = port_of(client);
+  ask(client, "/held/first", HANDSHAKE);
+  wait_until(rig, &rig->n_waiting, 1);
+  setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  close(client);
+  client = connect_from(rig, port, "127.0.0.1");
+  ask(client, "/held/second", HANDSHAKE); // so that both descriptors are there
+  wait_until(rig, &rig->n_waiting, 2);
+  hold(rig, 0);
+  read_head(client, head);
+  wait_lost(rig, 1);
+  wait_until(rig, &rig->n_adopted, 1);
+  assert_string_equal(rig->adopted, "/held/second 5-7");
+  check_passes(rig->fd, client);
+  check_passes(client, rig->fd);
+  close(rig->fd);
+  close(client);
+}
+
+int main(void)
+{
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_a_handshake, begin, end),
+      cmocka_unit_test_setup_teardown(test_a_protocol_is_taken, begin, end),
+      cmocka_unit_test_setup_teardown(test_what_is_no_handshake, begin, end),
+      cmocka_unit_test_setup_teardown(test_two_at_our_addresses, begin, end),
+      cmocka_unit_test_setup_teardown(test_one_that_came_again, begin, end),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
