@@ -142,7 +142,7 @@ static int connect_from(struct rig *rig, uint16_t port, const char *to)
 
 static uint16_t port_of(int fd)
 {
-  struct sockaddr_in own;
+  struct sockaddr_in own = {0};
   socklen_t size = sizeof own;
   assert_int_equal(getsockname(fd, (struct sockaddr *)&own, &size), 0);
   return ntohs(own.sin_port);

@@ -173,7 +173,7 @@ static void test_one_that_has_gone(void **state)
 // same port towards another address of ours, before the crowd.
 static void test_behind_a_crowd(void **state)
 {
-  int crowd[3000];
+  int crowd[3000] = {0};
   size_t n = 0;
   struct connection neighbour = connect_from(0, "127.0.0.2");
   while (n < sizeof crowd / sizeof *crowd && (crowd[n] = dup(door.listener)) >= 0) {
