@@ -353,7 +353,8 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
   }
   int64_t what = reply_number(reply, 0);
   struct vc_position last;
-  if (read_end(reply, 3, what == NEWER, publisher, owned, &last) != 0) {
+  int is_odd = read_end(reply, 3, what == NEWER, publisher, owned, &last) != 0;
+  if (is_odd && what != ANOTHERS) {
     return; // nobody has it, and it is asked again
   }
   // Behind the last of all numbers none can be claimed: who has that one is left alone, too.
@@ -368,7 +369,9 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
   if (what == NEWER) {
     fence(publisher, owned, last);
   } else {
-    learn(publisher, owned, last);
+    if (!is_odd) {
+      learn(publisher, owned, last);
+    }
     if (what == ANOTHERS) {
       take_away(publisher, owned);
     }

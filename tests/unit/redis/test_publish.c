@@ -403,6 +403,24 @@ static void test_our_epoch_that_another_ends_beyond_all_numbers(void **state)
   assert_int_equal(rig_metric(&rig, "redis.malformed_total"), 0);
 }
 
+static void test_a_renewal_that_finds_another_beyond_all_numbers(void **state)
+{
+  begin();
+  server_do(&server, "XADD vc:history:demo 5-9007199254740993 message "
+                     "{\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
+}
+
+// Whose it is the key tells, whatever the stream ends with.
+static void test_a_renewal_that_finds_an_owner_and_an_odd_end(void **state)
+{
+  begin();
+  server_do(&server, "XADD vc:history:demo 5-9007199254740993 message "
+                     "{\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  server_do(&server, "SET vc:owner:demo {\"node\":\"b\",\"epoch\":6}");
+  vc_item_destroy(&rig_remote(&rig, VC_REMOTE_TAKEN)->item);
+}
+
 static void test_a_stream_that_ends_beyond_all_numbers(void **state)
 {
   expect_left_alone("18446744073709551615");
@@ -641,6 +659,8 @@ int main(void)
       WITH(test_an_older_epoch_that_ends_beyond_all_numbers),
       WITH(test_our_epoch_that_ends_beyond_all_numbers),
       WITH(test_our_epoch_that_another_ends_beyond_all_numbers),
+      WITH(test_a_renewal_that_finds_another_beyond_all_numbers),
+      WITH(test_a_renewal_that_finds_an_owner_and_an_odd_end),
       WITH(test_an_odd_owner_of_what_is_ours),
       WITH(test_a_claim_of_which_nothing_was_said_is_let_go),
       WITH(test_a_claim_that_was_not_waited_for_is_let_go),
