@@ -123,20 +123,21 @@ int64_t access_ledger_began(struct vc_control *control, const char *slug)
 {
   struct vc_query *query =
       ask_worker(control->ledger, control->settings.ledger, VC_QUERY_BEGAN, slug, 0);
-  struct vc_buffer *reply =
-      query != NULL && vc_query_status(query) == 200 ? vc_query_reply(query) : NULL;
+  int status = query != NULL ? vc_query_status(query) : 503;
+  struct vc_buffer *reply = status == 200 ? vc_query_reply(query) : NULL;
   json_t *list = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
   int64_t began_ms = json_integer_value(json_array_get(list, 0));
   json_decref(list);
   vc_query_unref(query);
-  return began_ms;
+  return status == 503 ? -1 : began_ms;
 }
 
 // The ledger knows of other nodes' sessions only what is watched here.
 static int64_t ask_session_began(const struct call *call)
 {
   int64_t began_ms = access_ledger_began(call->control, call->slug);
-  return began_ms != 0 ? began_ms : fleet_began(call->control, call->slug);
+  int64_t fleet_ms = began_ms <= 0 ? fleet_began(call->control, call->slug) : 0;
+  return fleet_ms != 0 ? fleet_ms : began_ms;
 }
 
 // By VIEWER_SECRET, else by LiveKit's; who has neither is told what the nearer of them said.
@@ -183,8 +184,13 @@ static int judge_viewer(struct call *call, const char **why)
     return 401;
   }
   struct token_answer answer = check_viewers_token(call, token);
+  int64_t began_ms = answer.is_expired ? ask_session_began(call) : 0;
+  if (began_ms < 0) {
+    *why = TOO_BUSY;
+    return 503;
+  }
   if (answer.is_expired) {
-    token_forgive(&answer, ask_session_began(call));
+    token_forgive(&answer, began_ms);
   }
   call->request->begins_ms = answer.begins_ms;
   call->request->expires_ms = answer.expires_ms;
@@ -195,7 +201,7 @@ static int judge_viewer(struct call *call, const char **why)
 int access_viewer(struct call *call, const char **why)
 {
   int status = needs_no_token(call) ? 0 : judge_viewer(call, why);
-  if (status != 0) {
+  if (status != 0 && status != 503) {
     vc_metric_add(call->control->slots, TOKENS_REFUSED, 1);
   }
   return status;

@@ -170,7 +170,7 @@ static void json_page(struct call *call)
     json_decref(page.latency);
     json_decref(page.counters);
     json_decref(page.gauges);
-    vc_respond_error(call->request, 503, "the node is too busy to be asked");
+    vc_respond_error(call->request, 503, TOO_BUSY);
     return;
   }
   respond_json(call, 200,

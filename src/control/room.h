@@ -14,6 +14,7 @@
 #define STORED_MAX 200000 // finals from the store in one answer
 #define MAKING_WAIT_MS 2000
 #define STORE_REST_MS 5000
+#define TOO_BUSY "the node is too busy to be asked"
 #define SLOW_AT_ADMIN_MAX 2 // of the operators' door's workers, so that others answer
 
 enum door { VIEWERS_DOOR, ADMIN_DOOR };
@@ -60,7 +61,7 @@ const char *access_shown(const struct call *call);
 // Finds when the token expires, too. Thread: one with a stack of 1 MiB, where access_asks_viewers.
 int access_viewer(struct call *call, const char **why);
 // Unix time in ms at which the slug's session began that is on or watched here, 0: there is none,
-// or the ledger does not say. Thread: as access_viewer.
+// -1: the ledger is too busy to say. Thread: as access_viewer.
 int64_t access_ledger_began(struct vc_control *control, const char *slug);
 // Whether viewers from elsewhere need a token.
 int access_asks_viewers(const struct vc_control *control);

@@ -100,7 +100,7 @@ static json_t *list_sessions(struct vc_control *control)
 
 void sessions_page(struct call *call)
 {
-  const char *why = "the node is too busy to be asked";
+  const char *why = TOO_BUSY;
   json_t *list = list_sessions(call->control);
   if (list != NULL && wants(call, "all")) {
     list = fleet_sessions(call->control, list, &why);
@@ -231,7 +231,7 @@ void erase_page(struct call *call)
     return;
   }
   if (status != 200 && status != 404) {
-    vc_respond_error(call->request, 503, "the node is too busy to be asked");
+    vc_respond_error(call->request, 503, TOO_BUSY);
     return;
   }
   long n_finals = 0;

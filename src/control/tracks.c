@@ -127,11 +127,13 @@ static int64_t ask_others_began(const struct claim *claim)
                                         : 0;
 }
 
-static int check_token(const struct claim *claim, const char **why)
+static int check_token(struct claim *claim, const char **why)
 {
   struct vc_publisher_answer answer = judge_token(claim, claim->began_ms);
   if (answer.is_expired && claim->began_ms == 0) {
     int64_t began_ms = ask_others_began(claim);
+    claim->is_on = began_ms < 0 ? NOT_ASKED : claim->is_on;
+    began_ms = began_ms < 0 ? 0 : began_ms;
     answer = judge_token(claim, began_ms);
     claim->call.request->begins_ms = began_ms;
   }
@@ -163,8 +165,8 @@ static void ask_ingest(struct call *call)
   int refused = check_token(claim, &why);
   if (refused != 0) {
     vc_respond_error(call->request, refused, why);
-  } else if (is_busy) {
-    vc_respond_error(call->request, 429, "the node is too busy to be asked");
+  } else if (claim->is_on == NOT_ASKED) {
+    vc_respond_error(call->request, 429, TOO_BUSY);
   } else if (status != 200) {
     char text[128];
     snprintf(text, sizeof text, "%.*s", (int)reply->size, (const char *)reply->data);

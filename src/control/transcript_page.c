@@ -230,7 +230,7 @@ static void make(struct call *call, enum vc_transcript_format format, struct ans
       ask_worker(control->ledger, control->settings.ledger, VC_QUERY_TRANSCRIPT, call->slug, 0);
   if (query == NULL || vc_query_status(query) == 503) {
     vc_query_unref(query);
-    answer->why = "the node is too busy to be asked";
+    answer->why = TOO_BUSY;
     return;
   }
   struct vc_buffer *reply = vc_query_status(query) == 200 ? vc_query_reply(query) : NULL;

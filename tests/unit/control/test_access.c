@@ -372,6 +372,14 @@ static void test_an_expired_token_of_a_session_that_is_on(void **state)
   rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
 }
 
+static void test_an_expired_token_at_a_busy_node(void **state)
+{
+  rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 503});
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), 503, "too busy");
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("other", -60)), 403, "for another session");
+  rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+}
+
 static void test_a_token_that_is_too_long_is_none(void **state)
 {
   char target[6000];
@@ -574,6 +582,7 @@ int main(void)
       cmocka_unit_test(test_a_missing_origin_is_no_foreign_one),
       cmocka_unit_test(test_a_viewers_token),
       cmocka_unit_test(test_an_expired_token_of_a_session_that_is_on),
+      cmocka_unit_test(test_an_expired_token_at_a_busy_node),
       cmocka_unit_test(test_a_token_that_is_too_long_is_none),
       cmocka_unit_test(test_a_token_to_join_the_room),
       cmocka_unit_test(test_a_token_of_a_room_whose_name_is_no_slug),

@@ -252,6 +252,21 @@ static void test_a_full_node_and_a_token_that_expired(void **state)
   may_publish(rig, 200, NULL);
 }
 
+// It is the ledger that knows when a session began which others go on with.
+static void test_a_busy_ledger_and_a_token_that_expired(void **state)
+{
+  struct rig *rig = nodes.closed;
+  char target[9000];
+  snprintf(target, sizeof target, ADA "&token=%s",
+           rig_token(SECRET, "HS256", rig_grants("demo", -60)));
+  rig_reply(rig, VC_QUERY_MAY_PUBLISH, (struct rig_reply){.status = 200, .number = -1});
+  rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 503});
+  expect_why(rig, target, 429, "too busy");
+  rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+  expect_why(rig, target, 401, "expired");
+  may_publish(rig, 200, NULL);
+}
+
 static void test_no_secret_is_this_machine_alone(void **state)
 {
   expect(nodes.open, ADA, "X-Forwarded-For: 192.0.2.1\r\n", 403);
@@ -321,6 +336,7 @@ int main(void)
       cmocka_unit_test(test_a_token_that_expires_meanwhile),
       cmocka_unit_test(test_a_token_that_expires_while_others_go_on),
       cmocka_unit_test(test_a_full_node_and_a_token_that_expired),
+      cmocka_unit_test(test_a_busy_ledger_and_a_token_that_expired),
       cmocka_unit_test(test_no_secret_is_this_machine_alone),
       cmocka_unit_test(test_other_origins),
       cmocka_unit_test(test_a_full_node),
