@@ -379,7 +379,8 @@ int main(int argc, char **argv)
       return parse_and_measure(kind, argc - 1, argv + 1);
     }
   }
-  if (strcmp(mode, "--help") == 0 || strcmp(mode, "--version") == 0) {
+  if (strcmp(mode, "--help") == 0 || strcmp(mode, "--version") == 0 ||
+      strcmp(mode, "--check-config") == 0) {
     return parse_and_measure(INGEST, argc, argv);
   }
   fprintf(stderr,
