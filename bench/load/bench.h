@@ -180,12 +180,14 @@ struct publishing {
   struct publisher *publishers;
   /* the worker's, read after the stop */
   size_t n_begun;
-  struct samples lateness_ms;
   /* any thread, atomic */
   _Atomic size_t n_live, n_lost;
 };
 void publishing_init(struct publishing *publishing, size_t n);
 void publishing_fini(struct publishing *publishing);
+// How late the messages were that were sent in [from_ns, to_ns). Behind the stop. Returns: ms of
+// the 99th of 100, NAN: none was.
+double publishing_late_ms(const struct publishing *publishing, uint64_t from_ns, uint64_t to_ns);
 // It is let in: its sound begins now.
 void publisher_go_live(struct vc_worker *worker, struct publisher *publisher);
 extern const struct vc_stage_ops publishing_ops; // config: struct publishing *
@@ -199,7 +201,8 @@ struct pace {
   const uint32_t *readers_of; // of each of n_sessions; NULL: n_due is not counted
   size_t n_sessions;
   /* the speaker's worker's, read after the stop */
-  uint64_t said_ns, n_given_up; // n_given_up: times that a reader did not get the last within 1 s
+  uint64_t said_ns, n_given_up; // n_given_up: of the measured time, when a reader did not get the
+                                // last within 1 s
   /* any thread, atomic */
   _Atomic uint64_t last_number; // of every session, without a rate
   _Atomic size_t n_behind;      // readers that do not have it yet
@@ -214,7 +217,8 @@ void pace_end(struct pace *pace);
 // Thread: the speaker's. Returns: 1 when `burst` messages are to be said in every session now; the
 // last of them has last_number.
 int pace_is_due(struct pace *pace, uint64_t now_ns);
-// What is said in [from_ns, to_ns) is measured. Thread: any.
+// What is said in [from_ns, to_ns) is measured; from_ns is not over yet, so that all of it is
+// counted as due. Thread: any.
 void pace_measure(struct pace *pace, uint64_t from_ns, uint64_t to_ns);
 int pace_is_measured(struct pace *pace, uint64_t said_ns); // thread: any
 // Thread: the speaker's.
@@ -245,7 +249,7 @@ struct speech {
   /* the worker's, read after the stop */
   struct heard *heard;
   size_t n_heard;
-  struct samples lateness_ms;
+  struct samples lateness_ms; // of what is measured, as that of viewers who speak
   struct peer *peers;
   /* set by the worker before it has started */
   struct vc_address address;
@@ -326,7 +330,8 @@ struct viewing {
   /* any thread, atomic */
   _Atomic size_t n_open, n_live, n_lost;
   _Atomic uint64_t epoch, seq; // of the first message of all
-  _Atomic uint64_t n_received; // by readers, of what is measured
+  // By readers: what is measured, each once; what came in the measured time, whenever it was said.
+  _Atomic uint64_t n_received, n_arrived;
 };
 // Of which kind is the viewer number i of all?
 enum viewer_kind viewer_kind_of(size_t i, uint32_t slow_part, uint32_t stalled_part);
@@ -402,6 +407,8 @@ struct plan {
   size_t n_systems;
   struct report *report;
 };
+// Refuses crowds in which nobody reads.
+void fanout_check(const struct plan *plan);
 // Return: 1 when the load itself was late: the figures cannot be believed.
 int ingest_run(struct plan *plan);
 int fanout_run(struct plan *plan);

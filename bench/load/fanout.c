@@ -12,7 +12,8 @@
 #define START_TIMEOUT_S 120
 #define LATE_MAX_MS 50.0
 #define THREADS_MAX 16
-#define LATE_WAIT_S 5 // for what is under way: what comes later counts as missed
+#define LATE_WAIT_S 5     // for what is under way: what comes later counts as missed
+#define AHEAD_NS 20000000 // the measured time is told so long before it begins
 
 struct crowd { // how many watch, and how
   size_t n, slow_part, stalled_part;
@@ -33,6 +34,8 @@ struct run {
   double handshakes_s;
   double idle_bytes; // without viewers
   struct window window;
+  uint64_t measured_to_ns;
+  double n_received; // until LATE_WAIT_S after it
 };
 
 static void start_viewers(struct run *run)
@@ -106,12 +109,21 @@ static void destroy(struct run *run)
   free(run->readers_of);
 }
 
+static void sleep_until(uint64_t at_ns)
+{
+  uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
+  if (now_ns < at_ns) {
+    load_sleep((double)(at_ns - now_ns) / (double)VC_NS_PER_S);
+  }
+}
+
 static void measure(struct run *run)
 {
+  uint64_t from_ns = vc_clock_now_ns(&vc_clock_system) + AHEAD_NS;
+  run->measured_to_ns = from_ns + (uint64_t)run->plan->seconds * VC_NS_PER_S;
+  pace_measure(&run->pace, from_ns, run->measured_to_ns);
   window_begin(&run->window, run->system);
-  pace_measure(&run->pace, run->window.from_ns,
-               run->window.from_ns + (uint64_t)run->plan->seconds * VC_NS_PER_S);
-  load_sleep((double)run->plan->seconds);
+  sleep_until(run->measured_to_ns);
   window_end(&run->window);
 }
 
@@ -124,9 +136,18 @@ static uint64_t count_received(struct run *run)
   return n;
 }
 
+static uint64_t count_arrived(struct run *run)
+{
+  uint64_t n = 0;
+  for (size_t i = 0; i < run->n_threads; i++) {
+    n += atomic_load(&run->viewings[i].n_arrived);
+  }
+  return n;
+}
+
 static void wait_for_the_late(struct run *run)
 {
-  uint64_t end_ns = vc_clock_now_ns(&vc_clock_system) + LATE_WAIT_S * VC_NS_PER_S;
+  uint64_t end_ns = run->measured_to_ns + LATE_WAIT_S * VC_NS_PER_S;
   while (count_received(run) < atomic_load(&run->pace.n_due) &&
          vc_clock_now_ns(&vc_clock_system) < end_ns) {
     load_sleep(0.02);
@@ -164,8 +185,8 @@ static void add_figures(struct run *run, const char *row)
   struct report *report = run->plan->report;
   struct samples delay_ms = {0};
   double seconds = (double)run->plan->seconds, n_disordered = 0;
-  double n = (double)count_received(run), n_due = (double)atomic_load(&run->pace.n_due);
-  double cpu_s = window_cpu_s(&run->window);
+  double n = (double)count_arrived(run), n_due = (double)atomic_load(&run->pace.n_due);
+  double cpu_part = window_cpu_s(&run->window) / window_s(&run->window);
   for (size_t i = 0; i < run->n_threads; i++) {
     struct viewing *viewing = &run->viewings[i];
     n_disordered += (double)viewing->n_disordered;
@@ -176,9 +197,9 @@ static void add_figures(struct run *run, const char *row)
   report_add(report, row, "p50", FIGURE_MS, samples_part(&delay_ms, 0.5));
   report_add(report, row, "p99", FIGURE_MS, samples_part(&delay_ms, 0.99));
   report_add(report, row, "max", FIGURE_MS, samples_part(&delay_ms, 1));
-  report_add(report, row, "missed", FIGURE_COUNT, n_due - n);
+  report_add(report, row, "missed", FIGURE_COUNT, n_due - run->n_received);
   report_add(report, row, "out of order", FIGURE_COUNT, n_disordered);
-  report_add(report, row, "CPU a delivery", FIGURE_US, n > 0 ? cpu_s * 1e6 / n : NAN);
+  report_add(report, row, "CPU a delivery", FIGURE_US, n > 0 ? cpu_part * seconds * 1e6 / n : NAN);
   report_add(report, row, "memory a viewer, KiB", FIGURE_COUNT,
              (run->window.memory_before - run->idle_bytes) / (double)run->crowd.n / 1024);
   report_add(report, row, "handshakes/s", FIGURE_PER_S, (double)run->crowd.n / run->handshakes_s);
@@ -211,6 +232,11 @@ static void name_row(const struct run *run, char *row, size_t size)
   }
 }
 
+static int is_reader(const struct crowd *crowd, size_t i)
+{
+  return viewer_kind_of(i, (uint32_t)crowd->slow_part, (uint32_t)crowd->stalled_part) == READER;
+}
+
 // Of each session, and in all.
 static void count_readers(struct run *run)
 {
@@ -219,14 +245,10 @@ static void count_readers(struct run *run)
   run->readers_of = grow(NULL, n_sessions, sizeof *run->readers_of);
   memset(run->readers_of, 0, n_sessions * sizeof *run->readers_of);
   for (size_t i = 0; i < crowd->n; i++) {
-    if (viewer_kind_of(i, (uint32_t)crowd->slow_part, (uint32_t)crowd->stalled_part) == READER) {
+    if (is_reader(crowd, i)) {
       run->readers_of[i % n_sessions]++;
       run->pace.n_readers++;
     }
-  }
-  if (run->pace.n_readers == 0) {
-    die("BENCH_COUNTS has %zu, BENCH_STALLED %zu, BENCH_SLOW %zu: no viewer is left that reads",
-        crowd->n, crowd->stalled_part, crowd->slow_part);
   }
   run->pace.readers_of = run->readers_of;
   run->pace.n_sessions = n_sessions;
@@ -249,9 +271,10 @@ static int run_one(struct plan *plan, struct system *system, const struct crowd 
   start(&run);
   load_sleep((double)plan->warm_up_s);
   measure(&run);
+  wait_for_the_late(&run);
+  run.n_received = (double)count_received(&run);
   const struct vc_address *admin = system->is_node ? &system->admin : &system->http;
   char *metrics = system->command != NULL ? system_get(admin, "/metrics") : NULL;
-  wait_for_the_late(&run);
   for (size_t i = 0; i < run.n_threads; i++) {
     n_lost += atomic_load(&run.viewings[i].n_lost);
   }
@@ -280,14 +303,40 @@ static int run_crowd(struct plan *plan, const struct crowd *crowd)
   return is_late;
 }
 
+static size_t count_crowds(const struct plan *plan)
+{
+  return plan->n_counts * plan->n_stalled * plan->n_slow;
+}
+
+static struct crowd crowd_of(const struct plan *plan, size_t i)
+{
+  return (struct crowd){.n = plan->counts[i / plan->n_stalled / plan->n_slow],
+                        .stalled_part = plan->stalled[i / plan->n_slow % plan->n_stalled],
+                        .slow_part = plan->slow[i % plan->n_slow]};
+}
+
+void fanout_check(const struct plan *plan)
+{
+  for (size_t i = 0; i < count_crowds(plan); i++) {
+    const struct crowd crowd = crowd_of(plan, i);
+    size_t n = 0;
+    while (n < crowd.n && !is_reader(&crowd, n)) {
+      n++;
+    }
+    if (n == crowd.n) {
+      refuse("BENCH_COUNTS has %zu, BENCH_STALLED %zu, BENCH_SLOW %zu: no viewer is left that "
+             "reads",
+             crowd.n, crowd.stalled_part, crowd.slow_part);
+    }
+  }
+}
+
 int fanout_run(struct plan *plan)
 {
   int is_late = 0;
   for (int64_t round = 0; round < plan->rounds; round++) {
-    for (size_t i = 0; i < plan->n_counts * plan->n_stalled * plan->n_slow; i++) {
-      const struct crowd crowd = {.n = plan->counts[i / plan->n_stalled / plan->n_slow],
-                                  .stalled_part = plan->stalled[i / plan->n_slow % plan->n_stalled],
-                                  .slow_part = plan->slow[i % plan->n_slow]};
+    for (size_t i = 0; i < count_crowds(plan); i++) {
+      const struct crowd crowd = crowd_of(plan, i);
       is_late |= run_crowd(plan, &crowd);
     }
   }

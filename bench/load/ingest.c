@@ -89,8 +89,7 @@ static struct outcome run_one(struct plan *plan, struct system *system, const st
   }
   snprintf(row, sizeof row, "%s, %zu streams", system->name, n);
   struct outcome outcome = add_figures(plan, row, &publishing, &speech, &window, idle_bytes);
-  samples_sort(&publishing.lateness_ms);
-  double late_ms = samples_part(&publishing.lateness_ms, 0.99);
+  double late_ms = publishing_late_ms(&publishing, window.from_ns, window.to_ns);
   report_add(plan->report, row, "publishers late p99", FIGURE_MS, late_ms);
   report_add(plan->report, row, "busiest load thread", FIGURE_PERCENT,
              window_load_part(&window) * 100);

@@ -24,7 +24,7 @@ int pace_is_due(struct pace *pace, uint64_t now_ns)
   if (n_behind > 0 && now_ns < pace->said_ns + PATIENCE_NS) {
     return 0;
   }
-  pace->n_given_up += n_behind > 0;
+  pace->n_given_up += n_behind > 0 && pace_is_measured(pace, now_ns);
   pace->said_ns = now_ns;
   atomic_store(&pace->n_behind, pace->n_readers);
   atomic_fetch_add(&pace->last_number, pace->burst);

@@ -35,7 +35,6 @@ void publishing_fini(struct publishing *publishing)
     free(publishing->publishers[i].in.at);
   }
   free(publishing->publishers);
-  samples_fini(&publishing->lateness_ms);
   *publishing = (struct publishing){0};
 }
 
@@ -251,10 +250,30 @@ static void closed(struct vc_worker *worker, struct link *link)
 
 // --- time
 
-static uint64_t due_ns(const struct publishing *publishing, const struct publisher *publisher)
+static uint64_t due_ns(const struct publishing *publishing, const struct publisher *publisher,
+                       size_t message)
 {
-  return publisher->first_ns + publisher->n_sent * publishing->sound->frame_samples * VC_NS_PER_S /
+  return publisher->first_ns + message * publishing->sound->frame_samples * VC_NS_PER_S /
                                    publishing->sound->sample_rate_hz;
+}
+
+double publishing_late_ms(const struct publishing *publishing, uint64_t from_ns, uint64_t to_ns)
+{
+  struct samples late_ms = {0};
+  for (size_t i = 0; i < publishing->n; i++) {
+    const struct publisher *publisher = &publishing->publishers[i];
+    for (size_t j = 0; j < publisher->n_sent; j++) {
+      uint64_t sent_ns = publisher->sent_ns[j];
+      if (sent_ns >= from_ns && sent_ns < to_ns) {
+        samples_add(&late_ms,
+                    (double)(sent_ns - due_ns(publishing, publisher, j)) / (double)VC_NS_PER_MS);
+      }
+    }
+  }
+  samples_sort(&late_ms);
+  double part = samples_part(&late_ms, 0.99);
+  samples_fini(&late_ms);
+  return part;
 }
 
 static void send_frame(struct vc_worker *worker, struct publishing *publishing,
@@ -267,8 +286,6 @@ static void send_frame(struct vc_worker *worker, struct publishing *publishing,
   // Before it: after it the threads that it wakes may have run already.
   uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
   publishing->way->send_frame(worker, publisher, frame, (uint32_t)timestamp_ms);
-  samples_add(&publishing->lateness_ms,
-              (double)(now_ns - due_ns(publishing, publisher)) / (double)VC_NS_PER_MS);
   if (publisher->n_sent == publisher->sent_capacity) {
     publisher->sent_capacity = publisher->sent_capacity > 0 ? publisher->sent_capacity * 2 : 4096;
     publisher->sent_ns = grow(publisher->sent_ns, publisher->sent_capacity, sizeof(uint64_t));
@@ -287,10 +304,10 @@ static void tick(struct vc_worker *worker)
       continue;
     }
     while (publisher->step == LIVE &&
-           due_ns(publishing, publisher) <= vc_clock_now_ns(&vc_clock_system)) {
+           due_ns(publishing, publisher, publisher->n_sent) <= vc_clock_now_ns(&vc_clock_system)) {
       send_frame(worker, publishing, publisher);
     }
-    vc_worker_wake_at(worker, due_ns(publishing, publisher));
+    vc_worker_wake_at(worker, due_ns(publishing, publisher, publisher->n_sent));
   }
   while (publishing->n_begun < publishing->n && n_connecting++ < CONNECTING_MAX) {
     struct publisher *publisher = &publishing->publishers[publishing->n_begun++];

@@ -6,6 +6,7 @@
 
 #define START_TIMEOUT_S 120
 #define REJOIN_TIMEOUT_S 60
+#define LATE_MAX_MS 50.0
 
 // The last session is that of the crowd; the others have viewers who stay.
 struct run {
@@ -79,6 +80,7 @@ static void rejoin(struct run *run)
                                 .n_sessions = 1,
                                 .opening_max = run->n_crowd};
   window_begin(&run->window, run->system);
+  pace_measure(&run->pace, run->window.from_ns, UINT64_MAX);
   run->crowd.live_from_ns = run->window.from_ns;
   run->crowd_stage = start_viewing(run, &run->crowd);
   load_wait(&run->crowd.n_open, run->n_crowd, REJOIN_TIMEOUT_S, "viewers are in again");
@@ -134,11 +136,14 @@ static int add_figures(struct run *run, const char *row)
   report_add(report, row, "max meanwhile", FIGURE_MS, samples_part(&meanwhile, 1));
   report_add(report, row, "CPU a viewer", FIGURE_US,
              window_cpu_s(window) * 1e6 / (double)run->n_crowd);
+  samples_sort(&run->speech.lateness_ms);
+  double late_ms = samples_part(&run->speech.lateness_ms, 0.99);
+  report_add(report, row, "speaker late p99", FIGURE_MS, late_ms);
   report_add(report, row, "busiest load thread", FIGURE_PERCENT, load_part * 100);
   report_add_latency(report, row, &meanwhile);
   samples_fini(&calm);
   samples_fini(&meanwhile);
-  return load_part > LOAD_BUSY_MAX;
+  return late_ms > LATE_MAX_MS || load_part > LOAD_BUSY_MAX;
 }
 
 static int run_one(struct plan *plan, struct system *system, size_t n)

@@ -132,6 +132,25 @@ static void become_live(struct viewing *viewing, struct viewer *viewer, uint64_t
   atomic_fetch_add(&viewing->n_live, 1);
 }
 
+// What comes twice, or behind what was said after it, is not received.
+static void count(struct viewing *viewing, const struct viewer *viewer, uint64_t said_ns,
+                  uint64_t number)
+{
+  uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
+  int is_new = number > viewer->last_number;
+  if (is_new && pace_is_measured(viewing->pace, now_ns)) {
+    atomic_fetch_add_explicit(&viewing->n_arrived, 1, memory_order_relaxed);
+  }
+  if (!pace_is_measured(viewing->pace, said_ns)) {
+    return;
+  }
+  viewing->n_disordered += !is_new;
+  if (is_new) {
+    atomic_fetch_add_explicit(&viewing->n_received, 1, memory_order_relaxed);
+    samples_add(&viewing->delay_ms, (double)(now_ns - said_ns) / (double)VC_NS_PER_MS);
+  }
+}
+
 static void note(struct viewing *viewing, struct viewer *viewer, const uint8_t *bytes, size_t size)
 {
   uint64_t said_ns, number;
@@ -141,16 +160,11 @@ static void note(struct viewing *viewing, struct viewer *viewer, const uint8_t *
   if (!viewer->is_live) {
     become_live(viewing, viewer, said_ns, bytes, size);
   }
-  if (viewer->kind == READER && pace_is_measured(viewing->pace, said_ns)) {
-    atomic_fetch_add_explicit(&viewing->n_received, 1, memory_order_relaxed);
-    viewing->n_disordered += number <= viewer->last_number;
-    samples_add(&viewing->delay_ms,
-                (double)(vc_clock_now_ns(&vc_clock_system) - said_ns) / (double)VC_NS_PER_MS);
-  }
-  viewer->last_number = number;
   if (viewer->kind == READER) {
+    count(viewing, viewer, said_ns, number);
     pace_received(viewing->pace, number);
   }
+  viewer->last_number = number > viewer->last_number ? number : viewer->last_number;
 }
 
 static void send_masked(struct vc_worker *worker, struct viewer *viewer, enum vc_ws_opcode opcode,
@@ -276,7 +290,10 @@ static void speak(struct vc_worker *worker, struct viewing *viewing)
   viewing->next_ns = viewing->next_ns != 0 ? viewing->next_ns : now_ns;
   for (; viewing->next_ns <= now_ns; viewing->next_ns += step_ns) {
     size_t i = viewing->n_said / pace->burst % n_sessions;
-    samples_add(&viewing->lateness_ms, (double)(now_ns - viewing->next_ns) / (double)VC_NS_PER_MS);
+    if (pace_is_measured(viewing->pace, now_ns)) {
+      samples_add(&viewing->lateness_ms,
+                  (double)(now_ns - viewing->next_ns) / (double)VC_NS_PER_MS);
+    }
     say_all(worker, viewing, &viewing->speakers[i]);
   }
   vc_worker_wake_at(worker, viewing->next_ns);

@@ -28,12 +28,15 @@ static void *wait_signal(void *ends)
 static void watch_signals(void)
 {
   static sigset_t ends;
+  struct sigaction hangup;
   pthread_t thread;
   sigemptyset(&ends);
   sigaddset(&ends, SIGINT);
   sigaddset(&ends, SIGTERM);
-  sigaddset(&ends, SIGHUP);
   sigaddset(&ends, SIGQUIT);
+  if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) {
+    sigaddset(&ends, SIGHUP); // but under nohup
+  }
   pthread_sigmask(SIG_BLOCK, &ends, NULL);
   if (pthread_create(&thread, NULL, wait_signal, &ends) != 0) {
     die("no thread waits for signals");
@@ -100,6 +103,16 @@ static const char *read_url(char *url, struct vc_address *address)
   return path;
 }
 
+static pid_t read_pid(const char *text)
+{
+  char *end;
+  long pid = strtol(text, &end, 10);
+  if (text[0] < '0' || text[0] > '9' || *end != '\0' || pid < 1 || pid > INT32_MAX) {
+    refuse("BENCH_PEER: 'pid=%s' is not of the form pid=ID of a process", text);
+  }
+  return (pid_t)pid;
+}
+
 static void add_running_peer(struct plan *plan, char *text)
 {
   struct vc_address address;
@@ -114,9 +127,12 @@ static void add_running_peer(struct plan *plan, char *text)
   system->http = address;
   for (char *word = strtok_r(NULL, " ", &rest); word != NULL; word = strtok_r(NULL, " ", &rest)) {
     if (strncmp(word, "pid=", 4) == 0) {
-      system->pid = (pid_t)strtol(word + 4, NULL, 10);
-    } else {
-      system->publish_path = read_url(word, &address);
+      system->pid = read_pid(word + 4);
+      continue;
+    }
+    system->publish_path = read_url(word, &address);
+    if (address.port != system->http.port || !vc_address_equal(&address, &system->http)) {
+      refuse("BENCH_PEER: messages are said to it at '%s', which is not where it is watched", word);
     }
   }
 }
@@ -222,6 +238,8 @@ static void make_plan(struct plan *plan, enum kind kind, const struct bench_opti
   plan->n_slow = read_list("BENCH_SLOW", options->slow, 0, 49, plan->slow);
   if (kind == SINK) {
     plan_sink(plan, options);
+  } else if (kind == FANOUT) {
+    fanout_check(plan);
   }
 }
 

@@ -74,17 +74,23 @@ def test_fanout_is_measured_beside_the_bound():
     assert rows["verbacast, 20 viewers"]["lag (own)"]["least"] >= 0, rows
 
 
-# Broadcasts as a peer does, but to every second viewer.
-DEAF = """import asyncio, websockets
-viewers = []
+# Broadcasts as a peer does, but as it is told.
+ODD = """import asyncio, sys, websockets
+viewers, kind = [], sys.argv[1]
+
+async def give(message):
+    if kind == "late":
+        await asyncio.sleep(2)
+    for viewer in [] if kind == "mute" else viewers if kind == "late" else viewers[::2]:
+        for _ in range(2 if kind == "twice" else 1):
+            await viewer.send(message)
 
 async def serve(connection, path):
     if path.startswith("/live/"):
         viewers.append(connection)
         await connection.wait_closed()
     async for message in connection:
-        for viewer in viewers[::2]:
-            await viewer.send(message)
+        await give(message) if kind != "late" else asyncio.ensure_future(give(message))
 
 async def main():
     async with websockets.serve(serve, "127.0.0.1", 0) as server:
@@ -95,21 +101,53 @@ asyncio.run(main())
 """
 
 
-def test_what_does_not_come_is_missed():
+def measured_odd(kind):
     with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
-        path = os.path.join(folder, "deaf.py")
+        path = os.path.join(folder, "odd.py")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(DEAF)
-        rows = measured("fanout", "--node", "none", "--peers", f"deaf=/usr/bin/python3 {path}", "--counts", "10", "--rounds", "1",
-                        "--rate-hz", "10", *SECONDS)
-    row, = rows.values()
+            file.write(ODD)
+        row, = measured("fanout", "--node", "none", "--peers", f"odd=/usr/bin/python3 {path} {kind}", "--counts", "10", "--rounds", "1",
+                        "--rate-hz", "10", *SECONDS).values()
+    return row
+
+
+def test_what_does_not_come_is_missed():
+    row = measured_odd("deaf")
     n_came = row["delivered/s"]["median"] * 2
     assert 0.9 * n_came <= row["missed"]["median"] <= 1.1 * n_came, row  # as many as came
 
 
+def test_what_comes_twice_stands_for_nothing_else():
+    row = measured_odd("twice")
+    assert 80 <= row["missed"]["median"] <= 120 and 80 <= row["out of order"]["median"] <= 120, row  # half of 2 s, 10 a second, to 10
+    assert 40 <= row["delivered/s"]["median"] <= 60, row
+
+
+def test_what_comes_late_is_not_missed():
+    """But it was not delivered in the time that is measured: of its two seconds one had something from before it."""
+    row = measured_odd("late")
+    assert row["missed"]["median"] == 0 and row["p50"]["least"] >= 2000, row
+    assert row["delivered/s"]["median"] <= 75, row
+
+
+def test_what_says_nothing_is_no_measurement():
+    with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
+        path = os.path.join(folder, "odd.py")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(ODD)
+        run = bench("fanout", "--audio", make_audio(folder), "--node", "none", "--peers", f"odd=/usr/bin/python3 {path} mute",
+                    "--counts", "10", "--rounds", "1", *SECONDS, status=(1,))
+    assert "nothing was measured in 1 rows" in run.stdout, run.stdout
+
+
+def test_sessions_have_readers_of_their_own():
+    row, = measured("fanout", "--counts", "7", "--sessions", "3", "--rounds", "1", "--rate-hz", "10", *SECONDS).values()
+    assert 60 <= row["delivered/s"]["median"] <= 80 and row["missed"]["median"] == row["out of order"]["median"] == 0, row
+
+
 def test_viewers_who_all_read_nothing_are_no_measurement():
     with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
-        run = bench("fanout", "--audio", make_audio(folder), "--counts", "1", "--stalled", "10", status=(1,))
+        run = bench("fanout", "--audio", make_audio(folder), "--counts", "1", "--stalled", "10", "--check-config", status=(2,))
     assert "no viewer is left that reads" in run.stderr, run.stderr
 
 
@@ -195,6 +233,10 @@ def test_wrong_arguments_are_named():
     assert "BENCH_PEERS do not take" in bench("ingest", "--bench-audio", "x", "--bench-publish", "pcm", "--bench-peers", "a=b",
                                               status=(2,)).stderr
     assert "BENCH_AUDIO is not set" in bench("ingest", status=(2,)).stderr
+    for word, what in (("pid=junk", "pid=junk"), ("pid=12x", "pid=12x"), ("pid=0", "pid=0"),
+                       ("ws://127.0.0.1:1/publish", "where it is watched")):
+        assert what in bench("fanout", "--audio", "x", "--peer", f"ws://127.0.0.1:9/live {word}", status=(2,)).stderr
+    assert "BENCH_AUDIO is not set" in bench("--check-config", status=(2,)).stderr
     assert "BENCH_PEER names 'http" in bench("fanout", "--audio", "x", "--peer", "http://a", status=(2,)).stderr
     assert "BENCH_CORES is '99'" in bench("fanout", "--audio", "x", "--cores", "99", status=(2,)).stderr
     assert "BENCH_STALLED is '51'" in bench("fanout", "--audio", "x", "--stalled", "51", status=(2,)).stderr
