@@ -92,5 +92,6 @@ void rig_answer_part(struct rig *rig, const struct peer *peer, struct vc_answer 
 extern size_t rig_n_writes;
 // What the kernel refuses an io_uring with, -errno; 0: it gives one.
 extern int rig_uring_refusal;
+extern int rig_uring_is_old; // it gives one that cannot even be asked what it knows
 // With RIG_IO=uring: what its next system calls fail with, -errno; 0: nothing.
 extern int rig_uring_status;

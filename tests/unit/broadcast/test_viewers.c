@@ -425,19 +425,16 @@ static void test_a_drain_gives_a_slow_one_its_last_messages(void **state)
 static void by_choice(struct rig *rig)
 {
   rig->options.broadcast_io = 0;
-  rig_uring_refusal = -EPERM;
 }
 
 static void by_demand(struct rig *rig)
 {
   rig->options.broadcast_io = 2;
-  rig_uring_refusal = -EPERM;
 }
 
-static void test_a_kernel_without_io_uring(void **state)
+static void check_sends_without_io_uring(const char *error)
 {
   struct rig *rig = rig_create(by_choice);
-  (void)state;
   assert_int_equal(rig->start_status, 0);
   struct peer *peers[4];
   for (size_t i = 0; i < 4; i++) {
@@ -451,10 +448,25 @@ static void test_a_kernel_without_io_uring(void **state)
   rig_destroy(rig);
   rig = rig_create(by_demand);
   assert_int_equal(rig->start_status, -1);
-  assert_string_equal(rig->start_error.text,
-                      "BROADCAST_IO=uring: the kernel gives no io_uring: Operation not permitted");
+  assert_string_equal(rig->start_error.text, error);
   rig_destroy(rig);
+}
+
+static void test_a_kernel_without_io_uring(void **state)
+{
+  (void)state;
+  rig_uring_refusal = -EPERM;
+  check_sends_without_io_uring(
+      "BROADCAST_IO=uring: the kernel gives no io_uring: Operation not permitted");
   rig_uring_refusal = 0;
+}
+
+static void test_a_kernel_whose_io_uring_cannot_send(void **state)
+{
+  (void)state;
+  rig_uring_is_old = 1;
+  check_sends_without_io_uring("BROADCAST_IO=uring: the kernel's io_uring cannot send");
+  rig_uring_is_old = 0;
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -479,6 +491,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_too_many_viewers, set_up_few, tear_down),
       CASE(test_an_idle_viewer_is_small),
       cmocka_unit_test(test_a_kernel_without_io_uring),
+      cmocka_unit_test(test_a_kernel_whose_io_uring_cannot_send),
       CASE(test_a_drain_spreads_the_closes),
       CASE(test_a_drain_gives_a_slow_one_its_last_messages),
   };
