@@ -124,6 +124,30 @@ def test_bodies_that_drip_hold_nobody():
             assert harness.http(node.url("admin", "/healthz"))[0] == 200
 
 
+def test_two_clients_of_one_port():
+    """As two behind one NAT may come, to different addresses of the node: each is ended by itself, and neither holds a thread."""
+    with ScriptedStt() as stt, harness.node(stt.url, HTTP_LISTEN="0.0.0.0:0", INSECURE=1) as node, contextlib.ExitStack() as stack:
+        dripping, port = [], 0
+        for address in ("127.0.0.1", "127.0.0.2"):
+            connection = stack.enter_context(socket.socket())
+            connection.settimeout(harness.PATIENCE_S)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            connection.bind(("127.0.0.1", port))
+            port = connection.getsockname()[1]
+            connection.connect((address, node.port("http")))
+            connection.sendall(b"POST /livekit/webhook HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            dripping.append(connection)
+        for connection in dripping:
+            assert connection.recv(2 ** 16).startswith(b"HTTP/1.1 404 ")
+            connection.setblocking(False)
+
+        def left():
+            dripping[:] = [connection for connection in dripping if not drip(connection)]
+            return not dripping
+
+        harness.wait_until(left, "both are gone")
+
+
 def test_who_sends_too_much_hears_so():
     """Also while he is still sending, and though nobody reads it."""
     with ScriptedStt() as stt, harness.node(stt.url) as node:
