@@ -140,8 +140,7 @@ def test_nothing_starts_while_the_suite_ends():
                 assert "the suite ends" in str(error)
 
 
-def test_scenarios_end_with_the_suite():
-    """Whoever is told to end, by a signal, ends what runs beside it and what that has started."""
+def check_scenarios_end_by(number):
     with tempfile.TemporaryDirectory(prefix="vc-suite-") as folder:
         path = os.path.join(folder, "test_story.py")
         with open(path, "w", encoding="utf-8") as file:
@@ -150,7 +149,10 @@ def test_scenarios_end_with_the_suite():
         begin = ("import sys, suite; suite.scenarios_for = lambda _: ([], [sys.argv[1]] * 9)\n"
                  "suite.run_scenarios({'release': sys.argv[2]}, {}, suite.Tally())")
         with subprocess.Popen([sys.executable, "-c", begin, path, harness.BUILD], stdout=subprocess.DEVNULL,
-                              env={**os.environ, "PYTHONPATH": os.path.join(harness.ROOT, "tests")}) as process:
+                              env={**os.environ, "PYTHONPATH": os.path.join(harness.ROOT, "tests")}) as process, \
+                contextlib.ExitStack() as stack:
+            stack.callback(process.kill)
+
             def begun():
                 with contextlib.suppress(FileNotFoundError), open(folder + "/pid", encoding="utf-8") as file:
                     return file.read().endswith("\n")
@@ -158,14 +160,20 @@ def test_scenarios_end_with_the_suite():
             harness.wait_until(begun, "a scenario runs")
 
             def is_ended():
-                process.terminate()  # and once more, as whoever is impatient does
+                process.send_signal(number)  # and once more, as whoever is impatient does
                 return process.poll() is not None
 
             harness.wait_until(is_ended, "the suite ends")
-            assert process.returncode == 128 + signal.SIGTERM
+            assert process.returncode == 128 + number, (number, process.returncode)
         with open(folder + "/pid", encoding="utf-8") as file:
             pid = int(file.read())
         harness.wait_until(lambda: not is_running(pid), "it is ended")
+
+
+def test_scenarios_end_with_the_suite():
+    """Whoever is told to end, by a signal, ends what runs beside it and what that has started."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        check_scenarios_end_by(number)
 
 
 def test_what_runs_no_test_fails():
