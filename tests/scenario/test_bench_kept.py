@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import runpy
 import subprocess
 import tempfile
+from types import SimpleNamespace
 
 import harness
 import services
@@ -54,6 +56,19 @@ def check_rate(row, alone):
     for own in (row, alone):
         assert own["finals/s"]["median"] > 50 and own["CPU of the node a final"]["median"] > 0, own
         assert own["said to viewer p50"]["median"] > 0 and own["latency (own)"]["median"] > 0, own
+
+
+def test_an_older_runs_figures_are_gone():
+    """Where the load ends without any, too."""
+    kept = runpy.run_path(os.path.join(harness.ROOT, "bench", "kept"))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("sink.json", "sink.svg"):
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                file.write("older")
+        ground = SimpleNamespace(folder=folder, build=harness.BUILD, audio="none", kafka=SimpleNamespace(brokers=lambda: "127.0.0.1:1"),
+                                 postgres=SimpleNamespace(url=lambda name: f"postgresql://127.0.0.1:1/{name}"))
+        assert kept["measure"](ground, ["--counts", "none"]) != 0
+        assert os.listdir(folder) == []
 
 
 def test_a_database_without_times_of_commits_is_named():
