@@ -322,6 +322,28 @@ def test_when_all_are_full_whoever_waits_is_found():
             assert fleet.homes(f"room-{k}") == [k % 3]
 
 
+def retries_of(balancer, slug):
+    """Of each participant who was let in while all were full, and has gone."""
+    return re.findall(rf'node=participants_any/\S+ .* path="/ingest/livekit/{slug}" status=101 .* retries=(\S+)', balancer.log())
+
+
+def test_when_all_are_full_who_was_found_is_known():
+    """He comes to his node at once then, and not by trying one after the other: there may be more of them than retries."""
+    with Fleet(MAX_PUBLISHERS=1, SESSION_RESUME_MS=LONG_MS) as fleet, contextlib.ExitStack() as stack:
+        for k in range(3):
+            fleet.track(fleet.nodes[k], f"room-{k}", "Ada").break_off()
+            fleet.nodes[k].wait_log(f"ingest.lost slug=room-{k} ")
+        balancer = stack.enter_context(Haproxy(fleet))
+        for i in range(3):
+            balancer.wait_state(i, "NOLB", ("rtmp", "participants"))
+        for k in range(3):
+            for n in (1, 2, 3):
+                fleet.track(balancer, f"room-{k}", "Ada").break_off()
+                harness.wait_until(lambda: fleet.nodes[k].log().count(f"ingest.lost slug=room-{k} ") == 1 + n, "it waits again")
+                harness.wait_until(lambda: len(retries_of(balancer, f"room-{k}")) == n, "its end is logged")
+            assert retries_of(balancer, f"room-{k}")[1:] == ["0", "0"], retries_of(balancer, f"room-{k}")
+
+
 def test_participants_of_a_draining_node_come_back_elsewhere():
     """The balancer remembers that they were there, and the node still says so."""
     with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
