@@ -6,6 +6,7 @@ Every node has its secrets and keeps its ports, so that it comes back where the 
 ends looks through all logs for the tokens that were given out.
 """
 
+import contextlib
 import glob
 import http.client
 import os
@@ -320,6 +321,11 @@ class Haproxy(Balancer):
 
     def command(self):
         return ["/usr/sbin/haproxy", "-Ws", "-f", self.configuration]
+
+    def is_up(self):
+        with contextlib.suppress(OSError):  # the socket of ask() may come a moment after the ports
+            return super().is_up() and self.ask("show info") != ""
+        return False
 
     def ask(self, command):
         """What the stats socket answers."""
