@@ -1,6 +1,7 @@
 """What the tests stand on: what is told of those that were skipped or never ran, of crashes, and whose a port is. (release only)"""
 
 import contextlib
+import glob
 import io
 import os
 import re
@@ -144,7 +145,8 @@ def check_scenarios_end_by(number):
     with tempfile.TemporaryDirectory(prefix="vc-suite-") as folder:
         path = os.path.join(folder, "test_story.py")
         with open(path, "w", encoding="utf-8") as file:
-            file.write(f"import subprocess, time; open({folder + '/pid'!r}, 'w').write(f'{{subprocess.Popen([\"sleep\", \"600\"]).pid}}\\n')\n"
+            file.write("import os, subprocess, time\n"
+                       f"os.symlink(str(subprocess.Popen(['sleep', '600']).pid), f'{folder}/pid-{{os.getpid()}}')\n"
                        "time.sleep(600)")
         begin = ("import sys, suite; suite.scenarios_for = lambda _: ([], [sys.argv[1]] * 9)\n"
                  "suite.run_scenarios({'release': sys.argv[2]}, {}, suite.Tally())")
@@ -153,11 +155,10 @@ def check_scenarios_end_by(number):
                 contextlib.ExitStack() as stack:
             stack.callback(process.kill)
 
-            def begun():
-                with contextlib.suppress(FileNotFoundError), open(folder + "/pid", encoding="utf-8") as file:
-                    return file.read().endswith("\n")
+            def pids():
+                return [int(os.readlink(link)) for link in glob.glob(folder + "/pid-*")]
 
-            harness.wait_until(begun, "a scenario runs")
+            harness.wait_until(pids, "a scenario runs")
 
             def is_ended():
                 process.send_signal(number)  # and once more, as whoever is impatient does
@@ -165,9 +166,7 @@ def check_scenarios_end_by(number):
 
             harness.wait_until(is_ended, "the suite ends")
             assert process.returncode == 128 + number, (number, process.returncode)
-        with open(folder + "/pid", encoding="utf-8") as file:
-            pid = int(file.read())
-        harness.wait_until(lambda: not is_running(pid), "it is ended")
+        harness.wait_until(lambda: not any(map(is_running, pids())), "what they started is ended")
 
 
 def test_scenarios_end_with_the_suite():
