@@ -33,6 +33,7 @@
 #define BACKLOG "4096"
 #define BODY_FIRST 4096
 #define LINGER_MS 1000
+#define STOP_WAIT_S 1
 #define BODY_TOO_LARGE "the body is too large"
 #define LOST_LOG_INTERVAL_MS 10000
 #define PATH_SHOWN_MAX (VC_FRONT_PATH_MAX + 4)
@@ -46,6 +47,11 @@ struct vc_front {
   struct vc_address bound;
   /* any thread, atomic */
   _Atomic uint64_t n_lost_sockets, n_bad_requests;
+  _Atomic int is_stopping;
+  /* guarded by its mutex */
+  pthread_mutex_t mutex;
+  pthread_cond_t answered;
+  unsigned n_busy; // requests whose handlers run
   /* guarded by library_mutex */
   struct vc_log_limit lost_limit;
 };
@@ -230,10 +236,11 @@ static struct vc_address own_end_of(const struct mg_connection *connection)
   return own;
 }
 
-static int begin_takeover(struct takeover *takeover, const struct mg_connection *connection)
+static int begin_takeover(struct takeover *takeover, const struct mg_connection *connection,
+                          enum takeover_effort effort)
 {
   struct vc_address peer = peer_of(connection), own = own_end_of(connection);
-  return takeover_begin(takeover, &peer, &own);
+  return takeover_begin(takeover, &peer, &own, effort);
 }
 
 static void request_init(const struct vc_front *front, struct vc_request *request,
@@ -331,7 +338,7 @@ void vc_respond(struct vc_request *request, int status, const char *content_type
   request->status = status;
   struct takeover *rest = request->rest;
   if (rest != NULL && has_unread_body(request)) {
-    begin_takeover(rest, connection_of(request));
+    begin_takeover(rest, connection_of(request), TAKEOVER_NEARBY);
   }
   const char *text = mg_get_response_code_text(connection_of(request), status);
   int written = mg_printf(connection_of(request),
@@ -424,9 +431,39 @@ static void read_rest(const struct takeover *rest)
   close(fd);
 }
 
+static void become_busy(struct vc_front *front)
+{
+  pthread_mutex_lock(&front->mutex);
+  front->n_busy++;
+  pthread_mutex_unlock(&front->mutex);
+}
+
+static void become_free(struct vc_front *front)
+{
+  pthread_mutex_lock(&front->mutex);
+  if (--front->n_busy == 0) {
+    pthread_cond_signal(&front->answered);
+  }
+  pthread_mutex_unlock(&front->mutex);
+}
+
+// Civetweb sends nothing any more as soon as it is told to stop.
+static void wait_answered(struct vc_front *front)
+{
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_sec += STOP_WAIT_S;
+  pthread_mutex_lock(&front->mutex);
+  while (front->n_busy > 0 &&
+         pthread_cond_timedwait(&front->answered, &front->mutex, &until) == 0) {
+  }
+  pthread_mutex_unlock(&front->mutex);
+}
+
 static int handle_request(struct mg_connection *connection, void *context)
 {
   struct vc_front *front = context;
+  become_busy(front);
   struct takeover rest = {.ours = -1};
   struct vc_request request;
   request_init(front, &request, connection);
@@ -439,6 +476,7 @@ static int handle_request(struct mg_connection *connection, void *context)
   }
   log_access(&request);
   read_rest(&rest);
+  become_free(front);
   return request.status;
 }
 
@@ -496,17 +534,28 @@ static void log_lost(struct vc_front *front, const struct vc_request *request, c
 
 static void refuse_lost(struct vc_front *front, struct vc_request *request, const char *why)
 {
-  atomic_fetch_add_explicit(&front->n_lost_sockets, 1, memory_order_relaxed);
-  log_lost(front, request, why);
+  if (!atomic_load_explicit(&front->is_stopping, memory_order_relaxed)) { // it writes nothing then
+    atomic_fetch_add_explicit(&front->n_lost_sockets, 1, memory_order_relaxed);
+    log_lost(front, request, why);
+  }
   vc_respond_error(request, 503, why);
 }
 
-// In one write, whose success tells whose connection was found. Of the protocols that a client
-// offers it wants one back: Civetweb took the last.
-// Returns: 0 or -1.
+// A client that offers protocols wants one back: the last. Civetweb's acceptedWebSocketSubprotocol
+// may still point to what the thread's request before had.
+// Returns: it, or NULL.
+static const char *find_protocol(const struct mg_connection *connection)
+{
+  const char *list = mg_get_header(connection, "Sec-WebSocket-Protocol");
+  const char *comma = list != NULL ? strrchr(list, ',') : NULL;
+  const char *last = comma != NULL ? comma + 1 : list;
+  return last != NULL ? last + strspn(last, " ") : NULL;
+}
+
+// In one write, whose success tells whose connection was found. Returns: 0 or -1.
 static int write_handshake(struct mg_connection *connection)
 {
-  const char *protocol = mg_get_request_info(connection)->acceptedWebSocketSubprotocol;
+  const char *protocol = find_protocol(connection);
   char accept[VC_WS_ACCEPT_SIZE];
   vc_ws_print_accept(mg_get_header(connection, "Sec-WebSocket-Key"), accept);
   int n = mg_printf(connection,
@@ -521,7 +570,7 @@ static void hand_over(struct vc_front *front, struct mg_connection *connection,
                       struct vc_request *request)
 {
   struct takeover takeover;
-  int status = begin_takeover(&takeover, connection);
+  int status = begin_takeover(&takeover, connection, TAKEOVER_EVERYWHERE);
   if (status != 0) {
     refuse_lost(front, request, takeover_trouble(status));
     return;
@@ -542,6 +591,7 @@ static void hand_over(struct vc_front *front, struct mg_connection *connection,
 static int handle_upgrade(const struct mg_connection *connection, void *context)
 {
   struct vc_front *front = context;
+  become_busy(front);
   struct takeover rest = {.ours = -1};
   struct vc_request request;
   request_init(front, &request, connection);
@@ -559,6 +609,7 @@ static int handle_upgrade(const struct mg_connection *connection, void *context)
     log_access(&request);
   }
   read_rest(&rest);
+  become_free(front);
   return 1;
 }
 
@@ -648,6 +699,13 @@ int vc_front_check(const char *listen, struct vc_error *error)
   return parse_listen(listen, &address, error);
 }
 
+static void front_free(struct vc_front *front)
+{
+  pthread_cond_destroy(&front->answered);
+  pthread_mutex_destroy(&front->mutex);
+  free(front);
+}
+
 int vc_front_start(struct vc_front **front_out, struct vc_address *bound,
                    const struct vc_front_settings *settings, struct vc_error *error)
 {
@@ -657,12 +715,10 @@ int vc_front_start(struct vc_front **front_out, struct vc_address *bound,
     return vc_error_set(error, "front: no memory");
   }
   front->settings = *settings;
-  if (parse_listen(settings->listen, &front->bound, error) != 0) {
-    free(front);
-    return -1;
-  }
-  if (library_enter(error) != 0) {
-    free(front);
+  pthread_mutex_init(&front->mutex, NULL);
+  pthread_cond_init(&front->answered, NULL);
+  if (parse_listen(settings->listen, &front->bound, error) != 0 || library_enter(error) != 0) {
+    front_free(front);
     return -1;
   }
   front->civetweb = start_civetweb(front, reason, sizeof reason);
@@ -674,7 +730,7 @@ int vc_front_start(struct vc_front **front_out, struct vc_address *bound,
       mg_stop(front->civetweb);
     }
     library_leave();
-    free(front);
+    front_free(front);
     return -1;
   }
   front->bound.port = (uint16_t)port.port;
@@ -689,9 +745,11 @@ void vc_front_stop(struct vc_front **front)
 {
   if (*front != NULL) {
     takeover_close_door(&(*front)->bound);
+    wait_answered(*front);
+    atomic_store_explicit(&(*front)->is_stopping, 1, memory_order_relaxed);
     mg_stop((*front)->civetweb);
     library_leave();
-    free(*front);
+    front_free(*front);
     *front = NULL;
   }
 }

@@ -21,13 +21,10 @@
 #include <unistd.h>
 
 // Viewers' descriptors go above: a quarter of the limit, 1024 at most. Civetweb's stay below as
-// long as the rest of the program (publishers, their connections to the STT) leaves room there.
-// One of them is above only if all below were in use when it was accepted, and of these only what
-// waited in Civetweb's queue before it can have gone since: with half of them free it is not looked
-// for there, where a look takes a hundred times longer.
+// long as the rest of the program (publishers, their connections to the STT) leaves room there;
+// when it does not, they are looked for above too, which takes a hundred times longer.
 #define BASE_MAX 1024
 #define LIMIT_MAX (1 << 20)
-#define LIMIT_ALWAYS 8192 // up to here it does not
 #define BLOCK 512         // numbers that one call asks about
 #define CANDIDATES_MAX 16 // of one peer's address and port, towards as many of ours
 
@@ -203,11 +200,11 @@ static int find_high(const struct vc_address *peer, const struct vc_address *own
 }
 
 int takeover_begin(struct takeover *takeover, const struct vc_address *peer,
-                   const struct vc_address *own)
+                   const struct vc_address *own, enum takeover_effort effort)
 {
   int is_crowded;
   int theirs = find_low(peer, own, &is_crowded);
-  if (theirs < 0 && (is_crowded || end_fd <= LIMIT_ALWAYS)) {
+  if (theirs < 0 && (is_crowded || effort == TAKEOVER_EVERYWHERE)) {
     theirs = find_high(peer, own);
   }
   if (theirs < 0) {
@@ -216,6 +213,11 @@ int takeover_begin(struct takeover *takeover, const struct vc_address *peer,
   int ours = fcntl(theirs, F_DUPFD_CLOEXEC, base_fd);
   if (ours < 0) {
     return TAKEOVER_NO_DESCRIPTOR;
+  }
+  // Their number may have become another's between the two questions about its ends; ours cannot.
+  if (!has_ends(ours, peer, own)) {
+    close(ours);
+    return TAKEOVER_NOT_FOUND;
   }
   *takeover = (struct takeover){.theirs = theirs, .ours = ours};
   return 0;
@@ -282,7 +284,7 @@ static int prove(void)
   }
   if (accepted >= 0) {
     vc_address_from_socket((struct sockaddr *)&storage, &peer);
-    if (takeover_begin(&takeover, &peer, &bound) == 0) {
+    if (takeover_begin(&takeover, &peer, &bound, TAKEOVER_EVERYWHERE) == 0) {
       ours = takeover_finish(&takeover);
     }
   }

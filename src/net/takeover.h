@@ -16,13 +16,17 @@ enum {
   TAKEOVER_NOT_FOUND = -1,     // the peer has reset it meanwhile
   TAKEOVER_NO_DESCRIPTOR = -2, // for another number
 };
+enum takeover_effort {
+  TAKEOVER_EVERYWHERE,
+  TAKEOVER_NEARBY, // not among viewers' descriptors while there are many numbers below them
+};
 // Thread: the one of Civetweb's that has the connection, as for the two after it. Waits for one
 // look at the low descriptors, or for the end of another's and one more.
 // Finds the connection between these two ends; Civetweb has it still. If Civetweb's next write to
 // it succeeds, then it is the one that was found: finish; else cancel.
 // Returns: 0 or one of the above.
 int takeover_begin(struct takeover *takeover, const struct vc_address *peer,
-                   const struct vc_address *own);
+                   const struct vc_address *own, enum takeover_effort effort);
 // Civetweb's descriptor reads end of file from now on. Returns: ours.
 int takeover_finish(const struct takeover *takeover);
 void takeover_cancel(const struct takeover *takeover);

@@ -82,9 +82,10 @@ struct vc_front_settings {
 int vc_front_check(const char *listen, struct vc_error *error);
 int vc_front_start(struct vc_front **front, struct vc_address *bound,
                    const struct vc_front_settings *settings, struct vc_error *error);
-// Takes up to 2 s (Civetweb's own). Requests under way are answered.
+// Takes up to 2 s (Civetweb's own). Nobody is let in any more, and requests under way have a second
+// more to be answered; what has not come to a handler yet is closed.
 void vc_front_stop(struct vc_front **front);
-// Sockets that could not be taken out, since start: it should be 0.
+// Sockets that could not be taken out, since start: of clients that have gone, or it should be 0.
 uint64_t vc_front_lost_sockets(const struct vc_front *front);
 // Requests that Civetweb refused by itself: malformed or too large heads.
 uint64_t vc_front_bad_requests(const struct vc_front *front);

@@ -2,6 +2,7 @@
 #include <verbacast/net/front.h>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include <cmocka.h>
 
 #define PATIENCE_S 20
+#define N_WORKERS 4
 #define HANDSHAKE                                                                                  \
   "Host: localhost\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"                   \
   "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -29,11 +31,14 @@ struct rig {
   pthread_mutex_t mutex;
   pthread_cond_t changed;
   /* guarded by the mutex */
-  int is_held;      // "/held…" waits in `open`
+  int held;         // "/held/first" waits in its handler with 1, "/held/second" with 2
   int n_waiting;    // do
+  int n_answered;   // requests that are no upgrade
   int n_adopted;    // descriptors
   char adopted[64]; // the last one's path
   int fd;           // and descriptor
+  /* the test's */
+  int n_descriptors; // before the front was there
 };
 
 static void wait_until(struct rig *rig, const int *count, int wanted)
@@ -48,28 +53,37 @@ static void wait_until(struct rig *rig, const int *count, int wanted)
   pthread_mutex_unlock(&rig->mutex);
 }
 
-static void hold(struct rig *rig, int is_held)
+static void hold(struct rig *rig, int held)
 {
   pthread_mutex_lock(&rig->mutex);
-  rig->is_held = is_held;
+  rig->held = held;
   pthread_cond_broadcast(&rig->changed);
   pthread_mutex_unlock(&rig->mutex);
 }
 
-static int open_socket(void *context, struct vc_request *request)
+static void wait_held(struct rig *rig, const struct vc_request *request)
 {
-  struct rig *rig = context;
   pthread_mutex_lock(&rig->mutex);
+  int hold = strcmp(request->path, "/held/first") == 0 ? 1 : 2;
   if (strncmp(request->path, "/held", 5) == 0) {
     rig->n_waiting++;
     pthread_cond_broadcast(&rig->changed);
-    while (rig->is_held) {
+    while ((rig->held & hold) != 0) {
       pthread_cond_wait(&rig->changed, &rig->mutex);
     }
     rig->n_waiting--;
     pthread_cond_broadcast(&rig->changed);
   }
   pthread_mutex_unlock(&rig->mutex);
+}
+
+static int open_socket(void *context, struct vc_request *request)
+{
+  wait_held(context, request);
+  if (strcmp(request->path, "/refused") == 0) {
+    vc_respond_error(request, 401, "nobody is let in here");
+    return 1;
+  }
   request->begins_ms = 5;
   request->expires_ms = 7;
   return 0;
@@ -89,19 +103,34 @@ static void adopt_socket(void *context, const struct vc_request *request, int fd
 
 static void handle(void *context, struct vc_request *request)
 {
-  (void)context;
+  wait_held(context, request);
   vc_respond(request, 200, "text/plain", "", "here", 4);
+  struct rig *rig = context;
+  pthread_mutex_lock(&rig->mutex);
+  rig->n_answered++;
+  pthread_cond_broadcast(&rig->changed);
+  pthread_mutex_unlock(&rig->mutex);
+}
+
+static int count_descriptors(void)
+{
+  int n = 0;
+  for (int fd = 0; fd < sysconf(_SC_OPEN_MAX); fd++) {
+    n += fcntl(fd, F_GETFD) >= 0;
+  }
+  return n;
 }
 
 static int begin(void **state)
 {
   struct rig *rig = calloc(1, sizeof *rig);
   struct vc_error error;
+  rig->n_descriptors = count_descriptors();
   pthread_mutex_init(&rig->mutex, NULL);
   pthread_cond_init(&rig->changed, NULL);
   struct vc_front_settings settings = {
       .listen = "*:0",
-      .n_workers = 4,
+      .n_workers = N_WORKERS,
       .takes_sockets = 1,
       .proxies = &rig->proxies,
       .handle = handle,
@@ -117,6 +146,7 @@ static int end(void **state)
 {
   struct rig *rig = *state;
   vc_front_stop(&rig->front);
+  assert_int_equal(count_descriptors(), rig->n_descriptors);
   pthread_cond_destroy(&rig->changed);
   pthread_mutex_destroy(&rig->mutex);
   free(rig);
@@ -150,7 +180,7 @@ static uint16_t port_of(int fd)
 
 static void ask(int fd, const char *path, const char *headers)
 {
-  char text[1024];
+  char text[8192];
   int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\n%s\r\n", path, headers);
   assert_int_equal(send(fd, text, (size_t)n, MSG_NOSIGNAL), n);
 }
@@ -190,22 +220,72 @@ static void test_a_handshake(void **state)
   wait_until(rig, &rig->n_adopted, 1);
   assert_string_equal(rig->adopted, "/here 5-7");
   check_passes(rig->fd, client);
+  assert_true((fcntl(rig->fd, F_GETFL) & O_NONBLOCK) != 0);
   close(rig->fd);
   close(client);
   assert_int_equal(vc_front_lost_sockets(rig->front), 0);
 }
 
-// Browsers end a connection that offered protocols and got none.
+// Of which Civetweb tells our address only behind it.
+static void test_a_long_path(void **state)
+{
+  struct rig *rig = *state;
+  char path[1000] = "/", target[8000], head[1024];
+  memset(path + 1, 'a', sizeof path - 2);
+  snprintf(target, sizeof target, "%s?since=%06000d", path, 0);
+  int client = connect_from(rig, 0, "127.0.0.1");
+  ask(client, target, HANDSHAKE);
+  read_head(client, head);
+  assert_non_null(strstr(head, "HTTP/1.1 101 "));
+  wait_until(rig, &rig->n_adopted, 1);
+  close(rig->fd);
+  close(client);
+}
+
+static void shake_hands(struct rig *rig, const char *path, const char *headers, char *head)
+{
+  int n_adopted = rig->n_adopted;
+  int client = connect_from(rig, 0, "127.0.0.1");
+  ask(client, path, headers);
+  read_head(client, head);
+  if (strstr(head, "HTTP/1.1 101 ") != NULL) {
+    wait_until(rig, &rig->n_adopted, n_adopted + 1);
+    close(rig->fd);
+  }
+  close(client);
+}
+
+// Browsers end a connection that offered protocols and got none, or got one that it did not offer:
+// every thread has had one before, also of those who were refused.
 static void test_a_protocol_is_taken(void **state)
 {
   struct rig *rig = *state;
   char head[1024];
+  for (int i = 0; i < 4 * N_WORKERS; i++) {
+    shake_hands(rig, "/here", HANDSHAKE "Sec-WebSocket-Protocol: one,  other\r\n", head);
+    assert_non_null(strstr(head, "\r\nSec-WebSocket-Protocol: other\r\n\r\n"));
+    shake_hands(rig, "/refused", HANDSHAKE "Sec-WebSocket-Protocol: third\r\n", head);
+    assert_non_null(strstr(head, "HTTP/1.1 401 "));
+  }
+  for (int i = 0; i < 4 * N_WORKERS; i++) {
+    shake_hands(rig, "/here", HANDSHAKE, head);
+    assert_non_null(strstr(head, "HTTP/1.1 101 "));
+    assert_null(strstr(head, "Protocol:"));
+  }
+}
+
+// What is not read of a request that is refused is read away, and its connection ended.
+static void test_a_refused_one_with_a_body(void **state)
+{
+  struct rig *rig = *state;
+  char head[1024], rest[1024];
   int client = connect_from(rig, 0, "127.0.0.1");
-  ask(client, "/here", HANDSHAKE "Sec-WebSocket-Protocol: one, other\r\n");
+  ask(client, "/refused", HANDSHAKE "Content-Length: 1000000\r\n");
   read_head(client, head);
-  assert_non_null(strstr(head, "\r\nSec-WebSocket-Protocol: other\r\n\r\n"));
-  wait_until(rig, &rig->n_adopted, 1);
-  close(rig->fd);
+  assert_non_null(strstr(head, "HTTP/1.1 401 "));
+  while (recv(client, rest, sizeof rest, 0) > 0) {
+  }
+  assert_int_equal(send(client, "x", 1, MSG_NOSIGNAL), 1);
   close(client);
 }
 
@@ -263,20 +343,25 @@ static void wait_lost(struct rig *rig, uint64_t wanted)
   assert_int_equal(vc_front_lost_sockets(rig->front), wanted);
 }
 
+static void reset_connection(int client)
+{
+  struct linger reset = {.l_onoff = 1};
+  setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  close(client);
+}
+
 // A client resets its connection while the thread is busy with it, and comes again from the same
 // port: what was let in for the first does not get the second.
 static void test_one_that_came_again(void **state)
 {
   struct rig *rig = *state;
-  struct linger reset = {.l_onoff = 1};
   char head[1024];
-  hold(rig, 1);
+  hold(rig, 3);
   int client = connect_from(rig, 0, "127.0.0.1");
   uint16_t port = port_of(client);
   ask(client, "/held/first", HANDSHAKE);
   wait_until(rig, &rig->n_waiting, 1);
-  setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-  close(client);
+  reset_connection(client);
   client = connect_from(rig, port, "127.0.0.1");
   ask(client, "/held/second", HANDSHAKE); // so that both descriptors are there
   wait_until(rig, &rig->n_waiting, 2);
@@ -291,14 +376,100 @@ static void test_one_that_came_again(void **state)
   close(client);
 }
 
+// The same of one whose body nobody reads: the second is not ended in its place.
+static void test_one_with_a_body_that_came_again(void **state)
+{
+  struct rig *rig = *state;
+  char head[1024];
+  hold(rig, 3);
+  int client = connect_from(rig, 0, "127.0.0.1");
+  uint16_t port = port_of(client);
+  ask(client, "/held/first", "Content-Length: 1000000\r\n");
+  wait_until(rig, &rig->n_waiting, 1);
+  reset_connection(client);
+  client = connect_from(rig, port, "127.0.0.1");
+  ask(client, "/held/second", HANDSHAKE);
+  wait_until(rig, &rig->n_waiting, 2);
+  hold(rig, 2);
+  wait_until(rig, &rig->n_answered, 1);
+  hold(rig, 0);
+  read_head(client, head);
+  assert_non_null(strstr(head, "HTTP/1.1 101 "));
+  wait_until(rig, &rig->n_adopted, 1);
+  check_passes(rig->fd, client);
+  check_passes(client, rig->fd);
+  close(rig->fd);
+  close(client);
+}
+
+static void *stop(void *rig)
+{
+  vc_front_stop(&((struct rig *)rig)->front);
+  return NULL;
+}
+
+static int is_open(const struct rig *rig)
+{
+  struct sockaddr_in server = {.sin_family = AF_INET,
+                               .sin_port = htons(rig->bound.port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  int is_open = connect(fd, (struct sockaddr *)&server, sizeof server) == 0;
+  close(fd);
+  return is_open;
+}
+
+// Nobody is let in any more when it stops; who is under way is answered.
+static void test_the_stop(void **state)
+{
+  struct rig *rig = *state;
+  char head[1024];
+  pthread_t thread;
+  hold(rig, 3);
+  int asker = connect_from(rig, 0, "127.0.0.1"), viewer = connect_from(rig, 0, "127.0.0.1");
+  ask(asker, "/held/asker", "");
+  ask(viewer, "/held/viewer", HANDSHAKE);
+  wait_until(rig, &rig->n_waiting, 2);
+  assert_int_equal(pthread_create(&thread, NULL, stop, rig), 0);
+  for (int i = 0; i < PATIENCE_S * 1000 && is_open(rig); i++) {
+    poll(NULL, 0, 1);
+  }
+  hold(rig, 0);
+  read_head(asker, head);
+  assert_non_null(strstr(head, "HTTP/1.1 200 "));
+  read_head(viewer, head);
+  assert_non_null(strstr(head, "HTTP/1.1 101 "));
+  assert_int_equal(pthread_join(thread, NULL), 0);
+  assert_int_equal(rig->n_adopted, 1);
+  close(rig->fd);
+  close(asker);
+  close(viewer);
+}
+
+// What the process has from its first front on.
+static int begin_all(void **state)
+{
+  int status = begin(state);
+  if (status == 0) {
+    struct rig *rig = *state;
+    vc_front_stop(&rig->front);
+    free(rig);
+  }
+  return status;
+}
+
 int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_a_handshake, begin, end),
+      cmocka_unit_test_setup_teardown(test_a_long_path, begin, end),
       cmocka_unit_test_setup_teardown(test_a_protocol_is_taken, begin, end),
+      cmocka_unit_test_setup_teardown(test_a_refused_one_with_a_body, begin, end),
       cmocka_unit_test_setup_teardown(test_what_is_no_handshake, begin, end),
       cmocka_unit_test_setup_teardown(test_two_at_our_addresses, begin, end),
       cmocka_unit_test_setup_teardown(test_one_that_came_again, begin, end),
+      cmocka_unit_test_setup_teardown(test_one_with_a_body_that_came_again, begin, end),
+      cmocka_unit_test_setup_teardown(test_the_stop, begin, end),
   };
-  return cmocka_run_group_tests(tests, NULL, NULL);
+  return cmocka_run_group_tests(tests, begin_all, NULL);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <setjmp.h>
@@ -49,12 +50,14 @@ static struct connection connect_through(const struct door *through, uint16_t po
   struct sockaddr_storage peer;
   socklen_t size = sizeof peer;
   int one = 1;
+  struct timeval patience = {.tv_sec = 20};
   struct sockaddr_in from = {
       .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
   struct sockaddr_in server = {.sin_family = AF_INET, .sin_port = htons(through->bound.port)};
   assert_int_equal(inet_pton(AF_INET, to, &server.sin_addr), 1);
   connection.client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   setsockopt(connection.client, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+  setsockopt(connection.client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   assert_int_equal(bind(connection.client, (struct sockaddr *)&from, sizeof from), 0);
   assert_int_equal(connect(connection.client, (struct sockaddr *)&server, sizeof server), 0);
   connection.accepted = accept(through->listener, (struct sockaddr *)&peer, &size);
@@ -90,15 +93,21 @@ static void connection_close(struct connection *connection)
 static int take(const struct connection *connection)
 {
   struct takeover takeover;
-  int status = takeover_begin(&takeover, &connection->peer, &connection->own);
+  int status = takeover_begin(&takeover, &connection->peer, &connection->own, TAKEOVER_EVERYWHERE);
   return status == 0 ? takeover_finish(&takeover) : status;
+}
+
+// Above all that Civetweb uses.
+static int base_of(long limit)
+{
+  return limit / 4 < 1024 ? (int)(limit / 4) : 1024;
 }
 
 static void check_taken(const struct connection *connection)
 {
   char byte;
   int ours = take(connection);
-  assert_true(ours > connection->accepted);
+  assert_true(ours >= base_of(sysconf(_SC_OPEN_MAX)));
   assert_int_equal(recv(connection->accepted, &byte, 1, 0), 0);
   assert_int_equal(shutdown(connection->accepted, SHUT_RDWR), 0);
   check_passes(ours, connection->client);
@@ -120,7 +129,8 @@ static void test_nothing_changes_before_the_end(void **state)
 {
   struct takeover takeover;
   struct connection connection = connect_from(0, "127.0.0.1");
-  assert_int_equal(takeover_begin(&takeover, &connection.peer, &connection.own), 0);
+  assert_int_equal(takeover_begin(&takeover, &connection.peer, &connection.own, TAKEOVER_NEARBY),
+                   0);
   assert_int_equal(takeover.theirs, connection.accepted);
   check_passes(connection.accepted, connection.client);
   takeover_cancel(&takeover);
@@ -152,7 +162,7 @@ static void test_one_that_came_again(void **state)
   setsockopt(dead.client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   close(dead.client);
   struct connection again = connect_from(dead.peer.port, "127.0.0.1");
-  assert_int_equal(takeover_begin(&takeover, &dead.peer, &dead.own), 0);
+  assert_int_equal(takeover_begin(&takeover, &dead.peer, &dead.own, TAKEOVER_NEARBY), 0);
   assert_int_equal(takeover.theirs, again.accepted);
   assert_int_equal(send(dead.accepted, "x", 1, MSG_NOSIGNAL), -1);
   takeover_cancel(&takeover);
