@@ -1,6 +1,11 @@
 """What was committed is in the database once, whatever died on the way: 32 schedules of faults. (release only) (runs alone)"""
 
 import copy
+import os
+import signal
+import threading
+from concurrent import futures
+from unittest import mock
 
 import harness
 import services
@@ -51,6 +56,36 @@ def test_the_checker_finds_what_is_wrong():
     history.shown[("room", 300, 1)], history.crashes = 2.0, [1.5, 3.25, 9.0]
     history.frozen = [(1.0, 1.25), (2.125, 3.125), (3.5, 4.0)]
     assert not checker.complaints(history) and checker.figures(history)["oldest_lost_ms"] == 250
+
+
+def test_ctrl_c_ends_with_the_schedules_that_run():
+    began, told = threading.Event(), threading.Event()
+
+    def pipeline(waiting, outcomes):
+        seed = waiting.get_nowait()
+        interrupter = threading.Thread(target=interrupt, args=(waiting,))
+        interrupter.start()
+        assert told.wait(harness.PATIENCE_S)
+        interrupter.join()
+        outcomes[seed] = "ended"
+
+    def interrupt(waiting):
+        assert began.wait(harness.PATIENCE_S)
+        os.kill(os.getpid(), signal.SIGINT)
+        harness.wait_until(waiting.empty, "what has not begun is let go")
+        told.set()
+
+    def wait(running):
+        began.set()
+        return wait_for_all(running)
+
+    wait_for_all = futures.wait
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with mock.patch.object(futures, "wait", wait):
+            assert run.run(range(1, 4), 1, pipeline=pipeline) == {1: "ended"}
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check(seeds, database):

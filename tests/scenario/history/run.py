@@ -11,8 +11,9 @@ import os
 import queue
 import signal
 import sys
-import threading
 import time
+import traceback
+from concurrent import futures
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -52,19 +53,18 @@ def run(seeds, beside, *of_pipeline, pipeline=follow):
     waiting, outcomes = queue.Queue(), {}
     for seed in seeds:
         waiting.put(seed)
-    threads = [threading.Thread(target=pipeline, args=(waiting, outcomes, *of_pipeline)) for _ in range(beside)]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            thread.join()
-    except KeyboardInterrupt:
-        print("ending with those that run", flush=True)
-        with contextlib.suppress(queue.Empty):
-            while True:
-                waiting.get_nowait()
-        for thread in threads:
-            thread.join()
+    with futures.ThreadPoolExecutor(beside) as pool:
+        running = [pool.submit(pipeline, waiting, outcomes, *of_pipeline) for _ in range(beside)]
+        try:
+            futures.wait(running)
+        except KeyboardInterrupt:  # a join() that it meets takes the thread for ended
+            print("ending with those that run", flush=True)
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.get_nowait()
+    for ended in running:
+        if ended.exception():
+            traceback.print_exception(ended.exception())
     return outcomes
 
 
