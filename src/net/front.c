@@ -27,7 +27,6 @@
 
 #define REQUEST_TIMEOUT_MS "2500"
 #define REQUEST_SIZE 8192
-#define REQUEST_SIZE_TEXT "8192"
 #define LINK_SIZE (REQUEST_SIZE + 128)
 #define CONNECTION_QUEUE "256"
 #define BACKLOG "4096"
@@ -203,19 +202,14 @@ static void resolve_client(const struct vc_front *front, struct vc_request *requ
   }
 }
 
-static int parse_ip(const char *text, size_t n, struct vc_address *address)
-{
-  char ip[VC_ADDRESS_TEXT_MAX];
-  snprintf(ip, sizeof ip, "%.*s", (int)n, text);
-  ip[strcspn(ip, "%")] = '\0'; // a link-local one has the link's name behind it
-  return vc_address_parse(ip, address);
-}
-
+// A link-local address has its link's name behind a '%'.
 static struct vc_address peer_of(const struct mg_connection *connection)
 {
   const struct mg_request_info *info = mg_get_request_info(connection);
+  char ip[VC_ADDRESS_TEXT_MAX];
   struct vc_address peer;
-  parse_ip(info->remote_addr, strlen(info->remote_addr), &peer);
+  snprintf(ip, sizeof ip, "%.*s", (int)strcspn(info->remote_addr, "%"), info->remote_addr);
+  vc_address_parse(ip, &peer);
   peer.port = (uint16_t)info->remote_port;
   return peer;
 }
@@ -227,10 +221,9 @@ static struct vc_address own_end_of(const struct mg_connection *connection)
   char link[LINK_SIZE];
   struct vc_address own = {0};
   if (mg_get_request_link(connection, link, sizeof link) == 0) {
-    const char *host = strstr(link, "://") + 3;
-    int is_bracketed = *host == '[';
-    host += is_bracketed;
-    parse_ip(host, strcspn(host, is_bracketed ? "]" : ":/"), &own);
+    char *host = strstr(link, "://") + 3;
+    host[strcspn(host, "/%")] = '\0';
+    parse_hop(host, &own);
   }
   own.port = (uint16_t)mg_get_request_info(connection)->server_port;
   return own;
@@ -460,14 +453,27 @@ static void wait_answered(struct vc_front *front)
   pthread_mutex_unlock(&front->mutex);
 }
 
+static void begin_request(struct vc_front *front, struct vc_request *request, struct takeover *rest,
+                          const struct mg_connection *connection)
+{
+  become_busy(front);
+  request_init(front, request, connection);
+  *rest = (struct takeover){.ours = -1};
+  request->rest = rest;
+}
+
+static void end_request(struct vc_front *front, const struct takeover *rest)
+{
+  read_rest(rest);
+  become_free(front);
+}
+
 static int handle_request(struct mg_connection *connection, void *context)
 {
   struct vc_front *front = context;
-  become_busy(front);
-  struct takeover rest = {.ours = -1};
+  struct takeover rest;
   struct vc_request request;
-  request_init(front, &request, connection);
-  request.rest = &rest;
+  begin_request(front, &request, &rest, connection);
   if (!refuse_malformed(front, &request)) {
     front->settings.handle(front->settings.context, &request);
   }
@@ -475,8 +481,7 @@ static int handle_request(struct mg_connection *connection, void *context)
     vc_respond_error(&request, 404, "there is nothing at this path");
   }
   log_access(&request);
-  read_rest(&rest);
-  become_free(front);
+  end_request(front, &rest);
   return request.status;
 }
 
@@ -591,11 +596,9 @@ static void hand_over(struct vc_front *front, struct mg_connection *connection,
 static int handle_upgrade(const struct mg_connection *connection, void *context)
 {
   struct vc_front *front = context;
-  become_busy(front);
-  struct takeover rest = {.ours = -1};
+  struct takeover rest;
   struct vc_request request;
-  request_init(front, &request, connection);
-  request.rest = &rest;
+  begin_request(front, &request, &rest, connection);
   int is_let_in = 0;
   if (!refuse_malformed(front, &request)) {
     is_let_in = front->settings.takes_sockets
@@ -608,8 +611,7 @@ static int handle_upgrade(const struct mg_connection *connection, void *context)
   if (request.status != 101) {
     log_access(&request);
   }
-  read_rest(&rest);
-  become_free(front);
+  end_request(front, &rest);
   return 1;
 }
 
@@ -646,9 +648,10 @@ static void library_leave(void)
 
 static struct mg_context *start_civetweb(struct vc_front *front, char *why, size_t why_size)
 {
-  char ports[VC_ADDRESS_TEXT_MAX], workers[16];
+  char ports[VC_ADDRESS_TEXT_MAX], workers[16], request_size[16];
   print_ports(&front->bound, ports);
   snprintf(workers, sizeof workers, "%u", front->settings.n_workers);
+  snprintf(request_size, sizeof request_size, "%d", REQUEST_SIZE);
   const char *options[] = {"listening_ports",
                            ports,
                            "num_threads",
@@ -664,7 +667,7 @@ static struct mg_context *start_civetweb(struct vc_front *front, char *why, size
                            "listen_backlog",
                            BACKLOG,
                            "max_request_size",
-                           REQUEST_SIZE_TEXT,
+                           request_size,
                            "decode_url",
                            "no",
                            "enable_auth_domain_check", // else a link has a domain, not our address
