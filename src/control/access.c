@@ -184,12 +184,12 @@ static int judge_viewer(struct call *call, const char **why)
     return 401;
   }
   struct token_answer answer = check_viewers_token(call, token);
-  int64_t began_ms = answer.is_expired ? ask_session_began(call) : 0;
-  if (began_ms < 0) {
-    *why = TOO_BUSY;
-    return 503;
-  }
   if (answer.is_expired) {
+    int64_t began_ms = ask_session_began(call);
+    if (began_ms < 0) {
+      *why = TOO_BUSY;
+      return 503;
+    }
     token_forgive(&answer, began_ms);
   }
   call->request->begins_ms = answer.begins_ms;

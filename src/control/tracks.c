@@ -132,8 +132,10 @@ static int check_token(struct claim *claim, const char **why)
   struct vc_publisher_answer answer = judge_token(claim, claim->began_ms);
   if (answer.is_expired && claim->began_ms == 0) {
     int64_t began_ms = ask_others_began(claim);
-    claim->is_on = began_ms < 0 ? NOT_ASKED : claim->is_on;
-    began_ms = began_ms < 0 ? 0 : began_ms;
+    if (began_ms < 0) {
+      claim->is_on = NOT_ASKED;
+      began_ms = 0;
+    }
     answer = judge_token(claim, began_ms);
     claim->call.request->begins_ms = began_ms;
   }
