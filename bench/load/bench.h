@@ -223,6 +223,8 @@ void pace_measure(struct pace *pace, uint64_t from_ns, uint64_t to_ns);
 int pace_is_measured(struct pace *pace, uint64_t said_ns); // thread: any
 // Thread: the speaker's.
 void pace_said(struct pace *pace, size_t session, uint64_t said_ns);
+// Thread: the speaker's. How late it speaks, if that is measured.
+void pace_late(struct pace *pace, struct samples *late_ms, uint64_t due_ns, uint64_t now_ns);
 // Thread: any. A reader has a message.
 void pace_received(struct pace *pace, uint64_t number);
 

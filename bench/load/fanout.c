@@ -127,28 +127,24 @@ static void measure(struct run *run)
   window_end(&run->window);
 }
 
-static uint64_t count_received(struct run *run)
-{
-  uint64_t n = 0;
-  for (size_t i = 0; i < run->n_threads; i++) {
-    n += atomic_load(&run->viewings[i].n_received);
-  }
-  return n;
-}
+struct counts { // of all threads
+  uint64_t n_received, n_arrived;
+};
 
-static uint64_t count_arrived(struct run *run)
+static struct counts count(struct run *run)
 {
-  uint64_t n = 0;
+  struct counts counts = {0};
   for (size_t i = 0; i < run->n_threads; i++) {
-    n += atomic_load(&run->viewings[i].n_arrived);
+    counts.n_received += atomic_load(&run->viewings[i].n_received);
+    counts.n_arrived += atomic_load(&run->viewings[i].n_arrived);
   }
-  return n;
+  return counts;
 }
 
 static void wait_for_the_late(struct run *run)
 {
   uint64_t end_ns = run->measured_to_ns + LATE_WAIT_S * VC_NS_PER_S;
-  while (count_received(run) < atomic_load(&run->pace.n_due) &&
+  while (count(run).n_received < atomic_load(&run->pace.n_due) &&
          vc_clock_now_ns(&vc_clock_system) < end_ns) {
     load_sleep(0.02);
   }
@@ -185,7 +181,7 @@ static void add_figures(struct run *run, const char *row)
   struct report *report = run->plan->report;
   struct samples delay_ms = {0};
   double seconds = (double)run->plan->seconds, n_disordered = 0;
-  double n = (double)count_arrived(run), n_due = (double)atomic_load(&run->pace.n_due);
+  double n = (double)count(run).n_arrived, n_due = (double)atomic_load(&run->pace.n_due);
   double cpu_part = window_cpu_s(&run->window) / window_s(&run->window);
   for (size_t i = 0; i < run->n_threads; i++) {
     struct viewing *viewing = &run->viewings[i];
@@ -272,7 +268,7 @@ static int run_one(struct plan *plan, struct system *system, const struct crowd 
   load_sleep((double)plan->warm_up_s);
   measure(&run);
   wait_for_the_late(&run);
-  run.n_received = (double)count_received(&run);
+  run.n_received = (double)count(&run).n_received;
   const struct vc_address *admin = system->is_node ? &system->admin : &system->http;
   char *metrics = system->command != NULL ? system_get(admin, "/metrics") : NULL;
   for (size_t i = 0; i < run.n_threads; i++) {

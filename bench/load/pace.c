@@ -56,6 +56,13 @@ void pace_said(struct pace *pace, size_t session, uint64_t said_ns)
   }
 }
 
+void pace_late(struct pace *pace, struct samples *late_ms, uint64_t due_ns, uint64_t now_ns)
+{
+  if (pace_is_measured(pace, now_ns)) {
+    samples_add(late_ms, (double)(now_ns - due_ns) / (double)VC_NS_PER_MS);
+  }
+}
+
 void pace_received(struct pace *pace, uint64_t number)
 {
   if (pace->rate_hz > 0 || number != atomic_load(&pace->last_number)) {

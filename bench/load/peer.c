@@ -417,9 +417,7 @@ static void tick(struct vc_worker *worker)
     }
     uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
     if (peer->next_ns <= now_ns && peer->heard->n_pieces > 0 && !is_silent) {
-      if (pace_is_measured(speech->pace, now_ns)) {
-        samples_add(&speech->lateness_ms, (double)(now_ns - peer->next_ns) / (double)VC_NS_PER_MS);
-      }
+      pace_late(speech->pace, &speech->lateness_ms, peer->next_ns, now_ns);
       say_all(worker, peer);
       peer->next_ns += step_ns;
     } else if (peer->next_ns <= now_ns) {

@@ -290,10 +290,7 @@ static void speak(struct vc_worker *worker, struct viewing *viewing)
   viewing->next_ns = viewing->next_ns != 0 ? viewing->next_ns : now_ns;
   for (; viewing->next_ns <= now_ns; viewing->next_ns += step_ns) {
     size_t i = viewing->n_said / pace->burst % n_sessions;
-    if (pace_is_measured(viewing->pace, now_ns)) {
-      samples_add(&viewing->lateness_ms,
-                  (double)(now_ns - viewing->next_ns) / (double)VC_NS_PER_MS);
-    }
+    pace_late(viewing->pace, &viewing->lateness_ms, viewing->next_ns, now_ns);
     say_all(worker, viewing, &viewing->speakers[i]);
   }
   vc_worker_wake_at(worker, viewing->next_ns);
