@@ -104,6 +104,17 @@ def drip(connection):
     return False
 
 
+def wait_gone(dripping):
+    for connection in dripping:
+        connection.setblocking(False)
+
+    def left():
+        dripping[:] = [connection for connection in dripping if not drip(connection)]
+        return not dripping
+
+    harness.wait_until(left, "all are gone")
+
+
 def test_bodies_that_drip_hold_nobody():
     """As many as there are threads: each is answered without its body, and gone a moment later."""
     heads = (b"POST /livekit/webhook HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -117,13 +128,7 @@ def test_bodies_that_drip_hold_nobody():
                 connection.sendall(head)
             for connection in dripping:
                 assert connection.recv(2 ** 16).startswith(b"HTTP/1.1 "), head
-                connection.setblocking(False)
-
-            def left():
-                dripping[:] = [connection for connection in dripping if not drip(connection)]
-                return not dripping
-
-            harness.wait_until(left, "all are gone")
+            wait_gone(dripping)
             assert harness.http(node.url("admin", "/healthz"))[0] == 200
 
 
@@ -142,13 +147,7 @@ def test_two_clients_of_one_port():
             dripping.append(connection)
         for connection in dripping:
             assert connection.recv(2 ** 16).startswith(b"HTTP/1.1 404 ")
-            connection.setblocking(False)
-
-        def left():
-            dripping[:] = [connection for connection in dripping if not drip(connection)]
-            return not dripping
-
-        harness.wait_until(left, "both are gone")
+        wait_gone(dripping)
 
 
 def is_taken(connection):
