@@ -444,7 +444,7 @@ static void become_free(struct vc_front *front)
 static void wait_answered(struct vc_front *front)
 {
   struct timespec until;
-  clock_gettime(CLOCK_REALTIME, &until);
+  clock_gettime(CLOCK_MONOTONIC, &until);
   until.tv_sec += STOP_WAIT_S;
   pthread_mutex_lock(&front->mutex);
   while (front->n_busy > 0 &&
@@ -718,8 +718,12 @@ int vc_front_start(struct vc_front **front_out, struct vc_address *bound,
     return vc_error_set(error, "front: no memory");
   }
   front->settings = *settings;
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
   pthread_mutex_init(&front->mutex, NULL);
-  pthread_cond_init(&front->answered, NULL);
+  pthread_cond_init(&front->answered, &attributes);
+  pthread_condattr_destroy(&attributes);
   if (parse_listen(settings->listen, &front->bound, error) != 0 || library_enter(error) != 0) {
     front_free(front);
     return -1;
