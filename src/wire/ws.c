@@ -13,11 +13,23 @@ void vc_ws_parser_init(struct vc_ws_parser *parser, enum vc_ws_role role, size_t
   *parser = (struct vc_ws_parser){.role = role, .message_max = message_max};
 }
 
-void vc_ws_parser_fini(struct vc_ws_parser *parser)
+static void free_message(struct vc_ws_parser *parser)
 {
   free(parser->message);
   parser->message = NULL;
   parser->message_size = parser->message_capacity = 0;
+}
+
+static void free_control(struct vc_ws_parser *parser)
+{
+  free(parser->control);
+  parser->control = NULL;
+}
+
+void vc_ws_parser_fini(struct vc_ws_parser *parser)
+{
+  free_message(parser);
+  free_control(parser);
 }
 
 int vc_ws_close_code_is_valid(int code)
@@ -171,6 +183,22 @@ static int take_data(struct vc_ws_parser *parser, const uint8_t *bytes, size_t s
   return 0;
 }
 
+static int take_control(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size,
+                        struct vc_ws_event *event)
+{
+  if (size == 0) {
+    return 0;
+  }
+  if (parser->control == NULL && (parser->control = malloc(VC_WS_CONTROL_MAX)) == NULL) {
+    return fail(event, 1011);
+  }
+  uint8_t *to = parser->control + parser->n_control;
+  memcpy(to, bytes, size);
+  unmask(parser, to, size);
+  parser->n_control = (uint8_t)(parser->n_control + size);
+  return 0;
+}
+
 static int finish_close(struct vc_ws_parser *parser, struct vc_ws_event *event)
 {
   event->close_code = 1005;
@@ -211,11 +239,15 @@ static int finish_frame(struct vc_ws_parser *parser, struct vc_ws_event *event)
   return 1;
 }
 
-// A message was given out by the last call: its buffer may go.
+// What was given out by the last call may go.
 static void let_go(struct vc_ws_parser *parser)
 {
-  if (parser->message_opcode == 0 && !parser->is_in_payload && parser->message != NULL) {
-    vc_ws_parser_fini(parser);
+  if (parser->is_in_payload) {
+    return;
+  }
+  free_control(parser);
+  if (parser->message_opcode == 0) {
+    free_message(parser);
   }
 }
 
@@ -233,14 +265,9 @@ int vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, 
       return 0;
     }
     size_t n = size - *used < parser->left ? size - *used : (size_t)parser->left;
-    if (parser->opcode >= VC_WS_CLOSE) {
-      uint8_t *to = parser->control + parser->n_control;
-      if (n > 0) {
-        memcpy(to, bytes + *used, n);
-        unmask(parser, to, n);
-      }
-      parser->n_control = (uint8_t)(parser->n_control + n);
-    } else if (take_data(parser, bytes + *used, n, event) != 0) {
+    int taken = parser->opcode >= VC_WS_CLOSE ? take_control(parser, bytes + *used, n, event)
+                                              : take_data(parser, bytes + *used, n, event);
+    if (taken != 0) {
       return -1;
     }
     *used += n;

@@ -43,8 +43,8 @@ struct vc_ws_parser {
   uint8_t mask[4];
   uint8_t mask_at;
   uint8_t n_control;
-  uint8_t control[VC_WS_CONTROL_MAX + 1];
   struct vc_utf8_state utf8;
+  uint8_t *control; // VC_WS_CONTROL_MAX, as long as there is a control frame with a payload
   uint8_t *message;
   size_t message_size, message_capacity;
 };

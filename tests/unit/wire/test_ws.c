@@ -234,6 +234,12 @@ static void test_memory_follows_what_has_come(void **state)
                    1);
   assert_int_equal(vc_ws_parse(&parser, (const uint8_t *)"\x89\x00", 2, &used, &event), 1);
   assert_null(parser.message); // nothing is kept for a viewer that says nothing
+  assert_null(parser.control);
+  assert_int_equal(vc_ws_parse(&parser, (const uint8_t *)"\x89\x02hi\x8a\x00", 6, &used, &event),
+                   1);
+  assert_memory_equal(event.payload, "hi", 2);
+  assert_int_equal(vc_ws_parse(&parser, (const uint8_t *)"\x8a\x00", 2, &used, &event), 1);
+  assert_null(parser.control);
   vc_ws_parser_fini(&parser);
 }
 
