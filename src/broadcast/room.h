@@ -96,15 +96,15 @@ struct viewer {
   uint64_t id;
   struct session *session;
   enum viewer_stage stage;
-  int has_joined;         // the ledger knows it
-  int is_blocked;         // the socket takes no more
-  int is_behind;          // it was blocked: partials that were overtaken are passed over
-  int has_left;           // the ring, until the answer that brings it back
-  int must_read;          // there was more than a turn's share
+  uint8_t has_joined;     // the ledger knows it
+  uint8_t is_blocked;     // the socket takes no more
+  uint8_t is_behind;      // it was blocked: partials that were overtaken are passed over
+  uint8_t has_left;       // the ring, until the answer that brings it back
+  uint8_t must_read;      // there was more than a turn's share
   uint8_t n_missed_pongs; // to pings that have left
-  int is_ping_late;       // the last one had not left an interval after it was due
-  int is_exempt;
-  int is_closing; // it is in worker_state.closing
+  uint8_t is_ping_late;   // the last one had not left an interval after it was due
+  uint8_t is_exempt;
+  uint8_t is_closing; // it is in worker_state.closing
   uint16_t n_control, control_from;
   uint8_t *control;            // CONTROL_MAX, when there is any
   struct vc_position position; // of the last message it was given

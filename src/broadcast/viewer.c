@@ -180,7 +180,7 @@ static struct viewer *viewer_create(struct vc_worker *worker, const struct vc_ne
   viewer->begins_ms = newcomer->begins_ms;
   viewer->expires_ms = newcomer->expires_ms;
   viewer->address = newcomer->address;
-  viewer->is_exempt = newcomer->is_exempt;
+  viewer->is_exempt = newcomer->is_exempt != 0;
   vc_ws_parser_init(&viewer->parser, VC_WS_SERVER, MESSAGE_MAX);
   HASH_ADD(hh, state->viewers, id, sizeof viewer->id, viewer);
   int has_row = viewer->hh.tbl != NULL;
