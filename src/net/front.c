@@ -218,13 +218,15 @@ static struct vc_address peer_of(const struct mg_connection *connection)
 // ws://[2001:db8::1]:3000/…
 static struct vc_address own_end_of(const struct mg_connection *connection)
 {
-  char link[LINK_SIZE];
+  char *link =
+      malloc(LINK_SIZE); // a crowd has each of the threads here, whose stacks stay as large
   struct vc_address own = {0};
-  if (mg_get_request_link(connection, link, sizeof link) == 0) {
+  if (link != NULL && mg_get_request_link(connection, link, LINK_SIZE) == 0) {
     char *host = strstr(link, "://") + 3;
     host[strcspn(host, "/%")] = '\0';
     parse_hop(host, &own);
   }
+  free(link);
   own.port = (uint16_t)mg_get_request_info(connection)->server_port;
   return own;
 }
@@ -562,12 +564,15 @@ static int write_handshake(struct mg_connection *connection)
 {
   const char *protocol = find_protocol(connection);
   char accept[VC_WS_ACCEPT_SIZE];
+  struct vc_text text = {0};
   vc_ws_print_accept(mg_get_header(connection, "Sec-WebSocket-Key"), accept);
-  int n = mg_printf(connection,
-                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                    "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
-                    accept, protocol != NULL ? "Sec-WebSocket-Protocol: " : "",
-                    protocol != NULL ? protocol : "", protocol != NULL ? "\r\n" : "");
+  vc_text_format(&text,
+                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                 "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
+                 accept, protocol != NULL ? "Sec-WebSocket-Protocol: " : "",
+                 protocol != NULL ? protocol : "", protocol != NULL ? "\r\n" : "");
+  int n = text.has_failed ? -1 : mg_write(connection, text.at, text.size);
+  vc_text_fini(&text);
   return n > 0 ? 0 : -1;
 }
 

@@ -42,6 +42,11 @@ struct survey {
   int is_crowded; // more than half of them
 };
 
+struct scan {
+  struct pollfd numbers[BLOCK];
+  int used[BLOCK];
+};
+
 // A look at all low numbers serves whoever asked before it began. A crowd that comes at once would
 // else have every thread look at the same numbers, which is most of what a handshake costs then.
 static struct {
@@ -52,6 +57,7 @@ static struct {
   struct survey *latest;
   /* whose look it is */
   struct survey *next;
+  struct scan scan; // on no thread's stack: a crowd would have each of them grow by it
 } looks = {.mutex = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
 static struct survey surveys[2];
 
@@ -108,17 +114,16 @@ static int has_ends(int fd, const struct vc_address *peer, const struct vc_addre
 
 // Gives those of `n` numbers, of which most are not in use, that are: poll() says it for a whole
 // block in the time of some ten looks. Returns: how many.
-static int find_used(int from, size_t n, int used[static BLOCK])
+static int find_used(struct scan *scan, int from, size_t n)
 {
-  struct pollfd numbers[BLOCK];
   int n_used = 0;
   for (size_t i = 0; i < n; i++) {
-    numbers[i] = (struct pollfd){.fd = from + (int)i};
+    scan->numbers[i] = (struct pollfd){.fd = from + (int)i};
   }
-  int status = poll(numbers, n, 0);
+  int status = poll(scan->numbers, n, 0);
   for (size_t i = 0; i < n; i++) {
-    if (status < 0 || (numbers[i].revents & POLLNVAL) == 0) {
-      used[n_used++] = numbers[i].fd;
+    if (status < 0 || (scan->numbers[i].revents & POLLNVAL) == 0) {
+      scan->used[n_used++] = scan->numbers[i].fd;
     }
   }
   return n_used;
@@ -131,13 +136,14 @@ static size_t block_of(int from, int end)
 
 static void look_around(struct survey *survey)
 {
-  int used[BLOCK], n_used = 0;
+  struct scan *scan = &looks.scan;
+  int n_used = 0;
   survey->n = 0;
   for (int from = 3; from < base_fd; from += BLOCK) {
-    int n = find_used(from, block_of(from, base_fd), used);
+    int n = find_used(scan, from, block_of(from, base_fd));
     for (int i = 0; i < n; i++) {
-      survey->sockets[survey->n].fd = used[i];
-      survey->n += get_peer(used[i], &survey->sockets[survey->n].peer) == 0;
+      survey->sockets[survey->n].fd = scan->used[i];
+      survey->n += get_peer(scan->used[i], &survey->sockets[survey->n].peer) == 0;
     }
     n_used += n;
   }
@@ -187,12 +193,12 @@ static int find_low(const struct vc_address *peer, const struct vc_address *own,
 
 static int find_high(const struct vc_address *peer, const struct vc_address *own)
 {
-  int used[BLOCK];
+  struct scan scan;
   for (int from = base_fd; from < end_fd; from += BLOCK) {
-    int n = find_used(from, block_of(from, end_fd), used);
+    int n = find_used(&scan, from, block_of(from, end_fd));
     for (int i = 0; i < n; i++) {
-      if (has_ends(used[i], peer, own)) {
-        return used[i];
+      if (has_ends(scan.used[i], peer, own)) {
+        return scan.used[i];
       }
     }
   }
@@ -254,11 +260,11 @@ static void close_if_listening(int fd, const struct vc_address *bound)
 
 void takeover_close_door(const struct vc_address *bound)
 {
-  int used[BLOCK];
+  struct scan scan;
   for (int from = 3; from < end_fd; from += BLOCK) {
-    int n = find_used(from, block_of(from, end_fd), used);
+    int n = find_used(&scan, from, block_of(from, end_fd));
     for (int i = 0; i < n; i++) {
-      close_if_listening(used[i], bound);
+      close_if_listening(scan.used[i], bound);
     }
   }
 }
