@@ -113,6 +113,7 @@ static void print_node_man(const struct sets *sets)
       .example = "STT_URL=https://api.gladia.io/v2/live GLADIA_API_KEY=@/etc/verbacast/gladia-key "
                  "verbacast --stt-languages en,de",
       .see_also = "verbacast-stt",
+      .is_server = 1,
   };
   print_man(&page, stdout);
 }
@@ -138,6 +139,7 @@ static void print_stt_man(const struct sets *sets)
       .file_rows = files,
       .example = "verbacast-stt --stt-listen 127.0.0.1:4100 --stt-max-sessions 8",
       .see_also = "verbacast",
+      .is_server = 1,
   };
   print_man(&page, stdout);
 }
@@ -171,6 +173,7 @@ static void print_sink_man(const struct sets *sets)
       .example = "verbacast-sink --kafka-brokers kafka:9092 --database-url "
                  "postgresql://verbacast@db/verbacast",
       .see_also = "verbacast",
+      .is_server = 1,
   };
   print_man(&page, stdout);
 }
@@ -183,13 +186,16 @@ static void print_bench_man(const struct sets *sets)
       "late, for then the figures cannot be believed.",
       "The first argument is the mode. ingest: publishers of real AAC, from the RTMP message to "
       "the PCM at the speech-to-text service. fanout: viewers, from a message being said to its "
-      "receipt. send-loop: a server that calls send() in a loop, as a peer of fanout.",
+      "receipt. pipeline: both at once, from sound to words. rejoin: all viewers of a session come "
+      "back at once. sink: finals through Kafka into PostgreSQL. send-loop: a server that calls "
+      "send() in a loop, as a peer of fanout.",
       NULL,
   };
   static const char *const files[] = {NULL};
   const struct man_page page = {
       .set = &sets->bench,
       .name = "load and latency of a live-transcription node",
+      .argument = "MODE",
       .about = about,
       .file_rows = files,
       .example = "verbacast-bench ingest --bench-audio speech.aac --bench-counts 1,25,100",

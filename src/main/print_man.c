@@ -92,7 +92,7 @@ static void print_options(const struct vc_option_set *set, FILE *out)
         out);
 }
 
-static void print_process(FILE *out)
+static void print_server(FILE *out)
 {
   print_heading("OUTPUT", out);
   fputs("One line on standard output when the program is up:\n.BR ready\n"
@@ -103,10 +103,29 @@ static void print_process(FILE *out)
         ".TP\n.B SIGHUP\nReads the files of secrets again.\n"
         ".TP\n.BR SIGUSR1 \", \" SIGUSR2\nMore and less in the log.\n",
         out);
+}
+
+static void print_measurement(FILE *out)
+{
+  print_heading("OUTPUT", out);
+  fputs("A table on standard output when all is measured, and below it what the machine did "
+        "meanwhile and what is not to be believed. Errors are on standard error.\n",
+        out);
+  print_heading("SIGNALS", out);
+  fputs(".TP\n.BR SIGTERM \", \" SIGINT \", \" SIGQUIT \", \" SIGHUP\n"
+        "Ends, with all that it has started and without a table.\n",
+        out);
+}
+
+static void print_status(const struct man_page *page, FILE *out)
+{
   print_heading("EXIT STATUS", out);
-  fputs(".TP\n.B 0\nAll is well.\n.TP\n.B 1\nThe program failed; the last line of the log says "
-        "why.\n.TP\n.B 2\nAn option is wrong; the message names it, its value and what is "
-        "allowed.\n",
+  fputs(".TP\n.B 0\nAll is well.\n.TP\n.B 1\n", out);
+  fputs(page->is_server ? "The program failed; the last line of the log says why.\n"
+                        : "The program failed, or the figures are not to be believed; the last "
+                          "line says why.\n",
+        out);
+  fputs(".TP\n.B 2\nAn option is wrong; the message names it, its value and what is allowed.\n",
         out);
 }
 
@@ -128,14 +147,21 @@ void print_man(const struct man_page *page, FILE *out)
   print_line("", program, " \\- ", out);
   print_line("", page->name, "\n", out);
   print_heading("SYNOPSIS", out);
-  print_line(".B ", program, "\n.RB [ \\-\\-\\fIOPTION\\fR\n.IR VALUE ]...\n", out);
+  print_line(".B ", program, "\n", out);
+  if (page->argument != NULL) {
+    print_line(".I ", page->argument, "\n", out);
+  }
+  fputs(".RB [ \\-\\-\\fIOPTION\\fR\n.IR VALUE ]...\n", out);
   print_heading("DESCRIPTION", out);
   for (const char *const *text = page->about; *text != NULL; text++) {
     print_line(text == page->about ? "" : ".PP\n", *text, "\n", out);
   }
   print_options(page->set, out);
-  print_process(out);
-  print_files(page, out);
+  page->is_server ? print_server(out) : print_measurement(out);
+  print_status(page, out);
+  if (*page->file_rows != NULL) {
+    print_files(page, out);
+  }
   print_heading("EXAMPLE", out);
   print_line(".EX\n", page->example, "\n.EE\n", out);
   print_heading("SEE ALSO", out);
