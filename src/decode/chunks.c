@@ -208,6 +208,7 @@ void chunks_flush_idle(struct vc_worker *worker)
   }
 }
 
+// Asks for a turn when the first of the remainders will have waited long enough: not always the
 // one that grew first, as frames are of different lengths.
 void chunks_wake(struct vc_worker *worker)
 {

@@ -244,7 +244,6 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
   vc_item_destroy(item);
 }
 
-// Asks for a turn when the first of the remainders will have waited long enough: not always the
 static void turned(struct vc_worker *worker)
 {
   chunks_wake(worker);
