@@ -185,7 +185,7 @@ struct publishing {
 };
 void publishing_init(struct publishing *publishing, size_t n);
 void publishing_fini(struct publishing *publishing);
-// How late the messages were that were sent in [from_ns, to_ns). Behind the stop. Returns: ms of
+// How late the messages were that were due in [from_ns, to_ns). Behind the stop. Returns: ms of
 // the 99th of 100, NAN: none was.
 double publishing_late_ms(const struct publishing *publishing, uint64_t from_ns, uint64_t to_ns);
 // It is let in: its sound begins now.
@@ -217,13 +217,13 @@ void pace_end(struct pace *pace);
 // Thread: the speaker's. Returns: 1 when `burst` messages are to be said in every session now; the
 // last of them has last_number.
 int pace_is_due(struct pace *pace, uint64_t now_ns);
-// What is said in [from_ns, to_ns) is measured; from_ns is not over yet, so that all of it is
-// counted as due. Thread: any.
+// What is said in [from_ns, to_ns) is measured. Where what is due is counted, from_ns is not over
+// yet. Thread: any.
 void pace_measure(struct pace *pace, uint64_t from_ns, uint64_t to_ns);
 int pace_is_measured(struct pace *pace, uint64_t said_ns); // thread: any
 // Thread: the speaker's.
 void pace_said(struct pace *pace, size_t session, uint64_t said_ns);
-// Thread: the speaker's. How late it speaks, if that is measured.
+// Thread: the speaker's. How late it says what was due in the measured time.
 void pace_late(struct pace *pace, struct samples *late_ms, uint64_t due_ns, uint64_t now_ns);
 // Thread: any. A reader has a message.
 void pace_received(struct pace *pace, uint64_t number);

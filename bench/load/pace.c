@@ -33,14 +33,15 @@ int pace_is_due(struct pace *pace, uint64_t now_ns)
 
 void pace_measure(struct pace *pace, uint64_t from_ns, uint64_t to_ns)
 {
-  atomic_store(&pace->measured_to_ns, to_ns);
-  atomic_store(&pace->measured_from_ns, from_ns);
+  atomic_store_explicit(&pace->measured_from_ns, from_ns, memory_order_relaxed);
+  // Release: who sees this end sees the beginning, too.
+  atomic_store_explicit(&pace->measured_to_ns, to_ns, memory_order_release);
 }
 
 int pace_is_measured(struct pace *pace, uint64_t said_ns)
 {
-  return said_ns >= atomic_load_explicit(&pace->measured_from_ns, memory_order_relaxed) &&
-         said_ns < atomic_load_explicit(&pace->measured_to_ns, memory_order_relaxed);
+  return said_ns < atomic_load_explicit(&pace->measured_to_ns, memory_order_acquire) &&
+         said_ns >= atomic_load_explicit(&pace->measured_from_ns, memory_order_relaxed);
 }
 
 void pace_said(struct pace *pace, size_t session, uint64_t said_ns)
@@ -58,7 +59,7 @@ void pace_said(struct pace *pace, size_t session, uint64_t said_ns)
 
 void pace_late(struct pace *pace, struct samples *late_ms, uint64_t due_ns, uint64_t now_ns)
 {
-  if (pace_is_measured(pace, now_ns)) {
+  if (pace_is_measured(pace, due_ns)) {
     samples_add(late_ms, (double)(now_ns - due_ns) / (double)VC_NS_PER_MS);
   }
 }

@@ -263,10 +263,9 @@ double publishing_late_ms(const struct publishing *publishing, uint64_t from_ns,
   for (size_t i = 0; i < publishing->n; i++) {
     const struct publisher *publisher = &publishing->publishers[i];
     for (size_t j = 0; j < publisher->n_sent; j++) {
-      uint64_t sent_ns = publisher->sent_ns[j];
-      if (sent_ns >= from_ns && sent_ns < to_ns) {
-        samples_add(&late_ms,
-                    (double)(sent_ns - due_ns(publishing, publisher, j)) / (double)VC_NS_PER_MS);
+      uint64_t due = due_ns(publishing, publisher, j);
+      if (due >= from_ns && due < to_ns) {
+        samples_add(&late_ms, (double)(publisher->sent_ns[j] - due) / (double)VC_NS_PER_MS);
       }
     }
   }

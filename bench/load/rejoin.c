@@ -87,6 +87,7 @@ static void rejoin(struct run *run)
   run->all_open_s = since(run->window.from_ns);
   load_wait(&run->crowd.n_live, run->n_crowd, REJOIN_TIMEOUT_S, "viewers are live again");
   window_end(&run->window);
+  pace_measure(&run->pace, run->window.from_ns, run->window.to_ns);
   load_sleep(0.5); // what is under way arrives
 }
 

@@ -133,11 +133,9 @@ static void become_live(struct viewing *viewing, struct viewer *viewer, uint64_t
 }
 
 // What comes twice, or behind what was said after it, is not received.
-static void count(struct viewing *viewing, const struct viewer *viewer, uint64_t said_ns,
-                  uint64_t number)
+static void count(struct viewing *viewing, uint64_t said_ns, int is_new)
 {
   uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
-  int is_new = number > viewer->last_number;
   if (is_new && pace_is_measured(viewing->pace, now_ns)) {
     atomic_fetch_add_explicit(&viewing->n_arrived, 1, memory_order_relaxed);
   }
@@ -160,11 +158,16 @@ static void note(struct viewing *viewing, struct viewer *viewer, const uint8_t *
   if (!viewer->is_live) {
     become_live(viewing, viewer, said_ns, bytes, size);
   }
+  int is_new = number > viewer->last_number;
   if (viewer->kind == READER) {
-    count(viewing, viewer, said_ns, number);
+    count(viewing, said_ns, is_new);
+  }
+  if (is_new) {
+    viewer->last_number = number;
+  }
+  if (is_new && viewer->kind == READER) {
     pace_received(viewing->pace, number);
   }
-  viewer->last_number = number > viewer->last_number ? number : viewer->last_number;
 }
 
 static void send_masked(struct vc_worker *worker, struct viewer *viewer, enum vc_ws_opcode opcode,

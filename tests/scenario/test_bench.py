@@ -24,11 +24,12 @@ def bench(*arguments, status=(0, 1)):
     return run
 
 
-def measured(mode, *arguments, audio="aac", plain=False):
+def measured(mode, *arguments, audio="aac", plain=False, status=(0, 1)):
     """The rows of a run by name. On a busy machine the load may be late: then the exit is 1 and it says so."""
     with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
         path = os.path.join(folder, "out.json")
-        run = bench(mode, "--bench-audio", make_audio(folder, audio, *(["--plain"] if plain else [])), "--bench-json", path, *arguments)
+        run = bench(mode, "--bench-audio", make_audio(folder, audio, *(["--plain"] if plain else [])), "--bench-json", path, *arguments,
+                    status=status)
         assert (run.returncode == 1) == ("NOT TO BE BELIEVED" in run.stdout), run.stdout + run.stderr
         with open(path, encoding="utf-8") as file:
             report = json.load(file)
@@ -75,15 +76,20 @@ def test_fanout_is_measured_beside_the_bound():
 
 
 # Broadcasts as a peer does, but as it is told.
-ODD = """import asyncio, sys, websockets
-viewers, kind = [], sys.argv[1]
+ODD = """import asyncio, os, signal, sys, time, websockets
+viewers, said, kind = [], [], sys.argv[1]
 
 async def give(message):
+    said.append(message)
     if kind == "late":
         await asyncio.sleep(2)
-    for viewer in [] if kind == "mute" else viewers if kind == "late" else viewers[::2]:
-        for _ in range(2 if kind == "twice" else 1):
-            await viewer.send(message)
+    if kind == "still" and len(said) == 20:  # half of the measured time is over
+        os.kill(os.getppid(), signal.SIGSTOP)
+        time.sleep(4)
+        os.kill(os.getppid(), signal.SIGCONT)
+    for viewer in [] if kind == "mute" else viewers[::2] if kind in ("deaf", "twice") else viewers:
+        for again in [message, message] if kind == "twice" else [message, *said[-2:]] if kind == "astray" else [message]:
+            await viewer.send(again)
 
 async def serve(connection, path):
     if path.startswith("/live/"):
@@ -101,13 +107,13 @@ asyncio.run(main())
 """
 
 
-def measured_odd(kind):
+def measured_odd(kind, rate_hz="10", status=(0, 1)):
     with tempfile.TemporaryDirectory(prefix="vc-bench-") as folder:
         path = os.path.join(folder, "odd.py")
         with open(path, "w", encoding="utf-8") as file:
             file.write(ODD)
         row, = measured("fanout", "--node", "none", "--peers", f"odd=/usr/bin/python3 {path} {kind}", "--counts", "10", "--rounds", "1",
-                        "--rate-hz", "10", *SECONDS).values()
+                        "--rate-hz", rate_hz, *SECONDS, status=status).values()
     return row
 
 
@@ -121,6 +127,24 @@ def test_what_comes_twice_stands_for_nothing_else():
     row = measured_odd("twice")
     assert 80 <= row["missed"]["median"] <= 120 and 80 <= row["out of order"]["median"] <= 120, row  # half of 2 s, 10 a second, to 10
     assert 40 <= row["delivered/s"]["median"] <= 60, row
+
+
+def test_what_comes_twice_is_not_what_the_others_have_not():
+    """Without a rate the next is said when all have the last: here half of them never have it."""
+    row = measured_odd("twice", rate_hz="0")
+    assert row["given up"]["median"] >= 1 and row["delivered/s"]["median"] <= 20, row
+
+
+def test_what_comes_behind_what_was_said_later_does_not_count_again():
+    """Each comes with the one before and once more."""
+    row = measured_odd("astray")
+    assert row["missed"]["median"] == 0 and 85 <= row["delivered/s"]["median"] <= 115, row
+    assert 360 <= row["out of order"]["median"] <= 440, row
+
+
+def test_a_load_that_stands_still_is_not_to_be_believed():
+    row = measured_odd("still", status=(1,))
+    assert row["speaker late p99"]["median"] > 1000, row
 
 
 def test_what_comes_late_is_not_missed():

@@ -59,9 +59,27 @@ static void test_lateness_is_of_the_measured_time(void **state)
   const struct publishing publishing = {.sound = &sound, .n = 1, .publishers = &publisher};
   (void)state;
   assert_float_equal(publishing_late_ms(&publishing, 0, UINT64_MAX), 103, 1e-6);
-  assert_float_equal(publishing_late_ms(&publishing, 531 * VC_NS_PER_MS, UINT64_MAX), 101, 1e-6);
-  assert_float_equal(publishing_late_ms(&publishing, 0, 523 * VC_NS_PER_MS), 100, 1e-6);
-  assert_true(isnan(publishing_late_ms(&publishing, 0, 1)));
+  assert_float_equal(publishing_late_ms(&publishing, 430 * VC_NS_PER_MS, UINT64_MAX), 101, 1e-6);
+  assert_float_equal(publishing_late_ms(&publishing, 0, 420 * VC_NS_PER_MS), 100, 1e-6);
+  assert_true(isnan(publishing_late_ms(&publishing, 500 * VC_NS_PER_MS, UINT64_MAX)));
+}
+
+// What was due in it and is said behind it has been late all the same.
+static void test_a_speaker_is_late_with_what_was_due_in_the_measured_time(void **state)
+{
+  struct pace pace = a_pace(5);
+  struct samples late_ms = {0};
+  (void)state;
+  pace_measure(&pace, 100 * VC_NS_PER_MS, 200 * VC_NS_PER_MS);
+  pace_late(&pace, &late_ms, 99 * VC_NS_PER_MS, 150 * VC_NS_PER_MS);
+  pace_late(&pace, &late_ms, 100 * VC_NS_PER_MS, 103 * VC_NS_PER_MS);
+  pace_late(&pace, &late_ms, 199 * VC_NS_PER_MS, 900 * VC_NS_PER_MS);
+  pace_late(&pace, &late_ms, 200 * VC_NS_PER_MS, 950 * VC_NS_PER_MS);
+  samples_sort(&late_ms);
+  assert_int_equal(late_ms.n, 2);
+  assert_float_equal(samples_part(&late_ms, 0), 3, 1e-6);
+  assert_float_equal(samples_part(&late_ms, 1), 701, 1e-6);
+  samples_fini(&late_ms);
 }
 
 int main(void)
@@ -70,6 +88,7 @@ int main(void)
       cmocka_unit_test(test_each_session_has_its_own_readers),
       cmocka_unit_test(test_given_up_is_of_the_measured_time),
       cmocka_unit_test(test_lateness_is_of_the_measured_time),
+      cmocka_unit_test(test_a_speaker_is_late_with_what_was_due_in_the_measured_time),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
