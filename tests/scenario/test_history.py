@@ -1,8 +1,12 @@
 """What was committed is in the database once, whatever died on the way: 32 schedules of faults. (release only) (runs alone)"""
 
+import contextlib
 import copy
+import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 from concurrent import futures
 from unittest import mock
@@ -86,6 +90,43 @@ def test_ctrl_c_ends_with_the_schedules_that_run():
             assert run.run(range(1, 4), 1, pipeline=pipeline) == {1: "ended"}
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+STANDS_APART = """import os, signal, sys
+sys.path.insert(0, "tests/scenario")
+from history import run
+run.options("").parse_args([])
+run.stand_apart()
+try:
+    print(os.getpgrp(), flush=True)
+    signal.pause()
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+
+
+def test_ctrl_c_reaches_the_runner_and_not_what_it_has_started():
+    with subprocess.Popen([sys.executable, "-c", STANDS_APART], cwd=harness.ROOT, stdout=subprocess.PIPE, start_new_session=True) as runner:
+        group = int(runner.stdout.readline())
+        try:
+            assert group != runner.pid
+            os.killpg(runner.pid, signal.SIGINT)
+            assert runner.wait(harness.PATIENCE_S) == 7
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+
+def test_a_pipeline_that_fails_says_why():
+    said = io.StringIO()
+
+    def pipeline(_waiting, _outcomes):
+        raise OSError("no room for a database")
+
+    with contextlib.redirect_stderr(said):
+        outcomes = run.run(range(1, 3), 1, pipeline=pipeline)
+    assert "no room for a database" in said.getvalue()
+    assert run.closing(outcomes).startswith("0 schedules, 0 failed") and run.status_of(outcomes, range(1, 3)) == 1
 
 
 def check(seeds, database):

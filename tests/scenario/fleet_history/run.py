@@ -41,6 +41,7 @@ def main():
     parser = schedules.options("fault schedules of three nodes and their Redis")
     parser.add_argument("--mode", choices=schedule.MODES)
     arguments = parser.parse_args()
+    schedules.stand_apart()
     outcomes = run(schedules.seeds_of(arguments), arguments.beside, arguments.mode)
     print(closing(outcomes))
     return schedules.status_of(outcomes, schedules.seeds_of(arguments))

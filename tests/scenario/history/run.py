@@ -73,7 +73,7 @@ def closing(outcomes, combine=None):
     combine = combine or {"oldest_lost_ms": max}
     figures = [figures for _, figures, _ in outcomes.values()]
     failed = sorted(seed for seed, (found, _, _) in outcomes.items() if found)
-    total = {name: combine.get(name, sum)(row[name] for row in figures) for name in figures[0]}
+    total = {name: combine.get(name, sum)(row[name] for row in figures) for name in (figures[0] if figures else ())}
     return (f"{len(outcomes)} schedules, {len(failed)} failed{': ' + ' '.join(map(str, failed)) if failed else ''}; " +
             " ".join(f"{name}={value}" for name, value in total.items()))
 
@@ -86,6 +86,17 @@ def options(description):
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     return parser
+
+
+def stand_apart():
+    """Returns in a process whose group is its own: a terminal's Ctrl-C reaches a whole group, and node and sink are not to end by it."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: os.kill(child, number))
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 def seeds_of(arguments):
@@ -101,6 +112,7 @@ def main():
     parser = options("fault schedules on the way from the node to the database")
     parser.add_argument("--database", default="postgres", choices=sorted(schedule.DATABASES))
     arguments = parser.parse_args()
+    stand_apart()
     outcomes = run(seeds_of(arguments), arguments.beside, arguments.database)
     print(closing(outcomes))
     return status_of(outcomes, seeds_of(arguments))
