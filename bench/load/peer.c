@@ -71,12 +71,15 @@ void stamp_print(char *text, size_t size, uint64_t now_ns, uint64_t number)
 
 int stamp_find(const uint8_t *bytes, size_t size, uint64_t *at_ns, uint64_t *number)
 {
-  const char *at = memmem(bytes, size, "\"@", 2), *end = (const char *)bytes + size;
-  if (at == NULL) {
-    return 0;
-  }
+  const char *begin = (const char *)bytes, *end = begin + size, *at = begin;
+  do {
+    at = memchr(at, '@', (size_t)(end - at));
+    if (at == NULL) {
+      return 0;
+    }
+    at++;
+  } while (at - begin < 2 || at[-2] != '"');
   uint64_t figures[2] = {0, 0};
-  at += 2;
   for (int i = 0; i < 2; i++) {
     for (; at < end && *at >= '0' && *at <= '9'; at++) {
       figures[i] = figures[i] * 10 + (uint64_t)(*at - '0');
