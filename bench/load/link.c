@@ -13,6 +13,8 @@
 #define READ_SIZE 65536
 #define OUT_MAX (4 << 20)
 #define SIP_MAX 4096
+#define READABLE (EPOLLIN | EPOLLRDHUP | EPOLLET)
+#define ENDED (EPOLLRDHUP | EPOLLHUP | EPOLLERR)
 #define CONNECTIONS_PER_ADDRESS 16384
 
 void pile_add(struct pile *pile, const void *bytes, size_t size)
@@ -60,11 +62,12 @@ static void write_waiting(struct vc_worker *worker, struct link *link)
   if (n < 0 && errno != EAGAIN) {
     lose(worker, link);
   } else if (link->n_out == 0) {
-    vc_worker_rewatch(worker, &link->watch, link->is_paused ? 0 : EPOLLIN);
+    vc_worker_rewatch(worker, &link->watch, link->is_paused ? 0 : READABLE);
   }
 }
 
-static void read_all(struct vc_worker *worker, struct link *link)
+// What is there. Its end comes as an event of its own, or behind it.
+static void read_all(struct vc_worker *worker, struct link *link, int has_ended)
 {
   static _Thread_local uint8_t bytes[READ_SIZE];
   while (link->watch.fd >= 0 && !link->is_paused) {
@@ -74,7 +77,7 @@ static void read_all(struct vc_worker *worker, struct link *link)
     } else if (n == 0 || errno != EAGAIN) {
       lose(worker, link);
     }
-    if (n < (ssize_t)sizeof bytes) {
+    if (n <= 0 || (n < (ssize_t)sizeof bytes && !has_ended)) {
       return;
     }
   }
@@ -85,14 +88,14 @@ static void ready(struct vc_worker *worker, struct vc_watch *watch, uint32_t eve
   struct link *link = (struct link *)watch;
   if (link->is_connecting && (events & EPOLLOUT) != 0) {
     link->is_connecting = 0;
-    vc_worker_rewatch(worker, watch, EPOLLIN);
+    vc_worker_rewatch(worker, watch, READABLE);
     link->connected(worker, link);
   } else if ((events & EPOLLOUT) != 0 && link->n_out > 0) {
     write_waiting(worker, link);
   }
-  if (link->watch.fd >= 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) {
+  if (link->watch.fd >= 0 && (events & (EPOLLIN | ENDED)) != 0) {
     // One that is paused does not see what its end was about.
-    link->is_paused ? lose(worker, link) : read_all(worker, link);
+    link->is_paused ? lose(worker, link) : read_all(worker, link, (events & ENDED) != 0);
   }
 }
 
@@ -158,12 +161,12 @@ void link_open(struct vc_worker *worker, struct link *link, const struct vc_addr
     die("cannot connect: %s", strerror(errno));
   }
   link->is_connecting = 1;
-  watch_it(worker, link, fd, EPOLLIN | EPOLLOUT);
+  watch_it(worker, link, fd, READABLE | EPOLLOUT);
 }
 
 void link_adopt(struct vc_worker *worker, struct link *link, int fd)
 {
-  watch_it(worker, link, fd, EPOLLIN);
+  watch_it(worker, link, fd, READABLE);
 }
 
 void link_send(struct vc_worker *worker, struct link *link, const void *bytes, size_t size)
@@ -189,5 +192,5 @@ void link_send(struct vc_worker *worker, struct link *link, const void *bytes, s
   }
   memcpy(link->out + link->n_out, (const uint8_t *)bytes + n, left);
   link->n_out += left;
-  vc_worker_rewatch(worker, &link->watch, EPOLLIN | EPOLLOUT);
+  vc_worker_rewatch(worker, &link->watch, READABLE | EPOLLOUT);
 }
