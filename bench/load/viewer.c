@@ -185,7 +185,8 @@ static void send_masked(struct vc_worker *worker, struct viewer *viewer, enum vc
 }
 
 // Nearly all that comes are whole texts, which need no copy and no look at each byte: what the load
-// spends the system under test does not get. Takes one if it is the next. Returns: as vc_ws_parse.
+// spends the system under test does not get.
+// Returns: 1 and the next as vc_ws_parse gives it, or 0: it is something else.
 static int take_whole_text(const struct vc_ws_parser *parser, const uint8_t *bytes, size_t size,
                            size_t *used, struct vc_ws_event *event)
 {
@@ -210,7 +211,7 @@ static void take_frames(struct vc_worker *worker, struct viewer *viewer, const u
   uint64_t now_ns = vc_clock_now_ns(&vc_clock_system);
   size_t used;
   int got;
-  while ((got = take_whole_text(&viewer->parser, bytes, size, &used, &event)) == 1 ||
+  while (take_whole_text(&viewer->parser, bytes, size, &used, &event) ||
          (got = vc_ws_parse(&viewer->parser, bytes, size, &used, &event)) == 1) {
     bytes += used;
     size -= used;
