@@ -495,9 +495,14 @@ static int handle_error(struct mg_connection *connection, int status, const char
   if (front != NULL) {
     atomic_fetch_add_explicit(&front->n_bad_requests, 1, memory_order_relaxed);
   }
-  struct vc_request request = {.method = "GET", .path = "", .query = "", .connection = connection};
+  int has_method = info != NULL && info->request_method != NULL;
+  struct vc_request request = {.method = has_method ? info->request_method : "GET",
+                               .path = "",
+                               .query = "",
+                               .connection = connection};
   vc_respond_error(&request, status,
                    status == 431 || status == 413 ? "the head of the request is too large"
+                   : status == 426                ? "the Sec-WebSocket-Version is not 13"
                                                   : "the request is malformed");
   (void)why;
   return 0;
@@ -550,13 +555,13 @@ static void refuse_lost(struct vc_front *front, struct vc_request *request, cons
 
 // A client that offers protocols wants one back: the last. Civetweb's acceptedWebSocketSubprotocol
 // may still point to what the thread's request before had.
-// Returns: it, or NULL.
+// Returns: it, empty where there is none.
 static const char *find_protocol(const struct mg_connection *connection)
 {
   const char *list = mg_get_header(connection, "Sec-WebSocket-Protocol");
   const char *comma = list != NULL ? strrchr(list, ',') : NULL;
-  const char *last = comma != NULL ? comma + 1 : list;
-  return last != NULL ? last + strspn(last, " ") : NULL;
+  const char *last = comma != NULL ? comma + 1 : list != NULL ? list : "";
+  return last + strspn(last, " ");
 }
 
 // In one write, whose success tells whose connection was found. Returns: 0 or -1.
@@ -569,11 +574,11 @@ static int write_handshake(struct mg_connection *connection)
   vc_text_format(&text,
                  "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                  "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
-                 accept, protocol != NULL ? "Sec-WebSocket-Protocol: " : "",
-                 protocol != NULL ? protocol : "", protocol != NULL ? "\r\n" : "");
-  int n = text.has_failed ? -1 : mg_write(connection, text.at, text.size);
+                 accept, protocol[0] != '\0' ? "Sec-WebSocket-Protocol: " : "", protocol,
+                 protocol[0] != '\0' ? "\r\n" : "");
+  int is_written = !text.has_failed && mg_write(connection, text.at, text.size) == (int)text.size;
   vc_text_fini(&text);
-  return n > 0 ? 0 : -1;
+  return is_written ? 0 : -1;
 }
 
 static void hand_over(struct vc_front *front, struct mg_connection *connection,
@@ -597,6 +602,22 @@ static void hand_over(struct vc_front *front, struct mg_connection *connection,
   front->settings.adopt(front->settings.context, request, fd);
 }
 
+// Civetweb has seen the version, and that there is a key. Returns: 1 when it was answered.
+static int refuse_odd_upgrade(struct vc_request *request)
+{
+  const struct mg_connection *connection = connection_of(request);
+  const char *version = mg_get_request_info(connection)->http_version;
+  const char *why = strcmp(request->method, "GET") != 0 ? "an upgrade is a GET"
+                    : strcmp(version, "1.1") != 0       ? "an upgrade is of HTTP/1.1"
+                    : !vc_ws_key_is_valid(vc_request_header(request, "Sec-WebSocket-Key"))
+                        ? "the Sec-WebSocket-Key is no 16 bytes in base64"
+                        : NULL;
+  if (why != NULL) {
+    vc_respond_error(request, 400, why);
+  }
+  return why != NULL;
+}
+
 // Returns: 1, so that Civetweb does no handshake of its own and goes on to the next request.
 static int handle_upgrade(const struct mg_connection *connection, void *context)
 {
@@ -605,7 +626,7 @@ static int handle_upgrade(const struct mg_connection *connection, void *context)
   struct vc_request request;
   begin_request(front, &request, &rest, connection);
   int is_let_in = 0;
-  if (!refuse_malformed(front, &request)) {
+  if (!refuse_malformed(front, &request) && !refuse_odd_upgrade(&request)) {
     is_let_in = front->settings.takes_sockets
                     ? front->settings.open(front->settings.context, &request) == 0
                     : (vc_respond_error(&request, 404, "no WebSocket is served here"), 0);
@@ -637,6 +658,8 @@ static int library_enter(struct vc_error *error)
   }
   if (status == 0) {
     n_fronts++;
+  } else {
+    mg_exit_library();
   }
   pthread_mutex_unlock(&library_mutex);
   return status;

@@ -28,7 +28,6 @@
 #define BLOCK 512         // numbers that one call asks about
 #define CANDIDATES_MAX 16 // of one peer's address and port, towards as many of ours
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 static int eof_fd = -1; // reads end of file; a shutdown() of it harms nobody
 static int base_fd, end_fd;
 
@@ -61,19 +60,25 @@ static struct {
 } looks = {.mutex = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
 static struct survey surveys[2];
 
-static void prepare(void)
+// Returns: 0, or -1 with errno.
+static int prepare(void)
 {
   struct rlimit limit;
   int pair[2];
+  if (eof_fd >= 0) {
+    return 0;
+  }
   getrlimit(RLIMIT_NOFILE, &limit);
   base_fd = limit.rlim_cur / 4 < BASE_MAX ? (int)(limit.rlim_cur / 4) : BASE_MAX;
   end_fd = limit.rlim_cur < LIMIT_MAX ? (int)limit.rlim_cur : LIMIT_MAX;
   looks.latest = &surveys[0];
   looks.next = &surveys[1];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
-    close(pair[1]);
-    eof_fd = pair[0];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+    return -1;
   }
+  close(pair[1]);
+  eof_fd = pair[0];
+  return 0;
 }
 
 // Returns: 0 or -1.
@@ -314,8 +319,7 @@ static int prove(void)
 
 int takeover_prepare(struct vc_error *error)
 {
-  pthread_once(&once, prepare);
-  if (eof_fd < 0) {
+  if (prepare() != 0) {
     return vc_error_set(error, "front: no socket pair: %s", strerror(errno));
   }
   if (prove() != 0) {

@@ -4,7 +4,7 @@
 #include <verbacast/base/address.h>
 #include <verbacast/base/error.h>
 
-// Once a process, after the descriptor limit was raised and before any front starts.
+// Before the first front starts and after the descriptor limit was raised, one thread at a time.
 // Proves on loopback that it works. Returns: 0, or -1 and the error.
 int takeover_prepare(struct vc_error *error);
 
@@ -32,6 +32,7 @@ int takeover_finish(const struct takeover *takeover);
 void takeover_cancel(const struct takeover *takeover);
 // Returns: what the status means, a constant.
 const char *takeover_trouble(int status);
-// Nothing is accepted at that address any more, and who waits for its connections does so no more:
-// Civetweb would look for its own end only every 2 s.
+// Nothing is accepted at that address any more. Who waits for its connections is woken until he
+// stops, and uses a core: Civetweb, which else would look for its own end only every 2 s. (A number
+// that is given another meaning wakes nobody who waits for it already.)
 void takeover_close_door(const struct vc_address *bound);

@@ -369,6 +369,12 @@ size_t vc_ws_print_close_frame(uint8_t frame[VC_WS_HEADER_MAX + VC_WS_CONTROL_MA
   return n + size;
 }
 
+int vc_ws_key_is_valid(const char *key)
+{
+  static const char figures[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  return key != NULL && strspn(key, figures) == 22 && strcmp(key + 22, "==") == 0;
+}
+
 void vc_ws_print_accept(const char *key, char accept[VC_WS_ACCEPT_SIZE])
 {
   unsigned char digest[EVP_MAX_MD_SIZE];

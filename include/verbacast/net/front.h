@@ -83,7 +83,8 @@ int vc_front_check(const char *listen, struct vc_error *error);
 int vc_front_start(struct vc_front **front, struct vc_address *bound,
                    const struct vc_front_settings *settings, struct vc_error *error);
 // Takes up to 2 s (Civetweb's own). Nobody is let in any more, and requests under way have a second
-// more to be answered; what has not come to a handler yet is closed.
+// more to be answered (and what they still send a second to be read away, so that they see the
+// answer); what has not come to a handler yet is closed.
 void vc_front_stop(struct vc_front **front);
 // Sockets that could not be taken out, since start: of clients that have gone, or it should be 0.
 uint64_t vc_front_lost_sockets(const struct vc_front *front);

@@ -81,6 +81,8 @@ int vc_ws_close_code_is_valid(int code);
 
 #define VC_WS_KEY_SIZE 25    // 24 characters and NUL
 #define VC_WS_ACCEPT_SIZE 29 // 28 characters and NUL
+// Whether it looks like 16 bytes in base64. May be NULL.
+int vc_ws_key_is_valid(const char *key);
 // The answer to a Sec-WebSocket-Key.
 void vc_ws_print_accept(const char *key, char accept[VC_WS_ACCEPT_SIZE]);
 // A key from 16 random bytes.

@@ -178,11 +178,19 @@ static uint16_t port_of(int fd)
   return ntohs(own.sin_port);
 }
 
-static void ask(int fd, const char *path, const char *headers)
+// `line`: "GET /here HTTP/1.1"
+static void say(int fd, const char *line, const char *headers)
 {
   char text[8192];
-  int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\n%s\r\n", path, headers);
+  int n = snprintf(text, sizeof text, "%s\r\n%s\r\n", line, headers);
   assert_int_equal(send(fd, text, (size_t)n, MSG_NOSIGNAL), n);
+}
+
+static void ask(int fd, const char *path, const char *headers)
+{
+  char line[8192];
+  snprintf(line, sizeof line, "GET %s HTTP/1.1", path);
+  say(fd, line, headers);
 }
 
 // Up to the empty line, and no byte more.
@@ -272,6 +280,9 @@ static void test_a_protocol_is_taken(void **state)
     assert_non_null(strstr(head, "HTTP/1.1 101 "));
     assert_null(strstr(head, "Protocol:"));
   }
+  shake_hands(rig, "/here", HANDSHAKE "Sec-WebSocket-Protocol: one, \r\n", head);
+  assert_non_null(strstr(head, "HTTP/1.1 101 "));
+  assert_null(strstr(head, "Protocol:"));
 }
 
 // What is not read of a request that is refused is read away, and its connection ended.
@@ -289,14 +300,20 @@ static void test_a_refused_one_with_a_body(void **state)
   close(client);
 }
 
-static void check_refused(struct rig *rig, const char *headers, const char *status)
+static void check_line_refused(struct rig *rig, const char *line, const char *headers,
+                               const char *status)
 {
   char head[1024];
   int client = connect_from(rig, 0, "127.0.0.1");
-  ask(client, "/here", headers);
+  say(client, line, headers);
   read_head(client, head);
   assert_non_null(strstr(head, status));
   close(client);
+}
+
+static void check_refused(struct rig *rig, const char *headers, const char *status)
+{
+  check_line_refused(rig, "GET /here HTTP/1.1", headers, status);
 }
 
 static void test_what_is_no_handshake(void **state)
@@ -310,7 +327,33 @@ static void test_what_is_no_handshake(void **state)
                 "HTTP/1.1 426 ");
   check_refused(rig, "Upgrade: websocket\r\nConnection: close\r\n", "HTTP/1.1 200 ");
   assert_int_equal(vc_front_bad_requests(rig->front), 2);
+  check_line_refused(rig, "POST /here HTTP/1.1", HANDSHAKE, "HTTP/1.1 400 ");
+  check_line_refused(rig, "GET /here HTTP/1.0", HANDSHAKE, "HTTP/1.1 400 ");
+  check_refused(rig,
+                "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZQ==\r\n",
+                "HTTP/1.1 400 ");
   assert_int_equal(rig->n_adopted, 0);
+}
+
+static void check_has_no_body(struct rig *rig, const char *headers, const char *status)
+{
+  char head[1024];
+  int client = connect_from(rig, 0, "127.0.0.1");
+  say(client, "HEAD /here HTTP/1.1", headers);
+  read_head(client, head);
+  assert_non_null(strstr(head, status));
+  assert_int_equal(recv(client, head, sizeof head, 0), 0);
+  close(client);
+}
+
+static void test_an_answer_to_head_has_no_body(void **state)
+{
+  check_has_no_body(*state, "", "HTTP/1.1 200 ");
+  check_has_no_body(*state,
+                    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 12\r\n"
+                    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+                    "HTTP/1.1 426 ");
 }
 
 // From one port towards two of our addresses, as two clients behind one NAT may come.
@@ -465,6 +508,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_a_protocol_is_taken, begin, end),
       cmocka_unit_test_setup_teardown(test_a_refused_one_with_a_body, begin, end),
       cmocka_unit_test_setup_teardown(test_what_is_no_handshake, begin, end),
+      cmocka_unit_test_setup_teardown(test_an_answer_to_head_has_no_body, begin, end),
       cmocka_unit_test_setup_teardown(test_two_at_our_addresses, begin, end),
       cmocka_unit_test_setup_teardown(test_one_that_came_again, begin, end),
       cmocka_unit_test_setup_teardown(test_one_with_a_body_that_came_again, begin, end),

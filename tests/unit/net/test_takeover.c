@@ -260,6 +260,23 @@ static void test_many_at_once(void **state)
   }
 }
 
+static void test_a_closed_door_lets_nobody_in(void **state)
+{
+  struct sockaddr_in server = {.sin_family = AF_INET,
+                               .sin_port = htons(door.bound.port),
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  struct door other = {0};
+  other.listener = vc_listen("*:0", 16, &other.bound, NULL);
+  takeover_close_door(&door.bound);
+  int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  assert_int_not_equal(connect(client, (struct sockaddr *)&server, sizeof server), 0);
+  struct connection connection = connect_through(&other, 0, "127.0.0.1");
+  close(connection.accepted);
+  close(connection.client);
+  close(other.listener);
+  close(client);
+}
+
 static void test_every_trouble_has_a_text(void **state)
 {
   for (int status = TAKEOVER_NO_DESCRIPTOR; status <= TAKEOVER_NOT_FOUND; status++) {
@@ -282,6 +299,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_behind_a_crowd, begin, end),
       cmocka_unit_test_setup_teardown(test_no_descriptor, begin, end),
       cmocka_unit_test_setup_teardown(test_many_at_once, begin, end),
+      cmocka_unit_test_setup_teardown(test_a_closed_door_lets_nobody_in, begin, end),
       cmocka_unit_test(test_every_trouble_has_a_text),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -311,6 +311,20 @@ static void test_keys(void **state)
   assert_string_equal(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
   vc_ws_print_key((const uint8_t *)"the sample nonce", key);
   assert_string_equal(key, "dGhlIHNhbXBsZSBub25jZQ==");
+  assert_true(vc_ws_key_is_valid(key));
+  assert_true(vc_ws_key_is_valid("AAAAAAAAAAAAAAAAAAA+/A=="));
+  static const char *const odd[] = {NULL,
+                                    "",
+                                    "x",
+                                    "dGhlIHNhbXBsZSBub25jZQ",
+                                    "dGhlIHNhbXBsZSBub25jZQ=",
+                                    "dGhlIHNhbXBsZSBub25jZQ===",
+                                    "dGhlIHNhbXBsZSBub25jZS4=",
+                                    "dGhlIHNhbXBsZSBub25j-Q==",
+                                    "dGhlIHNhbXBsZSBub25jZQ== "};
+  for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+    assert_false(vc_ws_key_is_valid(odd[i]));
+  }
 }
 
 int main(void)
