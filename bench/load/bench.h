@@ -185,8 +185,8 @@ struct publishing {
 };
 void publishing_init(struct publishing *publishing, size_t n);
 void publishing_fini(struct publishing *publishing);
-// How late the messages were that were due in [from_ns, to_ns). Behind the stop. Returns: ms of
-// the 99th of 100, NAN: none was.
+// How late the messages were that were due in [from_ns, to_ns), or are if they were not sent.
+// Behind the stop. Returns: ms of the 99th of 100, NAN: none was.
 double publishing_late_ms(const struct publishing *publishing, uint64_t from_ns, uint64_t to_ns);
 // It is let in: its sound begins now.
 void publisher_go_live(struct vc_worker *worker, struct publisher *publisher);

@@ -192,5 +192,5 @@ void link_send(struct vc_worker *worker, struct link *link, const void *bytes, s
   }
   memcpy(link->out + link->n_out, (const uint8_t *)bytes + n, left);
   link->n_out += left;
-  vc_worker_rewatch(worker, &link->watch, READABLE | EPOLLOUT);
+  vc_worker_rewatch(worker, &link->watch, (link->is_paused ? 0 : READABLE) | EPOLLOUT);
 }

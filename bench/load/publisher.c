@@ -262,11 +262,13 @@ double publishing_late_ms(const struct publishing *publishing, uint64_t from_ns,
   struct samples late_ms = {0};
   for (size_t i = 0; i < publishing->n; i++) {
     const struct publisher *publisher = &publishing->publishers[i];
-    for (size_t j = 0; j < publisher->n_sent; j++) {
-      uint64_t due = due_ns(publishing, publisher, j);
-      if (due >= from_ns && due < to_ns) {
-        samples_add(&late_ms, (double)(publisher->sent_ns[j] - due) / (double)VC_NS_PER_MS);
+    uint64_t due = due_ns(publishing, publisher, 0);
+    for (size_t j = 0; publisher->n_sent > 0 && due < to_ns; j++) {
+      uint64_t sent_ns = j < publisher->n_sent ? publisher->sent_ns[j] : to_ns;
+      if (due >= from_ns) {
+        samples_add(&late_ms, (double)(sent_ns - due) / (double)VC_NS_PER_MS);
       }
+      due = due_ns(publishing, publisher, j + 1);
     }
   }
   samples_sort(&late_ms);

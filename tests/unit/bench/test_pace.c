@@ -58,10 +58,17 @@ static void test_lateness_is_of_the_measured_time(void **state)
   struct publisher publisher = {.first_ns = 400 * VC_NS_PER_MS, .sent_ns = sent_ns, .n_sent = 4};
   const struct publishing publishing = {.sound = &sound, .n = 1, .publishers = &publisher};
   (void)state;
-  assert_float_equal(publishing_late_ms(&publishing, 0, UINT64_MAX), 103, 1e-6);
-  assert_float_equal(publishing_late_ms(&publishing, 430 * VC_NS_PER_MS, UINT64_MAX), 101, 1e-6);
-  assert_float_equal(publishing_late_ms(&publishing, 0, 420 * VC_NS_PER_MS), 100, 1e-6);
-  assert_true(isnan(publishing_late_ms(&publishing, 500 * VC_NS_PER_MS, UINT64_MAX)));
+  const struct {
+    uint64_t from_ms, to_ms;
+    double late_ms;
+  } cases[] = {
+      {0, 440, 103}, {430, 440, 101}, {0, 420, 100}, {440, 600, 160}}; // not sent: the last
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+    assert_float_equal(publishing_late_ms(&publishing, cases[i].from_ms * VC_NS_PER_MS,
+                                          cases[i].to_ms * VC_NS_PER_MS),
+                       cases[i].late_ms, 1e-6);
+  }
+  assert_true(isnan(publishing_late_ms(&publishing, 0, 400 * VC_NS_PER_MS)));
 }
 
 // What was due in it and is said behind it has been late all the same.
