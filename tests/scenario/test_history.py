@@ -92,29 +92,38 @@ def test_ctrl_c_ends_with_the_schedules_that_run():
         signal.signal(signal.SIGINT, before)
 
 
-STANDS_APART = """import os, signal, sys
+STANDS_APART = """import os, sys, time
 sys.path.insert(0, "tests/scenario")
 from history import run
 run.options("").parse_args([])
 run.stand_apart()
 try:
     print(os.getpgrp(), flush=True)
-    signal.pause()
+    while True:
+        time.sleep(1)
 except KeyboardInterrupt:
     sys.exit(7)
 """
 
 
-def test_ctrl_c_reaches_the_runner_and_not_what_it_has_started():
+def check_stands_apart(number):
     with subprocess.Popen([sys.executable, "-c", STANDS_APART], cwd=harness.ROOT, stdout=subprocess.PIPE, start_new_session=True) as runner:
         group = int(runner.stdout.readline())
         try:
             assert group != runner.pid
-            os.killpg(runner.pid, signal.SIGINT)
+            os.killpg(runner.pid, number)
             assert runner.wait(harness.PATIENCE_S) == 7
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
+
+
+def test_ctrl_c_reaches_the_runner_and_not_what_it_has_started():
+    check_stands_apart(signal.SIGINT)
+
+
+def test_a_runner_whose_terminal_is_closed_ends():
+    check_stands_apart(signal.SIGHUP)
 
 
 def test_a_pipeline_that_fails_says_why():

@@ -90,13 +90,22 @@ def options(description):
 
 def stand_apart():
     """Returns in a process whose group is its own: a terminal's Ctrl-C reaches a whole group, and node and sink are not to end by it."""
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGCHLD}
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)  # under nohup
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     child = os.fork()
     if child == 0:
         os.setsid()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
         return
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: os.kill(child, number))
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    while True:
+        number = signal.sigwait(numbers)
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            sys.exit(os.waitstatus_to_exitcode(status) & 255)
+        if number != signal.SIGCHLD:
+            os.kill(child, signal.SIGTERM)
 
 
 def seeds_of(arguments):
