@@ -194,7 +194,7 @@ static void fence(struct publisher *publisher, struct owned *owned, struct vc_po
 }
 
 // What an answer says that the stream ends with; whatever its seq is where that is `anothers`, of
-// whom nothing is gone on from. Returns: 0, or -1: it leaves the slug to this node.
+// whom nothing is gone on from. Returns: 0, or -1: it is no place to go on from.
 static int read_end(const redisReply *reply, size_t i, int anothers, struct publisher *publisher,
                     struct owned *owned, struct vc_position *last)
 {

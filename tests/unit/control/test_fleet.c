@@ -259,6 +259,9 @@ static void test_an_expired_token_of_a_session_of_another_node(void **state)
   expect_expired(closed, "demo", 60, 101);
   expect_expired(closed, "demo", 160, 401);
   assert_int_equal(closed->n_asked[VC_QUERY_FLEET_BEGAN], 2);
+  rig_reply(closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 503}); // a busy ledger
+  expect_expired(closed, "demo", 60, 101);
+  rig_reply(closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
   rig_reply(closed, VC_QUERY_FLEET_BEGAN, // what comes with no answer is none
             (struct rig_reply){.status = 503, .number = now_ms - 100000});
   expect_expired(closed, "demo", 60, 401);
