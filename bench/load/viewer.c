@@ -162,10 +162,11 @@ static void note(struct viewing *viewing, struct viewer *viewer, uint64_t now_ns
   if (viewer->kind == READER) {
     count(viewing, now_ns, said_ns, is_new);
   }
-  if (is_new) {
-    viewer->last_number = number;
+  if (!is_new) {
+    return;
   }
-  if (is_new && viewer->kind == READER) {
+  viewer->last_number = number;
+  if (viewer->kind == READER) {
     pace_received(viewing->pace, number);
   }
 }
