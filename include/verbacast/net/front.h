@@ -71,8 +71,9 @@ struct vc_front_settings {
   void (*handle)(void *context, struct vc_request *request);
   // A WebSocket's upgrade. Returns: 0 let it in, or 1: it was answered.
   int (*open)(void *context, struct vc_request *request);
-  // Behind it on the same thread, unless the connection has gone meanwhile (503, counted). Takes
-  // the descriptor: non-blocking, its handshake done.
+  // Behind it on the same thread, unless the connection cannot be taken out (503, counted): it has
+  // gone meanwhile, or there is no descriptor or memory. Takes the descriptor: non-blocking, its
+  // handshake done.
   void (*adopt)(void *context, const struct vc_request *request, int fd);
   void *context;
 };
@@ -86,7 +87,8 @@ int vc_front_start(struct vc_front **front, struct vc_address *bound,
 // more to be answered (and what they still send a second to be read away, so that they see the
 // answer); what has not come to a handler yet is closed.
 void vc_front_stop(struct vc_front **front);
-// Sockets that could not be taken out, since start: of clients that have gone, or it should be 0.
+// Sockets that could not be taken out, since start: of clients that have gone, or where descriptors
+// or memory have run out.
 uint64_t vc_front_lost_sockets(const struct vc_front *front);
 // Requests that Civetweb refused by itself: malformed or too large heads.
 uint64_t vc_front_bad_requests(const struct vc_front *front);

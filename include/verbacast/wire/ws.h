@@ -1,8 +1,8 @@
 // WebSocket frames (RFC 6455), both ends, without extensions: one parser and one writer for
 // viewers, the STT client and the STT server. Pure: bytes in, events out; no socket, no clock.
 //
-// A parser owns nothing until a message is fragmented over frames or reads, then a buffer of at
-// most `message_max` bytes.
+// A parser owns what has come of a message, at most `message_max` bytes, and the payload of a
+// control frame; nothing of either once the call after the one that gave it out has begun.
 #pragma once
 
 #include <stddef.h>
