@@ -81,7 +81,8 @@ static int parse_claim(struct claim *claim, const char **why)
 // --- whether it may. Each returns 0, or a status and why.
 //
 // 503 lets a balancer ask another node. There the participant would take the session from whoever
-// publishes it here; so it is 429 where somebody does, or where that is not known.
+// publishes it here; so it is 429 where somebody does, or where that is not known. Nor is it known
+// any more when a connection is found not to be taken over: others came meanwhile.
 
 // Protected mode: without a secret this machine only publishes, whoever may watch.
 static int admit(const struct call *call, const char **why)
@@ -188,6 +189,7 @@ int tracks_open(struct vc_control *control, struct vc_request *request)
   struct claim claim = {.call = {.control = control, .request = request, .rest = ""}};
   const char *why = "";
   int status;
+  request->lost_status = 429;
   if ((status = admit(&claim.call, &why)) != 0 || (status = parse_slug(&claim, &why)) != 0 ||
       (status = access_origin(&claim.call, &why)) != 0 ||
       (status = parse_claim(&claim, &why)) != 0 || (status = check_room(&claim.call, &why)) != 0) {

@@ -216,26 +216,31 @@ static struct vc_address peer_of(const struct mg_connection *connection)
 
 // Civetweb tells our address only as part of a link to what was asked for:
 // ws://[2001:db8::1]:3000/…
-static struct vc_address own_end_of(const struct mg_connection *connection)
+// Returns: 0, or -1 without memory.
+static int get_own_end(const struct mg_connection *connection, struct vc_address *own)
 {
   char *link =
       malloc(LINK_SIZE); // a crowd has each of the threads here, whose stacks stay as large
-  struct vc_address own = {0};
-  if (link != NULL && mg_get_request_link(connection, link, LINK_SIZE) == 0) {
+  *own = (struct vc_address){0};
+  if (link == NULL) {
+    return -1;
+  }
+  if (mg_get_request_link(connection, link, LINK_SIZE) == 0) {
     char *host = strstr(link, "://") + 3;
     host[strcspn(host, "/%")] = '\0';
-    parse_hop(host, &own);
+    parse_hop(host, own);
   }
   free(link);
-  own.port = (uint16_t)mg_get_request_info(connection)->server_port;
-  return own;
+  own->port = (uint16_t)mg_get_request_info(connection)->server_port;
+  return 0;
 }
 
 static int begin_takeover(struct takeover *takeover, const struct mg_connection *connection,
                           enum takeover_effort effort)
 {
-  struct vc_address peer = peer_of(connection), own = own_end_of(connection);
-  return takeover_begin(takeover, &peer, &own, effort);
+  struct vc_address peer = peer_of(connection), own;
+  return get_own_end(connection, &own) == 0 ? takeover_begin(takeover, &peer, &own, effort)
+                                            : TAKEOVER_NO_MEMORY;
 }
 
 static void request_init(const struct vc_front *front, struct vc_request *request,
@@ -550,7 +555,7 @@ static void refuse_lost(struct vc_front *front, struct vc_request *request, cons
     atomic_fetch_add_explicit(&front->n_lost_sockets, 1, memory_order_relaxed);
     log_lost(front, request, why);
   }
-  vc_respond_error(request, 503, why);
+  vc_respond_error(request, request->lost_status != 0 ? request->lost_status : 503, why);
 }
 
 // A client that offers protocols wants one back: the last. Civetweb's acceptedWebSocketSubprotocol
@@ -564,7 +569,8 @@ static const char *find_protocol(const struct mg_connection *connection)
   return last + strspn(last, " ");
 }
 
-// In one write, whose success tells whose connection was found. Returns: 0 or -1.
+// In one write, whose success tells whose connection was found.
+// Returns: 0, TAKEOVER_NOT_FOUND or TAKEOVER_NO_MEMORY.
 static int write_handshake(struct mg_connection *connection)
 {
   const char *protocol = find_protocol(connection);
@@ -576,9 +582,11 @@ static int write_handshake(struct mg_connection *connection)
                  "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
                  accept, protocol[0] != '\0' ? "Sec-WebSocket-Protocol: " : "", protocol,
                  protocol[0] != '\0' ? "\r\n" : "");
-  int is_written = !text.has_failed && mg_write(connection, text.at, text.size) == (int)text.size;
+  int status = text.has_failed                                              ? TAKEOVER_NO_MEMORY
+               : mg_write(connection, text.at, text.size) == (int)text.size ? 0
+                                                                            : TAKEOVER_NOT_FOUND;
   vc_text_fini(&text);
-  return is_written ? 0 : -1;
+  return status;
 }
 
 static void hand_over(struct vc_front *front, struct mg_connection *connection,
@@ -590,9 +598,10 @@ static void hand_over(struct vc_front *front, struct mg_connection *connection,
     refuse_lost(front, request, takeover_trouble(status));
     return;
   }
-  if (write_handshake(connection) != 0) {
+  status = write_handshake(connection);
+  if (status != 0) {
     takeover_cancel(&takeover);
-    refuse_lost(front, request, takeover_trouble(TAKEOVER_NOT_FOUND));
+    refuse_lost(front, request, takeover_trouble(status));
     return;
   }
   int fd = takeover_finish(&takeover);

@@ -249,7 +249,9 @@ void takeover_cancel(const struct takeover *takeover)
 
 const char *takeover_trouble(int status)
 {
-  return status == TAKEOVER_NO_DESCRIPTOR ? "no descriptor" : "the connection has gone";
+  return status == TAKEOVER_NO_DESCRIPTOR ? "no descriptor"
+         : status == TAKEOVER_NO_MEMORY   ? "no memory"
+                                          : "the connection has gone";
 }
 
 static void close_if_listening(int fd, const struct vc_address *bound)

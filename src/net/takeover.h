@@ -15,6 +15,7 @@ struct takeover {
 enum {
   TAKEOVER_NOT_FOUND = -1,     // the peer has reset it meanwhile
   TAKEOVER_NO_DESCRIPTOR = -2, // for another number
+  TAKEOVER_NO_MEMORY = -3,     // of who wants it
 };
 enum takeover_effort {
   TAKEOVER_EVERYWHERE,

@@ -4,6 +4,7 @@
 import contextlib
 import os
 import re
+import resource
 import signal
 import time
 
@@ -267,6 +268,27 @@ def test_participants_are_not_parted_by_a_full_node():
             assert status == 429 and why == "Too many publishers.", (status, why)
             assert fleet.homes(f"more-{n}") == [0]
             balancer.wait_state(0, "NOLB", ("rtmp", "participants"))
+
+
+def test_participants_are_not_parted_by_a_node_without_descriptors():
+    """It can take none over; viewers are passed on meanwhile."""
+    with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
+        stack.enter_context(fleet.track(balancer, "room", "Ada"))
+        home = fleet.home("room")
+        pid = fleet.nodes[home].process.pid
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (min(soft // 4, 1024), hard))
+        query = f"?participant=Bob&token={fleet.token('room', 'PUBLISH_SECRET')}"
+        status, why = refusal(balancer, "room", query)
+        assert status == 429 and why == "no descriptor", (status, why)
+        with contextlib.ExitStack() as watching:
+            viewers = opened(watching, fleet, balancer, "room", 6)
+            assert not [viewer for viewer in viewers if node_of(viewer) == home]
+        balancer.wait_log("/live/.* status=101 .* retries=[+]1")
+        assert fleet.homes("room") == [home]
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        stack.enter_context(fleet.track(balancer, "room", "Bob"))
+        assert fleet.homes("room") == [home]
 
 
 def remembered(balancer):

@@ -33,6 +33,7 @@ struct vc_request {
   int has_body;             // it was read
   int64_t begins_ms;        // for `open` to set, for `adopt` to know, as is the next; 0: none
   int64_t expires_ms;       // 0: never
+  int lost_status;          // for `open` to set: of who cannot be given to `adopt`; 0: 503
   void *connection;         // Civetweb's
   void *rest;               // the front's own: of a body that nobody reads
   char path_bytes[VC_FRONT_PATH_MAX];
@@ -71,9 +72,9 @@ struct vc_front_settings {
   void (*handle)(void *context, struct vc_request *request);
   // A WebSocket's upgrade. Returns: 0 let it in, or 1: it was answered.
   int (*open)(void *context, struct vc_request *request);
-  // Behind it on the same thread, unless the connection cannot be taken out (503, counted): it has
-  // gone meanwhile, or there is no descriptor or memory. Takes the descriptor: non-blocking, its
-  // handshake done.
+  // Behind it on the same thread, unless the connection cannot be taken out (`lost_status`,
+  // counted): it has gone meanwhile, or there is no descriptor or memory. Takes the descriptor:
+  // non-blocking, its handshake done.
   void (*adopt)(void *context, const struct vc_request *request, int fd);
   void *context;
 };

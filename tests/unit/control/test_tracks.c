@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -315,6 +316,23 @@ static void test_connections_of_one_address(void **state)
   assert_true(vc_address_equal(&rig->track.address, &far));
 }
 
+// Where its connection cannot be taken over: a balancer takes 503 to another node, and others of
+// the session may be here.
+static void test_no_descriptor(void **state)
+{
+  struct rig *rig = nodes.open;
+  struct rlimit limit, low;
+  getrlimit(RLIMIT_NOFILE, &limit);
+  low = limit;
+  low.rlim_cur = limit.rlim_cur / 4 < 1024 ? limit.rlim_cur / 4 : 1024;
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+  expect_why(rig, ADA, 429, "no descriptor");
+  assert_non_null(strstr(rig->head, "Retry-After:"));
+  expect_why(rig, "/live/demo", 503, "no descriptor");
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  expect(rig, ADA, "", 101);
+}
+
 // Last: it does not come back from it.
 static void test_a_draining_node(void **state)
 {
@@ -341,6 +359,7 @@ int main(void)
       cmocka_unit_test(test_other_origins),
       cmocka_unit_test(test_a_full_node),
       cmocka_unit_test(test_connections_of_one_address),
+      cmocka_unit_test(test_no_descriptor),
       cmocka_unit_test(test_a_draining_node),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -3,11 +3,14 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -17,6 +20,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+
+#include "no_memory.h"
 
 #define PATIENCE_S 20
 #define N_WORKERS 4
@@ -83,6 +88,9 @@ static int open_socket(void *context, struct vc_request *request)
   if (strcmp(request->path, "/refused") == 0) {
     vc_respond_error(request, 401, "nobody is let in here");
     return 1;
+  }
+  if (strcmp(request->path, "/held/publisher") == 0) {
+    request->lost_status = 429;
   }
   request->begins_ms = 5;
   request->expires_ms = 7;
@@ -215,6 +223,14 @@ static void check_passes(int from, int to)
   assert_int_equal(byte, 'x');
 }
 
+static int get_option(int fd, int level, int name)
+{
+  int value = 0;
+  socklen_t size = sizeof value;
+  assert_int_equal(getsockopt(fd, level, name, &value, &size), 0);
+  return value;
+}
+
 static void test_a_handshake(void **state)
 {
   struct rig *rig = *state;
@@ -229,6 +245,8 @@ static void test_a_handshake(void **state)
   assert_string_equal(rig->adopted, "/here 5-7");
   check_passes(rig->fd, client);
   assert_true((fcntl(rig->fd, F_GETFL) & O_NONBLOCK) != 0);
+  assert_int_equal(get_option(rig->fd, IPPROTO_TCP, TCP_NODELAY), 1);
+  assert_int_equal(get_option(rig->fd, SOL_SOCKET, SO_SNDBUF), 2 * 48 * 1024); // Linux doubles it
   close(rig->fd);
   close(client);
   assert_int_equal(vc_front_lost_sockets(rig->front), 0);
@@ -444,6 +462,57 @@ static void test_one_with_a_body_that_came_again(void **state)
   check_second_is_let_in(rig, client);
 }
 
+static void check_is_lost(int client, const char *status, const char *why)
+{
+  char head[1024], body[1024] = "";
+  read_head(client, head);
+  assert_non_null(strstr(head, status));
+  assert_non_null(strstr(head, "\r\nRetry-After: "));
+  ssize_t n = recv(client, body, sizeof body - 1, MSG_WAITALL); // up to the end
+  assert_true(n > 0);
+  assert_non_null(strstr(body, why));
+  close(client);
+}
+
+// No number is to be had for viewers any more. A balancer takes 503 elsewhere: `open` may say
+// better.
+static void test_no_descriptor(void **state)
+{
+  struct rig *rig = *state;
+  char head[1024];
+  struct rlimit limit, low;
+  getrlimit(RLIMIT_NOFILE, &limit);
+  low = limit;
+  low.rlim_cur = limit.rlim_cur / 4 < 1024 ? limit.rlim_cur / 4 : 1024;
+  int viewer = connect_from(rig, 0, "127.0.0.1"), publisher = connect_from(rig, 0, "127.0.0.1");
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+  ask(viewer, "/here", HANDSHAKE);
+  check_is_lost(viewer, "HTTP/1.1 503 ", "no descriptor");
+  ask(publisher, "/held/publisher", HANDSHAKE);
+  check_is_lost(publisher, "HTTP/1.1 429 ", "no descriptor");
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  assert_int_equal(vc_front_lost_sockets(rig->front), 2);
+  shake_hands(rig, "/here", HANDSHAKE, head);
+  assert_non_null(strstr(head, "HTTP/1.1 101 "));
+}
+
+// For the question about our own end, and then for the answer.
+static void test_no_memory(void **state)
+{
+  struct rig *rig = *state;
+  for (size_t i = 0; i < 2; i++) {
+    hold(rig, 2);
+    int client = connect_from(rig, 0, "127.0.0.1");
+    ask(client, "/held/publisher", HANDSHAKE);
+    wait_until(rig, &rig->n_waiting, 1);
+    memory_fail(i, 1);
+    hold(rig, 0);
+    check_is_lost(client, "HTTP/1.1 429 ", "no memory");
+    memory_fail(0, 0);
+  }
+  assert_int_equal(vc_front_lost_sockets(rig->front), 2);
+}
+
 static void *stop(void *rig)
 {
   vc_front_stop(&((struct rig *)rig)->front);
@@ -512,6 +581,8 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_two_at_our_addresses, begin, end),
       cmocka_unit_test_setup_teardown(test_one_that_came_again, begin, end),
       cmocka_unit_test_setup_teardown(test_one_with_a_body_that_came_again, begin, end),
+      cmocka_unit_test_setup_teardown(test_no_descriptor, begin, end),
+      cmocka_unit_test_setup_teardown(test_no_memory, begin, end),
       cmocka_unit_test_setup_teardown(test_the_stop, begin, end),
   };
   return cmocka_run_group_tests(tests, begin_all, NULL);

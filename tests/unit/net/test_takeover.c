@@ -2,6 +2,7 @@
 #include "takeover.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -108,6 +109,7 @@ static void check_taken(const struct connection *connection)
   char byte;
   int ours = take(connection);
   assert_true(ours >= base_of(sysconf(_SC_OPEN_MAX)));
+  assert_int_equal(fcntl(ours, F_GETFD), FD_CLOEXEC);
   assert_int_equal(recv(connection->accepted, &byte, 1, 0), 0);
   assert_int_equal(shutdown(connection->accepted, SHUT_RDWR), 0);
   check_passes(ours, connection->client);
@@ -177,6 +179,21 @@ static void test_one_that_has_gone(void **state)
   struct connection connection = connect_from(0, "127.0.0.1");
   connection_close(&connection);
   assert_int_equal(take(&connection), TAKEOVER_NOT_FOUND);
+}
+
+// Among viewers' descriptors, of which there are too many for a request that is only refused.
+static void test_one_with_a_high_number(void **state)
+{
+  struct takeover takeover;
+  struct connection connection = connect_from(0, "127.0.0.1");
+  int high = fcntl(connection.accepted, F_DUPFD_CLOEXEC, base_of(sysconf(_SC_OPEN_MAX)));
+  assert_true(high >= 0);
+  close(connection.accepted);
+  connection.accepted = high;
+  assert_int_equal(takeover_begin(&takeover, &connection.peer, &connection.own, TAKEOVER_NEARBY),
+                   TAKEOVER_NOT_FOUND);
+  check_taken(&connection);
+  connection_close(&connection);
 }
 
 // A crowd of descriptors before it, up to those that are a viewer's; and its neighbour, from the
@@ -279,7 +296,7 @@ static void test_a_closed_door_lets_nobody_in(void **state)
 
 static void test_every_trouble_has_a_text(void **state)
 {
-  for (int status = TAKEOVER_NO_DESCRIPTOR; status <= TAKEOVER_NOT_FOUND; status++) {
+  for (int status = TAKEOVER_NO_MEMORY; status <= TAKEOVER_NOT_FOUND; status++) {
     assert_in_range(strlen(takeover_trouble(status)), 1, 123);
   }
 }
@@ -296,6 +313,7 @@ int main(void)
       cmocka_unit_test_setup_teardown(test_our_address_counts, begin, end),
       cmocka_unit_test_setup_teardown(test_one_that_came_again, begin, end),
       cmocka_unit_test_setup_teardown(test_one_that_has_gone, begin, end),
+      cmocka_unit_test_setup_teardown(test_one_with_a_high_number, begin, end),
       cmocka_unit_test_setup_teardown(test_behind_a_crowd, begin, end),
       cmocka_unit_test_setup_teardown(test_no_descriptor, begin, end),
       cmocka_unit_test_setup_teardown(test_many_at_once, begin, end),
