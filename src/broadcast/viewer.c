@@ -356,8 +356,9 @@ static int parse(struct vc_worker *worker, struct viewer *viewer, const uint8_t 
     bytes += used;
     size -= used;
     if (status < 0) {
-      vc_metric_add(vc_worker_slots(worker), PROTOCOL_ERRORS, 1);
-      viewer_close(worker, viewer, event.close_code, "protocol error");
+      int is_ours = event.close_code == 1011;
+      vc_metric_add(vc_worker_slots(worker), PROTOCOL_ERRORS, !is_ours);
+      viewer_close(worker, viewer, event.close_code, is_ours ? "no memory" : "protocol error");
       return -1;
     }
     if (status > 0 && take_event(worker, viewer, &event) != 0) {

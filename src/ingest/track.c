@@ -354,7 +354,9 @@ static int take_event(struct vc_worker *worker, struct track *track,
 
 static const char *trouble(int code)
 {
-  return code == 1009 ? "a message of more than 262144 bytes" : "broken WebSocket protocol";
+  return code == 1009   ? "a message of more than 262144 bytes"
+         : code == 1011 ? "no memory"
+                        : "broken WebSocket protocol";
 }
 
 static int parse(struct vc_worker *worker, struct track *track, const uint8_t *bytes, size_t size,

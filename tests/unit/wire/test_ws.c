@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "no_memory.h"
+
 #define MESSAGE_MAX 1024
 #define EVENTS_MAX 16
 
@@ -240,7 +242,42 @@ static void test_memory_follows_what_has_come(void **state)
   assert_memory_equal(event.payload, "hi", 2);
   assert_int_equal(vc_ws_parse(&parser, (const uint8_t *)"\x8a\x00", 2, &used, &event), 1);
   assert_null(parser.control);
+  static const char during[] = "\x01\x02hi\x89\x02yo\x80\x01!";
+  const uint8_t *bytes = (const uint8_t *)during;
+  assert_int_equal(vc_ws_parse(&parser, bytes, sizeof during - 1, &used, &event), 1);
+  assert_non_null(parser.control);
+  assert_int_equal(vc_ws_parse(&parser, bytes + used, 1, &used, &event), 0);
+  assert_null(parser.control); // also while a message goes on
   vc_ws_parser_fini(&parser);
+}
+
+static void test_the_longest_of_control(void **state)
+{
+  uint8_t bytes[2 + VC_WS_CONTROL_MAX] = {0x89, VC_WS_CONTROL_MAX};
+  memset(bytes + 2, 'p', VC_WS_CONTROL_MAX);
+  for (size_t step = 1; step <= sizeof bytes; step += 42) {
+    const struct outcome *outcome = parse(VC_WS_CLIENT, bytes, sizeof bytes, step);
+    assert_int_equal(outcome->status, 0);
+    assert_int_equal(outcome->n, 1);
+    assert_int_equal(outcome->events[0].size, VC_WS_CONTROL_MAX);
+    assert_memory_equal(outcome->events[0].payload, bytes + 2, VC_WS_CONTROL_MAX);
+  }
+}
+
+static void test_no_memory(void **state)
+{
+  static const char *const frames[] = {"\x89\x02hi", "\x81\x02hi"};
+  for (size_t i = 0; i < sizeof frames / sizeof *frames; i++) {
+    struct vc_ws_parser parser;
+    struct vc_ws_event event;
+    size_t used;
+    vc_ws_parser_init(&parser, VC_WS_CLIENT, MESSAGE_MAX);
+    memory_fail(0, 1);
+    assert_int_equal(vc_ws_parse(&parser, (const uint8_t *)frames[i], 4, &used, &event), -1);
+    memory_fail(0, 0);
+    assert_int_equal(event.close_code, 1011);
+    vc_ws_parser_fini(&parser);
+  }
 }
 
 static void test_headers(void **state)
@@ -338,6 +375,8 @@ int main(void)
       cmocka_unit_test(test_close),
       cmocka_unit_test(test_pieces_do_not_change_what_is_read),
       cmocka_unit_test(test_memory_follows_what_has_come),
+      cmocka_unit_test(test_the_longest_of_control),
+      cmocka_unit_test(test_no_memory),
       cmocka_unit_test(test_headers),
       cmocka_unit_test(test_frames),
       cmocka_unit_test(test_close_payloads),
