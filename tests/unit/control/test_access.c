@@ -372,10 +372,24 @@ static void test_an_expired_token_of_a_session_that_is_on(void **state)
   rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
 }
 
+static long count_refused_tokens(void)
+{
+  static const char name[] = "\"http.token_refused_total\":";
+  expect(nodes.closed, ADMIN_DOOR, "GET", "/metrics", BEARER(ADMIN), 200);
+  const char *counter = strstr(nodes.closed->body, name);
+  assert_non_null(counter);
+  return strtol(counter + strlen(name), NULL, 10);
+}
+
+// What is not known of it counts as no refusal.
 static void test_an_expired_token_at_a_busy_node(void **state)
 {
   rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 503});
+  long n_refused = count_refused_tokens();
   expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), 503, "too busy");
+  assert_int_equal(count_refused_tokens(), n_refused);
+  expect(nodes.closed, HTTP_DOOR, "GET", TRANSCRIPT, "", 401);
+  assert_int_equal(count_refused_tokens(), n_refused + 1);
   expect_token(rig_token(VIEWER, "HS256", rig_grants("other", -60)), 403, "for another session");
   rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
 }

@@ -102,6 +102,16 @@ static void test_a_malformed_path(void **state)
   expect("GET", target, 400);
   expect("DELETE", "/sessions/demo%00x", 400);
   assert_int_equal(rig_upgrade(rig, "/live/demo%00x", ""), 400);
+  assert_non_null(strstr(rig->body, "malformed"));
+}
+
+static void test_operators_have_no_websockets(void **state)
+{
+  static const char headers[] =
+      "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+      "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "GET", "/live/demo", headers), 404);
+  assert_non_null(strstr(rig->body, "no WebSocket is served here"));
 }
 
 // Nobody is asked for anything.
@@ -518,6 +528,7 @@ int main(void)
       cmocka_unit_test(test_what_is_no_sessions_name),
       cmocka_unit_test(test_percent_encoding_is_undone_once),
       cmocka_unit_test(test_a_malformed_path),
+      cmocka_unit_test(test_operators_have_no_websockets),
       cmocka_unit_test(test_dot_segments_lead_nowhere_else),
       cmocka_unit_test(test_a_path_is_what_it_says),
       cmocka_unit_test(test_paths),
