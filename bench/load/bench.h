@@ -343,7 +343,8 @@ void viewing_fini(struct viewing *viewing);
 extern const struct vc_stage_ops viewing_ops; // config: struct viewing *
 
 // --- send_loop.c: the bound: a server that does nothing but send() in a loop
-int send_loop_main(void);
+// `gathers`: once a viewer for what came together.
+int send_loop_main(int gathers);
 
 // --- decode_loop.c: the bound of an ingest
 // libavcodec and libswresample in a loop over n streams, for `for_s` of CPU time. Of AAC.

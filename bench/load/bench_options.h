@@ -9,7 +9,8 @@
   "Drives load at a node and its peers and prints what it measured. Modes, before the flags: "     \
   "ingest (RTMP to PCM), fanout (transcripts to viewers), pipeline (sound to words at a viewer), " \
   "rejoin (many viewers come back at once), sink (finals through Kafka into PostgreSQL), "         \
-  "send-loop (the bound of a fanout, as a peer). Flags may be written without their bench-."
+  "send-loop (the bound of a fanout, as a peer), gather-loop (that of bursts). Flags may be "      \
+  "written without their bench-."
 
 struct bench_options {
   const char *counts, *stalled, *slow, *audio, *node, *peers, *peer, *cores, *stt, *json, *plot;

@@ -1,6 +1,8 @@
-// The bound of a fan-out: a server of one thread that calls send() once a viewer and message, and
-// does nothing else: no numbering, no history, no slow viewers. `verbacast-bench send-loop`.
+// The bounds of a fan-out: a server of one thread that calls send() once a viewer and message, or
+// once a viewer for all messages that came together, and does nothing else: no numbering, no
+// history, no slow viewers. `verbacast-bench send-loop`, `verbacast-bench gather-loop`.
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,9 +25,11 @@ struct client {
   int is_open, is_speaker;
   struct pile in;
   struct vc_ws_parser parser;
+  struct pile out; // frames to be sent together
 };
 
 struct server {
+  int gathers;
   struct vc_watch door;
   struct client *clients;
   struct vc_address address;
@@ -38,37 +42,48 @@ static struct server *server_of(const struct vc_worker *worker)
   return vc_worker_state(worker);
 }
 
-static void send_to_all(struct server *server, const char *slug, const uint8_t *payload,
-                        size_t size)
+static void send_to_all(struct server *server, const char *slug, struct pile *frames)
 {
-  struct vc_buffer *frame = vc_ws_frame_create(VC_WS_TEXT, payload, size, NULL);
-  if (frame == NULL) {
-    die("out of memory");
-  }
   uint64_t begin_ns = vc_clock_now_ns(&vc_clock_system);
   for (const struct client *client = server->clients; client != NULL; client = client->next) {
     if (client->is_open && !client->is_speaker && strcmp(client->slug, slug) == 0) {
-      ssize_t n =
-          send(client->link.watch.fd, frame->data, frame->size, MSG_DONTWAIT | MSG_NOSIGNAL);
+      ssize_t n = send(client->link.watch.fd, frames->at, frames->n, MSG_DONTWAIT | MSG_NOSIGNAL);
       (void)n; // one that is full misses it
     }
   }
   server->spent_ms += (double)(vc_clock_now_ns(&vc_clock_system) - begin_ns) / (double)VC_NS_PER_MS;
   server->n_rounds++;
+  frames->n = 0;
+}
+
+static void add_frame(struct pile *frames, const struct vc_ws_event *message)
+{
+  struct vc_buffer *frame = vc_ws_frame_create(VC_WS_TEXT, message->payload, message->size, NULL);
+  if (frame == NULL) {
+    die("out of memory");
+  }
+  pile_add(frames, frame->data, frame->size);
   vc_buffer_unref(frame);
 }
 
 static void take_frames(struct vc_worker *worker, struct client *client, const uint8_t *bytes,
                         size_t size)
 {
+  struct server *server = server_of(worker);
   struct vc_ws_event event;
   size_t used;
   while (vc_ws_parse(&client->parser, bytes, size, &used, &event) == 1) {
     bytes += used;
     size -= used;
     if (event.opcode == VC_WS_TEXT) {
-      send_to_all(server_of(worker), client->slug, event.payload, event.size);
+      add_frame(&client->out, &event);
     }
+    if (client->out.n > 0 && !server->gathers) {
+      send_to_all(server, client->slug, &client->out);
+    }
+  }
+  if (client->out.n > 0) {
+    send_to_all(server, client->slug, &client->out);
   }
 }
 
@@ -76,8 +91,9 @@ static void say_metrics(struct vc_worker *worker, struct client *client)
 {
   const struct server *server = server_of(worker);
   char body[128], text[256];
-  int n = snprintf(body, sizeof body, "{\"latency\":{\"ws.fanout_ms\":{\"avg\":%.6f}}}",
-                   server->n_rounds > 0 ? server->spent_ms / (double)server->n_rounds : 0);
+  int n = snprintf(
+      body, sizeof body, "{\"latency\":{\"ws.fanout_ms\":{\"avg\":%.6f,\"count\":%" PRIu64 "}}}",
+      server->n_rounds > 0 ? server->spent_ms / (double)server->n_rounds : 0, server->n_rounds);
   n = snprintf(text, sizeof text, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", n, body);
   link_send(worker, &client->link, text, (size_t)n);
   shutdown(client->link.watch.fd, SHUT_WR);
@@ -153,17 +169,18 @@ static void leave(struct vc_worker *worker)
     link_close(worker, &client->link);
     vc_ws_parser_fini(&client->parser);
     free(client->in.at);
+    free(client->out.at);
     free(client);
   }
   vc_worker_unwatch(worker, &server->door);
   close(server->door.fd);
 }
 
-int send_loop_main(void)
+int send_loop_main(int gathers)
 {
   static const struct vc_stage_ops ops = {
       .name = "loop", .enter = enter, .handle = load_handle_nothing, .leave = leave};
-  struct server server = {0};
+  struct server server = {.gathers = gathers};
   sigset_t ends;
   int signal;
   sigemptyset(&ends);

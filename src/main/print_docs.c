@@ -188,7 +188,8 @@ static void print_bench_man(const struct sets *sets)
       "the PCM at the speech-to-text service. fanout: viewers, from a message being said to its "
       "receipt. pipeline: both at once, from sound to words. rejoin: all viewers of a session come "
       "back at once. sink: finals through Kafka into PostgreSQL. send-loop: a server that calls "
-      "send() in a loop, as a peer of fanout.",
+      "send() in a loop, as a peer of fanout. gather-loop: the same, with one send() a viewer for "
+      "all messages that came together.",
       NULL,
   };
   static const char *const files[] = {NULL};

@@ -109,13 +109,13 @@ static void print_measurement(FILE *out)
 {
   print_heading("OUTPUT", out);
   fputs("A table on standard output when all is measured, and below it what the machine did "
-        "meanwhile and what is not to be believed. Errors are on standard error. send\\-loop says "
-        "one line when it is up:\n.BR ready\nand its address.\n",
+        "meanwhile and what is not to be believed. Errors are on standard error. send\\-loop and "
+        "gather\\-loop say one line when they are up:\n.BR ready\nand their address.\n",
         out);
   print_heading("SIGNALS", out);
   fputs(".TP\n.BR SIGTERM \", \" SIGINT \", \" SIGQUIT \", \" SIGHUP\n"
         "Ends, with all that it has started and without a table; not by a SIGHUP that was ignored "
-        "at the start (nohup). send\\-loop ends with 0 by the first two.\n",
+        "at the start (nohup). send\\-loop and gather\\-loop end with 0 by the first two.\n",
         out);
 }
 

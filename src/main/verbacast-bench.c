@@ -388,8 +388,8 @@ int main(int argc, char **argv)
   const char *mode = argc > 1 ? argv[1] : "";
   signal(SIGPIPE, SIG_IGN);
   lengthen_flags(argc, argv);
-  if (strcmp(mode, "send-loop") == 0) {
-    return send_loop_main();
+  if (strcmp(mode, "send-loop") == 0 || strcmp(mode, "gather-loop") == 0) {
+    return send_loop_main(mode[0] == 'g');
   }
   watch_signals();
   for (enum kind kind = 0; kind < N_KINDS; kind++) {
@@ -402,8 +402,8 @@ int main(int argc, char **argv)
     return parse_and_measure(INGEST, argc, argv);
   }
   fprintf(stderr,
-          "verbacast-bench: '%s' is no mode; ingest, fanout, pipeline, rejoin, sink and send-loop "
-          "are\n",
+          "verbacast-bench: '%s' is no mode; ingest, fanout, pipeline, rejoin, sink, send-loop and "
+          "gather-loop are\n",
           mode);
   return VC_EXIT_USAGE;
 }

@@ -1,7 +1,9 @@
 """The bench measures: figures of both ends, in a table and as JSON, and it says when it cannot (release only)."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import tempfile
 import xml.etree.ElementTree
@@ -73,6 +75,35 @@ def test_fanout_is_measured_beside_the_bound():
         assert row["p50"]["least"] > 0, row
         assert row["fanout (own)"]["least"] > 0, row
     assert rows["verbacast, 20 viewers"]["lag (own)"]["least"] >= 0, rows
+
+
+def said_at_once(mode, n):
+    """{what comes to a viewer, how often each viewer was sent to}, of a loop that is said n messages in one write."""
+    loop = subprocess.Popen([harness.program("verbacast-bench"), mode], stdout=subprocess.PIPE, text=True)
+    try:
+        address = loop.stdout.readline().split("http=")[1].strip()
+        host, port = address.split(":")
+        with contextlib.ExitStack() as stack:
+            sockets = {}
+            for path in ("live", "publish"):
+                sockets[path] = stack.enter_context(socket.create_connection((host, int(port)), harness.PATIENCE_S))
+                sockets[path].sendall(f"GET /{path}/room HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                      f"Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode())
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += sockets[path].recv(1)
+            sockets["publish"].sendall(b"\x81\x82\0\0\0\0hi" * n)
+            said = stack.enter_context(sockets["live"].makefile("rb")).read(4 * n)
+        return said, harness.http_json(f"http://{address}/metrics")["latency"]["ws.fanout_ms"]["count"]
+    finally:
+        loop.terminate()
+        assert loop.wait(harness.PATIENCE_S) == 0
+        loop.stdout.close()
+
+
+def test_the_bounds_send_each_message_and_what_came_together():
+    assert said_at_once("send-loop", 20) == (b"\x81\x02hi" * 20, 20)
+    assert said_at_once("gather-loop", 20) == (b"\x81\x02hi" * 20, 1)
 
 
 # Broadcasts as a peer does, but as it is told.
