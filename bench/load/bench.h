@@ -348,8 +348,12 @@ int send_loop_main(int gathers);
 
 // --- decode_loop.c: the bound of an ingest
 // libavcodec and libswresample in a loop over n streams, for `for_s` of CPU time. Of AAC.
-// Returns: CPU seconds a second of sound.
-double decode_loop(const struct sound *sound, size_t n, double for_s);
+struct loop_cost {
+  double cpu_s; // a second of sound
+  double bytes; // a stream: what the two have allocated
+};
+// Thread: the main one, whose allocations alone are known.
+struct loop_cost decode_loop(const struct sound *sound, size_t n, double for_s);
 
 // --- report.c: rows of figures, over rounds
 enum figure_kind { FIGURE_MS, FIGURE_PER_S, FIGURE_PERCENT, FIGURE_US, FIGURE_MIB, FIGURE_COUNT };

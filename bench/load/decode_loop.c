@@ -1,5 +1,6 @@
 // The bound of an ingest: libavcodec and libswresample called in a loop for as many streams, which
 // take turns by frames, and nothing else: no network, no clock, no chunks.
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -81,7 +82,14 @@ static double thread_cpu_s(void)
   return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-double decode_loop(const struct sound *sound, size_t n, double for_s)
+// Of the main thread's arena, and what was too large for it.
+static size_t allocated(void)
+{
+  struct mallinfo2 all = mallinfo2();
+  return all.uordblks + all.hblkhd;
+}
+
+struct loop_cost decode_loop(const struct sound *sound, size_t n, double for_s)
 {
   struct stream *streams = grow(NULL, n, sizeof *streams);
   AVPacket *packet = av_packet_alloc();
@@ -89,6 +97,7 @@ double decode_loop(const struct sound *sound, size_t n, double for_s)
   if (packet == NULL || frame == NULL) {
     die("out of memory");
   }
+  size_t before = allocated();
   for (size_t i = 0; i < n; i++) {
     streams[i] = (struct stream){0};
     begin_stream(&streams[i], sound);
@@ -102,6 +111,7 @@ double decode_loop(const struct sound *sound, size_t n, double for_s)
     }
     used_s = thread_cpu_s() - begin_s;
   }
+  size_t bytes = allocated() - before;
   for (size_t i = 0; i < n; i++) {
     swr_free(&streams[i].resampler);
     avcodec_free_context(&streams[i].decoder);
@@ -109,5 +119,6 @@ double decode_loop(const struct sound *sound, size_t n, double for_s)
   av_packet_free(&packet);
   av_frame_free(&frame);
   free(streams);
-  return used_s / ((double)n_frames * sound->frame_samples / sound->sample_rate_hz);
+  double sound_s = (double)n_frames * sound->frame_samples / sound->sample_rate_hz;
+  return (struct loop_cost){.cpu_s = used_s / sound_s, .bytes = (double)bytes / (double)n};
 }

@@ -130,8 +130,9 @@ static void run_bound(struct plan *plan, const struct sound *sound, size_t n)
 {
   char row[64];
   snprintf(row, sizeof row, "libavcodec + swresample, %zu streams", n);
-  report_add(plan->report, row, "CPU a stream", FIGURE_PERCENT,
-             decode_loop(sound, n, LOOP_S) * 100);
+  struct loop_cost cost = decode_loop(sound, n, LOOP_S);
+  report_add(plan->report, row, "CPU a stream", FIGURE_PERCENT, cost.cpu_s * 100);
+  report_add(plan->report, row, "memory a stream", FIGURE_MIB, cost.bytes / 1048576);
 }
 
 static int run_count(struct plan *plan, const struct sound *sound, size_t n)

@@ -46,7 +46,8 @@ def test_ingest_is_measured_from_message_to_pcm():
     bounds = {f"libavcodec + swresample, {n} streams" for n in (1, 3)}
     assert set(rows) == {"verbacast, 1 streams", "verbacast, 3 streams"} | bounds, rows
     for name in bounds:
-        assert set(rows[name]) == {"name", "CPU a stream"} and rows[name]["CPU a stream"]["least"] > 0, rows[name]
+        assert set(rows[name]) == {"name", "CPU a stream", "memory a stream"}, rows[name]
+        assert rows[name]["CPU a stream"]["least"] > 0 and rows[name]["memory a stream"]["least"] > 0.01, rows[name]
     for name, n in (("verbacast, 1 streams", 1), ("verbacast, 3 streams", 3)):
         row = rows[name]
         assert len(row["latency p50"]["rounds"]) == 2, row
