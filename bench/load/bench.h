@@ -363,6 +363,10 @@ void report_destroy(struct report **report);
 // One figure of one round. Rows and columns come out in the order of their first mention.
 void report_add(struct report *report, const char *row, const char *column, enum figure_kind kind,
                 double value);
+// A latency that a system tells of itself. `metrics`: the body of its /metrics, or NULL; `what`:
+// "avg", "p50", …
+void report_add_own(struct report *report, const char *row, const char *column, const char *metrics,
+                    const char *name, const char *what);
 // The latencies of one round, sorted, for the plot.
 void report_add_latency(struct report *report, const char *row, const struct samples *ms);
 // Returns: how many rows and rounds had no latency at all: nothing was measured there.

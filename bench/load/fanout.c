@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "bench.h"
 
 #define START_TIMEOUT_S 120
@@ -158,14 +156,9 @@ static void add_own_figures(struct run *run, const char *row, const char *metric
   } own[] = {{"ws.session_broadcast_lag_ms", "lag (own)"},
              {"ws.fanout_ms", "fanout (own)"},
              {"ingest.broadcast_latency_ms", "latency (own)"}};
-  json_t *root = metrics != NULL ? json_loads(metrics, 0, NULL) : NULL;
   for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
-    const json_t *average =
-        json_object_get(json_object_get(json_object_get(root, "latency"), own[i].name), "avg");
-    report_add(run->plan->report, row, own[i].column, FIGURE_MS,
-               json_is_number(average) ? json_number_value(average) : NAN);
+    report_add_own(run->plan->report, row, own[i].column, metrics, own[i].name, "avg");
   }
-  json_decref(root);
 }
 
 static void merge(struct samples *all, struct samples *part)

@@ -81,6 +81,7 @@ static struct outcome run_one(struct plan *plan, struct system *system, const st
   load_sleep((double)plan->seconds);
   window_end(&window);
   size_t n_lost = atomic_load(&publishing.n_lost);
+  char *metrics = system->is_node ? system_get(&system->admin, "/metrics") : NULL;
   load_stop(&publishers);
   load_stop(&peer);
   system_stop(system);
@@ -89,6 +90,11 @@ static struct outcome run_one(struct plan *plan, struct system *system, const st
   }
   snprintf(row, sizeof row, "%s, %zu streams", system->name, n);
   struct outcome outcome = add_figures(plan, row, &publishing, &speech, &window, idle_bytes);
+  if (system->is_node) {
+    report_add_own(plan->report, row, "to the stt lane p50 (own)", metrics,
+                   "decode.chunk_latency_ms", "p50");
+  }
+  free(metrics);
   double late_ms = publishing_late_ms(&publishing, window.from_ns, window.to_ns);
   report_add(plan->report, row, "publishers late p99", FIGURE_MS, late_ms);
   report_add(plan->report, row, "busiest load thread", FIGURE_PERCENT,

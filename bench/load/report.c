@@ -84,6 +84,15 @@ void report_add(struct report *report, const char *row, const char *column, enum
   }
 }
 
+void report_add_own(struct report *report, const char *row, const char *column, const char *metrics,
+                    const char *name, const char *what)
+{
+  json_t *root = metrics != NULL ? json_loads(metrics, 0, NULL) : NULL;
+  const json_t *ms = json_object_get(json_object_get(json_object_get(root, "latency"), name), what);
+  report_add(report, row, column, FIGURE_MS, json_is_number(ms) ? json_number_value(ms) : NAN);
+  json_decref(root);
+}
+
 void report_add_latency(struct report *report, const char *row, const struct samples *ms)
 {
   struct samples *all =

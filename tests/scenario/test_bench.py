@@ -55,6 +55,7 @@ def test_ingest_is_measured_from_message_to_pcm():
         assert 10 * n <= row["chunks/s"]["median"] <= 25 * n, row  # 50 ms chunks in real time
         assert row["publish to first PCM p50"]["least"] > 0, row
         assert row["CPU a stream"]["median"] >= 0, row
+        assert 0 < row["to the stt lane p50 (own)"]["median"] < 1000, row
 
 
 def test_participants_streams_are_measured_the_same_way():
