@@ -81,8 +81,8 @@ static int parse_claim(struct claim *claim, const char **why)
 // --- whether it may. Each returns 0, or a status and why.
 //
 // 503 lets a balancer ask another node. There the participant would take the session from whoever
-// publishes it here; so it is 429 where somebody does, or where that is not known. Nor is it known
-// any more when a connection is found not to be taken over: others came meanwhile.
+// publishes it here; so it is 429 where somebody does, or where that is not known. (Of two who come
+// at the same moment, to a node that has room or a descriptor for one, the other may be sent away.)
 
 // Protected mode: without a secret this machine only publishes, whoever may watch.
 static int admit(const struct call *call, const char **why)
@@ -144,7 +144,7 @@ static int check_token(struct claim *claim, const char **why)
     return 0; // it may be good for what is on here: only that the node is busy is told
   }
   *why = answer.why;
-  return answer.status;
+  return answer.status == 503 ? 429 : answer.status;
 }
 
 // The worker of ingest knows what is on, and whether there is room for one more; who has no good
@@ -189,7 +189,6 @@ int tracks_open(struct vc_control *control, struct vc_request *request)
   struct claim claim = {.call = {.control = control, .request = request, .rest = ""}};
   const char *why = "";
   int status;
-  request->lost_status = 429;
   if ((status = admit(&claim.call, &why)) != 0 || (status = parse_slug(&claim, &why)) != 0 ||
       (status = access_origin(&claim.call, &why)) != 0 ||
       (status = parse_claim(&claim, &why)) != 0 || (status = check_room(&claim.call, &why)) != 0) {
@@ -198,6 +197,7 @@ int tracks_open(struct vc_control *control, struct vc_request *request)
   if (run_deep(ask_ingest, &claim.call) != 0) {
     return refuse(&claim, 429, "no thread for this request");
   }
+  request->lost_status = claim.is_on == NOWHERE_HERE ? 503 : 429;
   return request->status != 0;
 }
 

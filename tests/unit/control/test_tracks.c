@@ -1,10 +1,14 @@
 // Who may publish by WebSocket, and what of it goes on to ingest.
 #include "rig.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+
+#include <verbacast/wire/jwt.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +17,30 @@
 
 #define SECRET "publish-secret"
 #define ADA "/ingest/livekit/demo?participant=Ada"
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+
+struct vc_jwt_keys *__real_vc_jwt_keys_of_secret(const struct vc_secret *secret,
+                                                 struct vc_error *error);
+struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
+                                                 struct vc_error *error);
+
+static atomic_int has_no_thread, has_no_keys;
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument)
+{
+  return has_no_thread ? EAGAIN : __real_pthread_create(thread, attributes, start, argument);
+}
+
+struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
+                                                 struct vc_error *error)
+{
+  return has_no_keys ? NULL : __real_vc_jwt_keys_of_secret(secret, error);
+}
 
 // The nodes of all tests; their replies and limits are put back by who changes them.
 static struct {
@@ -316,21 +344,56 @@ static void test_connections_of_one_address(void **state)
   assert_true(vc_address_equal(&rig->track.address, &far));
 }
 
-// Where its connection cannot be taken over: a balancer takes 503 to another node, and others of
-// the session may be here.
-static void test_no_descriptor(void **state)
+// Its connection cannot be taken over then. Returns: the status, with the answer in the rig.
+static int upgrade_without_descriptor(struct rig *rig, const char *target)
 {
-  struct rig *rig = nodes.open;
   struct rlimit limit, low;
   getrlimit(RLIMIT_NOFILE, &limit);
   low = limit;
   low.rlim_cur = limit.rlim_cur / 4 < 1024 ? limit.rlim_cur / 4 : 1024;
-  assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
-  expect_why(rig, ADA, 429, "no descriptor");
-  assert_non_null(strstr(rig->head, "Retry-After:"));
-  expect_why(rig, "/live/demo", 503, "no descriptor");
-  assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-  expect(rig, ADA, "", 101);
+  setrlimit(RLIMIT_NOFILE, &low);
+  int status = rig_upgrade(rig, target, "");
+  setrlimit(RLIMIT_NOFILE, &limit);
+  return status;
+}
+
+// A balancer takes 503 to another node: not where others of the session are here.
+static void test_no_descriptor(void **state)
+{
+  struct rig *rig = nodes.open;
+  for (int64_t began_ms = -1; began_ms <= 1; began_ms++) {
+    rig_reply(rig, VC_QUERY_MAY_PUBLISH, (struct rig_reply){.status = 200, .number = began_ms});
+    assert_int_equal(upgrade_without_descriptor(rig, ADA), began_ms == 0 ? 503 : 429);
+    assert_non_null(strstr(rig->body, "no descriptor"));
+    assert_non_null(strstr(rig->head, "Retry-After:"));
+    expect(rig, ADA, "", 101);
+  }
+  may_publish(rig, 200, NULL);
+  assert_int_equal(upgrade_without_descriptor(rig, "/live/demo"), 503);
+}
+
+// Nor is it known then whether others are here.
+static void test_no_thread(void **state)
+{
+  has_no_thread = 1;
+  int status = rig_upgrade(nodes.open, ADA, "");
+  has_no_thread = 0;
+  assert_int_equal(status, 429);
+  assert_non_null(strstr(nodes.open->body, "no thread"));
+}
+
+// As with all that is not known of a session.
+static void test_no_memory_for_the_token(void **state)
+{
+  char target[9000];
+  snprintf(target, sizeof target, ADA "&token=%s",
+           rig_token(SECRET, "HS256", rig_grants("demo", 60)));
+  has_no_keys = 1;
+  int status = rig_upgrade(nodes.closed, target, "");
+  has_no_keys = 0;
+  assert_int_equal(status, 429);
+  assert_non_null(strstr(nodes.closed->body, "no memory"));
+  expect(nodes.closed, target, "", 101);
 }
 
 // Last: it does not come back from it.
@@ -360,6 +423,8 @@ int main(void)
       cmocka_unit_test(test_a_full_node),
       cmocka_unit_test(test_connections_of_one_address),
       cmocka_unit_test(test_no_descriptor),
+      cmocka_unit_test(test_no_thread),
+      cmocka_unit_test(test_no_memory_for_the_token),
       cmocka_unit_test(test_a_draining_node),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
