@@ -126,7 +126,7 @@ struct vc_publisher_times { // Unix time
   int64_t session_began_ms; // 0: it begins with this publisher
 };
 struct vc_publisher_answer {
-  int status;      // 0 it may publish, else HTTP's
+  int status;      // 0 it may publish, else HTTP's; 503: there is no memory to say
   const char *why; // a constant
   int is_expired;  // it may not, and would if its session had begun while the token was valid
 };

@@ -73,7 +73,7 @@ struct token_ask {
   int64_t leeway_ms;
 };
 struct token_answer {
-  int status;      // 0: it does; else HTTP's, and `why`
+  int status;      // 0: it does; else HTTP's, and `why`; 503: no memory to say
   const char *why; // a constant, without a part of the token
   enum vc_jwt_verdict verdict;
   int is_signed;  // by one of the keys

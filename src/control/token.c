@@ -65,6 +65,9 @@ static struct token_answer check(const struct rule *rule, const char *token,
   struct vc_jwt jwt;
   struct vc_jwt_keys *keys = vc_jwt_keys_of_secret(rule->secret, NULL);
   enum vc_jwt_verdict verdict = vc_jwt_verify(keys, token, &clock, &jwt);
+  if (keys == NULL && vc_secret_is_set(rule->secret)) {
+    verdict = VC_JWT_NO_MEMORY; // that it makes keys was seen when it was set
+  }
   struct token_answer answer = {.verdict = verdict,
                                 .begins_ms = jwt.begins_ms,
                                 .expires_ms = jwt.expires_ms,
@@ -72,7 +75,7 @@ static struct token_answer check(const struct rule *rule, const char *token,
                                              verdict == VC_JWT_NOT_YET ||
                                              verdict == VC_JWT_NO_EXPIRY};
   if (jwt.claims == NULL) {
-    refuse(&answer, 401, vc_jwt_why(verdict));
+    refuse(&answer, verdict == VC_JWT_NO_MEMORY ? 503 : 401, vc_jwt_why(verdict));
   } else {
     rule->judge(jwt.claims, rule->context, ask->slug, &answer);
   }

@@ -17,6 +17,7 @@
 #include <jwt.h>
 
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -303,14 +304,17 @@ static enum vc_jwt_verdict read_algorithm(const struct parts *parts, jwt_alg_t *
 
 // --- whether it may be believed
 
-static int is_signed_with(const struct key *key, const char *token)
+// libjwt parses once more what is known to be JSON.
+static enum vc_jwt_verdict check_key(const struct key *key, const char *token)
 {
   jwt_t *jwt = NULL;
-  int is_signed =
-      jwt_decode(&jwt, token, key->bytes, key->size) == 0 && jwt_get_alg(jwt) == key->algorithm;
+  vc_json_forget_failure();
+  int status = jwt_decode(&jwt, token, key->bytes, key->size);
+  int is_signed = status == 0 && jwt_get_alg(jwt) == key->algorithm;
+  int has_failed = status == ENOMEM || vc_json_has_failed();
   jwt_free(jwt);
   ERR_clear_error();
-  return is_signed;
+  return is_signed ? VC_JWT_GOOD : has_failed ? VC_JWT_NO_MEMORY : VC_JWT_SIGNATURE;
 }
 
 static enum vc_jwt_verdict check_signature(const struct vc_jwt_keys *keys, const char *token,
@@ -319,10 +323,10 @@ static enum vc_jwt_verdict check_signature(const struct vc_jwt_keys *keys, const
   enum vc_jwt_verdict verdict = VC_JWT_ALGORITHM;
   for (size_t i = 0; keys != NULL && i < keys->n; i++) {
     if (keys->list[i].algorithm == algorithm) {
-      if (is_signed_with(&keys->list[i], token)) {
-        return VC_JWT_GOOD;
+      verdict = check_key(&keys->list[i], token);
+      if (verdict != VC_JWT_SIGNATURE) {
+        return verdict;
       }
-      verdict = VC_JWT_SIGNATURE;
     }
   }
   return verdict;

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "no_memory.h"
+
 #define SECRET "publish-secret"
 #define OLD "publish-secret-of-yesterday"
 #define NOW INT64_C(1790000000)
@@ -68,6 +70,22 @@ static void test_a_good_token(void **state)
   expect_grants(GOOD, NULL);
   expect_grants("{\"exp\":1790000060,\"session\":\"*\",\"name\":\"anybody\"}", NULL);
   expect(rig_token(OLD, "HS256", GOOD), NULL);
+}
+
+static char good_query[8300];
+
+static void ask_good(void)
+{
+  const struct vc_publisher_times times = {NOW * 1000, 0};
+  int status = vc_control_authorize_publisher(&options, "demo", good_query, times).status;
+  assert_int_equal(status, memory_has_failed ? 503 : 0);
+}
+
+// It is not the token that is wrong then.
+static void test_no_memory(void **state)
+{
+  snprintf(good_query, sizeof good_query, "token=%s", rig_token(SECRET, "HS256", GOOD));
+  assert_true(memory_fail_each(ask_good) > 10);
 }
 
 static void test_no_token(void **state)
@@ -246,6 +264,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_good_token),
+      cmocka_unit_test(test_no_memory),
       cmocka_unit_test(test_no_token),
       cmocka_unit_test(test_without_a_secret_nobody_is_asked),
       cmocka_unit_test(test_a_secret_counts_although_insecure),

@@ -844,7 +844,7 @@ static void test_what_is_not_printed(void **state)
 
 static const char *tried_list, *tried_token;
 
-// Good is never said of what could not be looked at, and what is good is whole.
+// Of what could not be looked at that alone is said, and what is good is whole.
 static void try_verify(void)
 {
   const struct vc_jwt_clock clock = {NOW * 1000, 5000};
@@ -852,7 +852,9 @@ static void try_verify(void)
   struct vc_jwt jwt;
   struct vc_jwt_keys *keys = vc_jwt_keys_create(tried_list, &error);
   enum vc_jwt_verdict verdict = vc_jwt_verify(keys, tried_token, &clock, &jwt);
-  assert_true(verdict == VC_JWT_GOOD || memory_has_failed);
+  if (keys != NULL) {
+    assert_int_equal(verdict, memory_has_failed ? VC_JWT_NO_MEMORY : VC_JWT_GOOD);
+  }
   if (jwt.claims != NULL) {
     assert_string_equal(vc_json_string(jwt.claims, "session", ""), "demo");
   }
