@@ -576,7 +576,9 @@ static int write_handshake(struct mg_connection *connection)
   const char *protocol = find_protocol(connection);
   char accept[VC_WS_ACCEPT_SIZE];
   struct vc_text text = {0};
-  vc_ws_print_accept(mg_get_header(connection, "Sec-WebSocket-Key"), accept);
+  if (vc_ws_print_accept(mg_get_header(connection, "Sec-WebSocket-Key"), accept) != 0) {
+    return TAKEOVER_NO_MEMORY;
+  }
   vc_text_format(&text,
                  "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                  "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n%s%s%s\r\n",

@@ -233,7 +233,7 @@ void live_bytes(struct connection *connection, const uint8_t *bytes, size_t size
     bytes += used;
     size -= used;
     if (status < 0) {
-      room_count(connection->room, PROTOCOL_ERRORS, 1);
+      room_count(connection->room, PROTOCOL_ERRORS, event.close_code != 1011);
       live_close(connection, event.close_code, "");
     } else if (status > 0) {
       take_event(connection, &event);
@@ -265,12 +265,13 @@ static void answer_handshake(struct connection *connection)
 {
   char accept[VC_WS_ACCEPT_SIZE];
   struct vc_text text = {0};
-  vc_ws_print_accept(vc_http_find(&connection->request->head, "sec-websocket-key"), accept);
+  int status =
+      vc_ws_print_accept(vc_http_find(&connection->request->head, "sec-websocket-key"), accept);
   vc_text_format(&text,
                  "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
                  "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
                  accept);
-  if (text.has_failed) {
+  if (status != 0 || text.has_failed) {
     connection_kill(connection);
   } else {
     connection_write(connection, text.at, text.size);

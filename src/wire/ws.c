@@ -375,7 +375,7 @@ int vc_ws_key_is_valid(const char *key)
   return key != NULL && strspn(key, figures) == 22 && strcmp(key + 22, "==") == 0;
 }
 
-void vc_ws_print_accept(const char *key, char accept[VC_WS_ACCEPT_SIZE])
+int vc_ws_print_accept(const char *key, char accept[VC_WS_ACCEPT_SIZE])
 {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned size = 0;
@@ -385,12 +385,14 @@ void vc_ws_print_accept(const char *key, char accept[VC_WS_ACCEPT_SIZE])
                 EVP_DigestUpdate(context, GUID, sizeof GUID - 1) == 1 &&
                 EVP_DigestFinal_ex(context, digest, &size) == 1;
   EVP_MD_CTX_free(context);
-  accept[0] = '\0'; // without memory: an accept that no peer takes
-  if (is_done) {
-    int n = EVP_EncodeBlock((unsigned char *)accept, digest, 20);
-    assert(n == VC_WS_ACCEPT_SIZE - 1);
-    (void)n;
+  accept[0] = '\0';
+  if (!is_done) {
+    return -1;
   }
+  int n = EVP_EncodeBlock((unsigned char *)accept, digest, 20);
+  assert(n == VC_WS_ACCEPT_SIZE - 1);
+  (void)n;
+  return 0;
 }
 
 void vc_ws_print_key(const uint8_t random[16], char key[VC_WS_KEY_SIZE])

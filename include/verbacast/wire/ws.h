@@ -83,7 +83,7 @@ int vc_ws_close_code_is_valid(int code);
 #define VC_WS_ACCEPT_SIZE 29 // 28 characters and NUL
 // Whether it looks like 16 bytes in base64. May be NULL.
 int vc_ws_key_is_valid(const char *key);
-// The answer to a Sec-WebSocket-Key.
-void vc_ws_print_accept(const char *key, char accept[VC_WS_ACCEPT_SIZE]);
+// The answer to a Sec-WebSocket-Key. Returns: 0, or -1 without memory, and "".
+int vc_ws_print_accept(const char *key, char accept[VC_WS_ACCEPT_SIZE]);
 // A key from 16 random bytes.
 void vc_ws_print_key(const uint8_t random[16], char key[VC_WS_KEY_SIZE]);

@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+#include <openssl/crypto.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -496,21 +499,50 @@ static void test_no_descriptor(void **state)
   assert_non_null(strstr(head, "HTTP/1.1 101 "));
 }
 
-// For the question about our own end, and then for the answer.
+static atomic_int openssl_fails;
+
+static void *openssl_allocate(size_t size, const char *file, int line)
+{
+  (void)file;
+  (void)line;
+  return openssl_fails ? NULL : malloc(size);
+}
+
+static void *openssl_reallocate(void *at, size_t size, const char *file, int line)
+{
+  (void)file;
+  (void)line;
+  return openssl_fails ? NULL : realloc(at, size);
+}
+
+static void openssl_free(void *at, const char *file, int line)
+{
+  (void)file;
+  (void)line;
+  free(at);
+}
+
+// For the question about our own end, then for the digest, and for the answer.
 static void test_no_memory(void **state)
 {
   struct rig *rig = *state;
-  for (size_t i = 0; i < 2; i++) {
+  for (size_t i = 0; i < 3; i++) {
     hold(rig, 2);
     int client = connect_from(rig, 0, "127.0.0.1");
     ask(client, "/held/publisher", HANDSHAKE);
     wait_until(rig, &rig->n_waiting, 1);
-    memory_fail(i, 1);
+    if (i < 2) {
+      memory_fail(i, 1);
+    } else {
+      openssl_fails = 1;
+    }
     hold(rig, 0);
     check_is_lost(client, "HTTP/1.1 429 ", "no memory");
     memory_fail(0, 0);
+    openssl_fails = 0;
   }
-  assert_int_equal(vc_front_lost_sockets(rig->front), 2);
+  assert_int_equal(vc_front_lost_sockets(rig->front), 3);
+  assert_int_equal(rig->n_adopted, 0);
 }
 
 static void *stop(void *rig)
@@ -571,6 +603,7 @@ static int begin_all(void **state)
 
 int main(void)
 {
+  assert_int_equal(CRYPTO_set_mem_functions(openssl_allocate, openssl_reallocate, openssl_free), 1);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_a_handshake, begin, end),
       cmocka_unit_test_setup_teardown(test_a_long_path, begin, end),
