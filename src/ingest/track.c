@@ -232,7 +232,7 @@ void track_finish(struct vc_worker *worker, struct track *track, int code, const
 
 static int break_off(struct vc_worker *worker, struct track *track, int code, const char *why)
 {
-  vc_metric_add(vc_worker_slots(worker), REFUSED_PROTOCOL, 1);
+  vc_metric_add(vc_worker_slots(worker), REFUSED_PROTOCOL, code != 1011);
   refuse_log(&track->is.address, why, track->is.slug);
   track_finish(worker, track, code, why);
   return -1;

@@ -12,6 +12,24 @@
 
 static const struct vc_position nowhere;
 
+int __real_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
+                       struct vc_ws_event *event);
+int __wrap_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
+                       struct vc_ws_event *event);
+
+static int has_no_memory;
+
+int __wrap_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
+                       struct vc_ws_event *event)
+{
+  if (!has_no_memory) {
+    return __real_vc_ws_parse(parser, bytes, size, used, event);
+  }
+  *used = size;
+  *event = (struct vc_ws_event){.close_code = 1011};
+  return -1;
+}
+
 static void two_workers(struct rig *rig)
 {
   rig->n_workers = 2;
@@ -153,6 +171,19 @@ static void test_what_they_say(void **state)
   rig_turn(rig);
   peer_expect(peer, "close:1000 eof");
   assert_int_equal(rig_counter(rig, "ws.protocol_errors_total"), 3);
+}
+
+// What there is no memory for is no error of theirs.
+static void test_no_memory_for_what_they_say(void **state)
+{
+  struct rig *rig = *state;
+  struct peer *peer = rig_watch(rig, "demo", 1, 0);
+  peer_send(peer, VC_WS_PONG, "hello", 5);
+  has_no_memory = 1;
+  rig_turn(rig);
+  has_no_memory = 0;
+  peer_expect(peer, "close:1011 eof");
+  assert_int_equal(rig_counter(rig, "ws.protocol_errors_total"), 0);
 }
 
 static void test_more_than_a_turn_reads(void **state)
@@ -479,6 +510,7 @@ int main(void)
                                       tear_down),
       CASE(test_the_largest_lag_is_told),
       CASE(test_what_they_say),
+      CASE(test_no_memory_for_what_they_say),
       CASE(test_more_than_a_turn_reads),
       CASE(test_pings_that_flood),
       CASE(test_no_pong),

@@ -16,6 +16,24 @@
 
 #include <verbacast/wire/ws.h>
 
+int __real_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
+                       struct vc_ws_event *event);
+int __wrap_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
+                       struct vc_ws_event *event);
+
+static int has_no_memory;
+
+int __wrap_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
+                       struct vc_ws_event *event)
+{
+  if (!has_no_memory) {
+    return __real_vc_ws_parse(parser, bytes, size, used, event);
+  }
+  *used = size;
+  *event = (struct vc_ws_event){.close_code = 1011};
+  return -1;
+}
+
 struct peer {
   struct rig *rig;
   struct vc_ws_parser parser;
@@ -824,6 +842,21 @@ static void test_breaks_the_protocol(void **state)
   }
 }
 
+// What there is no memory for is no error of theirs.
+static void test_no_memory_for_what_they_say(void **state)
+{
+  struct rig *rig = *state;
+  rig_start(rig);
+  struct peer *ada = start(rig, 0, "demo", "Ada");
+  send_frame(ada, 0x89, "ping", 4);
+  has_no_memory = 1;
+  rig_turn(rig);
+  has_no_memory = 0;
+  AWAIT_PEER(ada, close_code, 1011);
+  assert_string_equal(ada->why, "no memory");
+  assert_int_equal(rig_counter(rig, "ingest.protocol_errors_total"), 0);
+}
+
 static void test_a_text_is_bounded(void **state)
 {
   struct rig *rig = *state;
@@ -912,6 +945,7 @@ int main(void)
       TEST(test_a_room_that_is_on_again),
       TEST(test_is_listed),
       TEST(test_breaks_the_protocol),
+      TEST(test_no_memory_for_what_they_say),
       TEST(test_a_text_is_bounded),
       TEST(test_a_flood_of_pings_is_closed),
       TEST(test_what_comes_after_the_close_is_bounded),
