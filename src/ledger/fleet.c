@@ -491,6 +491,9 @@ static void handle_held(struct ledger *ledger, struct vc_item *results)
     struct vc_item *item = results;
     struct vc_result *result = (struct vc_result *)item;
     DL_DELETE(results, item);
+    if (fleet_hold(ledger, result)) {
+      continue; // what it was claimed for is over: this is another session, with a claim of its own
+    }
     handle_result(ledger, result, &result->utterance);
     vc_item_destroy(item);
   }

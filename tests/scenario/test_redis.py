@@ -10,6 +10,7 @@ import services
 from fleet import Fleet
 from redis_server import RedisServer
 from scripted_stt import ScriptedStt
+from track import tone
 
 UTTERANCE_S = 0.2
 OWNER_S = 5        # half of what an owner's key lives that nobody renews
@@ -395,6 +396,27 @@ def test_an_owner_is_lost_and_its_publisher_goes_elsewhere():
         harness.wait_until(lambda: finals_of(moved) == [entry for entry in finals_of(rest[0]) if entry > last],
                            "who was on the lost node goes on where it was")
         assert not moved.of("gap")
+
+
+def test_an_owner_is_lost_and_two_come_one_after_another():
+    """The first leaves while the lost one is waited for; the second's words are everybody's too."""
+    with Redises() as world:
+        viewers, _ = world.begin()
+        old = viewers[2].epoch()
+        world.fleet.kill(0)
+        with world.fleet.track(world.nodes[1], "room", "Ada") as ada:
+            ada.tone(0.1)
+            ada.leave()
+        with world.fleet.track(world.nodes[1], "room", "Bob") as bob:
+            sound = bob.start(tone(10))
+            for viewer in viewers[1:]:
+                viewer.wait_epoch_after(old)
+                harness.wait_until(lambda viewer=viewer: [m for m in viewer.of("transcript") if m["isFinal"] and m["speaker"] == "Bob"],
+                                   "Bob is heard")
+            assert world.redis.ask("EXISTS", "vc:owner:room") == 1
+            sound.result(harness.PATIENCE_S)
+            bob.leave()
+        stop_speaking(world, viewers[1:])
 
 
 def test_the_owner_drains():

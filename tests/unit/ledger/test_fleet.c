@@ -110,6 +110,26 @@ static void test_a_publisher_that_left_before_the_answer_is_told_whole(void **st
   rig_expect_records(rig, "started demo e1", "final demo e1#1", "ended demo e1", NULL);
 }
 
+// Nor does the next one begin without a claim, which nobody else would hear of.
+static void test_one_after_another_before_the_answer(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *first = rig_open(rig, "demo");
+  rig_final(rig, first, "a", "One.");
+  rig_close(rig, &first, VC_CLOSE_PUBLISHER_LEFT);
+  struct vc_session *second = rig_open(rig, "demo");
+  rig_final(rig, second, "a", "Two.");
+  rig_expect_watcher(rig, "claim demo e-#0 floor e0", NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  rig_expect_publisher(rig, "message hello e1#0 live", "message final e1#1 1-0-a One.",
+                       "message end e1#2  publisher_left", "release demo e1#2", NULL);
+  rig_expect_watcher(rig, "claim demo e1#2 floor e2", NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2, 0);
+  rig_expect_publisher(rig, "message hello e2#0 live", "message final e2#1 1-0-a Two.", NULL);
+  rig_close(rig, &second, VC_CLOSE_PUBLISHER_LEFT);
+  rig_expect_publisher(rig, "message end e2#2  publisher_left", "release demo e2#2", NULL);
+}
+
 // What the stream holds of older epochs is there when the session begins.
 static void test_older_epochs_come_before_the_claim_is_answered(void **state)
 {
@@ -752,6 +772,7 @@ int main(void)
       TEST(test_a_claim_is_not_waited_for_for_ever),
       TEST(test_more_results_than_may_wait_begin_it),
       TEST(test_a_publisher_that_left_before_the_answer_is_told_whole),
+      TEST(test_one_after_another_before_the_answer),
       TEST(test_older_epochs_come_before_the_claim_is_answered),
       TEST(test_last_words_of_the_node_before_are_shown),
       TEST(test_a_claim_without_an_answer_is_a_gap),
