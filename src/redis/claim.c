@@ -263,13 +263,13 @@ static void said(struct redis_link *link, const struct redis_call *call, const r
 
 // Whoever has claimed it waits for our last words, now that it knows that there is somebody to say
 // them. What is lost on the way costs them.
-static void say_leaving(struct slug *slug)
+static void say_leaving(const struct slug *slug, int64_t epoch)
 {
   struct watcher *watcher = slug->watcher;
   const struct redis_call call = {.answered = said};
   struct vc_text text = {0};
   char channel[REDIS_KEY_MAX];
-  vc_ctl_print(&text, VC_CTL_LEAVING, watcher->redis->settings.node, slug->own_epoch);
+  vc_ctl_print(&text, VC_CTL_LEAVING, watcher->redis->settings.node, epoch);
   if (!text.has_failed) {
     const char *const arguments[] = {
         "PUBLISH", redis_key(watcher->redis, channel, "ctl", slug->name), text.at};
@@ -287,9 +287,10 @@ static void take(struct slug *slug, const struct vc_ctl *ctl)
     return;
   }
   if (slug->claim != NULL) {
+    say_leaving(slug, slug->claim->epoch); // its words come when the claim is answered
     slug->claim->taken = ctl->epoch > slug->claim->taken.epoch ? taken : slug->claim->taken;
   } else if (slug->is_owned && ctl->epoch > slug->own_epoch) {
-    say_leaving(slug);
+    say_leaving(slug, slug->own_epoch);
     tell_taken(slug, &taken);
   }
   if (slug->is_watched) {

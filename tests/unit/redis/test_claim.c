@@ -211,6 +211,31 @@ static void test_who_is_taken_from_while_it_claims(void **state)
   node_expect(&b, "demo taken 7 c");
 }
 
+static void hear(redisContext *listener, const char *wanted)
+{
+  int is_heard = 0;
+  while (!is_heard) {
+    redisReply *reply = NULL;
+    assert_int_equal(redisGetReply(listener, (void **)&reply), REDIS_OK);
+    is_heard = reply->elements == 3 && strcmp(reply->element[2]->str, wanted) == 0;
+    freeReplyObject(reply);
+  }
+}
+
+// And hears that the second is there, which has last words yet.
+static void test_who_claims_is_waited_for(void **state)
+{
+  begin();
+  redisContext *listener = server_connection(&server);
+  freeReplyObject(redisCommand(listener, "SUBSCRIBE vc:ctl:demo"));
+  node_claim(&b, "demo", (struct vc_position){5, 2}, 1);
+  node_expect(&a, "demo taken 6 b");
+  server_do(&server, "PUBLISH vc:ctl:demo %s", "{\"type\":\"take\",\"node\":\"c\",\"epoch\":7}");
+  hear(listener, "{\"type\":\"leaving\",\"node\":\"b\",\"epoch\":6}");
+  node_release(&a, "demo", 5, 2);
+  redisFree(listener);
+}
+
 static void test_what_was_let_go_is_not_taken(void **state)
 {
   begin();
@@ -298,6 +323,7 @@ int main(void)
       TEST(test_two_claims_at_once),
       TEST(test_an_older_claim_takes_nothing),
       TEST(test_who_is_taken_from_while_it_claims),
+      TEST(test_who_claims_is_waited_for),
       TEST(test_what_was_let_go_is_not_taken),
       TEST(test_a_frozen_redis_is_not_waited_for),
       TEST(test_a_redis_that_is_gone),
