@@ -203,7 +203,7 @@ class Balancer:
         self.fleet = fleet
         self.folder = tempfile.mkdtemp(prefix=f"vc-{self.name}-")
         os.chmod(self.folder, 0o755)
-        self.addresses = {kind: f"127.0.0.1:{harness.free_port()}" for kind in ("http", "rtmp", "https", "rtmps", "stats")}
+        self.addresses = {kind: f"127.0.0.1:{harness.free_port()}" for kind in ("http", "rtmp", "https", "rtmps", "stats", "peers")}
         self.text = self.localize(self.read_own())
         left = re.findall(r"10\.0\.0\.\d+\S*", self.text)
         assert not left, f"{self.name}: the file has nodes that the test does not: {left}"
@@ -316,6 +316,7 @@ class Haproxy(Balancer):
         return replace(text, (r"bind :80$", f"bind {self.addresses['http']}"), (r"bind :1935$", f"bind {self.addresses['rtmp']}"),
                        (r"bind :443 ", f"bind {self.addresses['https']} "), (r"bind :1936 ", f"bind {self.addresses['rtmps']} "),
                        (r"bind 127\.0\.0\.1:8404$", f"bind {self.addresses['stats']}"),
+                       (r"peer balancer 127\.0\.0\.1:10000$", f"peer balancer {self.addresses['peers']}"),
                        (r"/run/haproxy/admin\.sock", f"{self.folder}/admin.sock"),
                        (r"/etc/haproxy/verbacast\.pem", f"{self.folder}/verbacast.pem"))
 

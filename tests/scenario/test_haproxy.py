@@ -434,9 +434,19 @@ def test_a_node_is_added_and_nobody_is_cut_off():
         viewers = opened(stack, fleet, balancer, "room", 4)
         stack.enter_context(fleet.publisher(balancer, "room"))
         home = fleet.home("room")
+        meetings = [f"meeting-{k}" for k in range(12)]
+        adas = {meeting: stack.enter_context(fleet.track(balancer, meeting, "Ada")) for meeting in meetings}
+        homes = {meeting: fleet.home(meeting) for meeting in meetings}
+        harness.wait_until(lambda: "resync_timeout=<PAST>" in balancer.ask("show peers"), "it has something to tell")
         balancer.write(balancer.text)
         balancer.process.send_signal(signal.SIGUSR2)
         harness.wait_until(lambda: "node-3" in balancer.states(), "the new process serves")
+        harness.wait_until(lambda: {f"/ingest/livekit/{meeting}" for meeting in meetings} <= set(remembered(balancer)),
+                           "it knows where participants are")
+        for meeting in meetings:  # some of whose names have another node now
+            stack.enter_context(fleet.track(balancer, meeting, "Bob"))
+            assert fleet.homes(meeting) == [homes[meeting]]
+            assert not adas[meeting].socket.closed
         assert {node_of(viewer) for viewer in opened(stack, fleet, balancer, "room", 6)} == {0, 1, 2}
         for viewer in viewers:
             if node_of(viewer) == home:
