@@ -138,7 +138,8 @@ int64_t fleet_began(struct vc_control *control, const char *slug)
   }
   struct vc_query *query =
       ask_worker(control->publisher, control->settings.publisher, VC_QUERY_FLEET_BEGAN, slug, 0);
-  int64_t began_ms = query != NULL && vc_query_status(query) == 200 ? vc_query_number(query) : 0;
+  int status = query != NULL ? vc_query_status(query) : 503;
+  int64_t began_ms = status == 200 ? vc_query_number(query) : status == 404 ? 0 : -1;
   vc_query_unref(query);
   return began_ms;
 }

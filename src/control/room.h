@@ -15,6 +15,7 @@
 #define MAKING_WAIT_MS 2000
 #define STORE_REST_MS 5000
 #define TOO_BUSY "the node is too busy to be asked"
+#define SESSION_UNKNOWN "the token has expired, and whether its session is on is not known now"
 #define SLOW_AT_ADMIN_MAX 2 // of the operators' door's workers, so that others answer
 
 enum door { VIEWERS_DOOR, ADMIN_DOOR };
@@ -123,7 +124,7 @@ enum control_metric {
 // The sessions of all nodes, a row a slug: those of `ours` as they are now, the others as their
 // nodes last said. Takes `ours`. Returns: a new reference, or NULL and `why`, a constant.
 json_t *fleet_sessions(struct vc_control *control, json_t *ours, const char **why);
-// Unix time in ms at which the session of a slug began that another node has, 0: none has one, or
+// Unix time in ms at which the session of a slug began that another node has, 0: none has one, -1:
 // Redis does not say.
 int64_t fleet_began(struct vc_control *control, const char *slug);
 // What Redis holds of a slug. Returns: an answered query, NULL: it did not answer.

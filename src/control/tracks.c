@@ -134,8 +134,8 @@ static int check_token(struct claim *claim, const char **why)
   if (answer.is_expired && claim->began_ms == 0) {
     int64_t began_ms = ask_others_began(claim);
     if (began_ms < 0) {
-      claim->is_on = NOT_ASKED;
-      began_ms = 0;
+      *why = SESSION_UNKNOWN;
+      return 429;
     }
     answer = judge_token(claim, began_ms);
     claim->call.request->begins_ms = began_ms;

@@ -262,8 +262,11 @@ static void test_an_expired_token_of_a_session_of_another_node(void **state)
   rig_reply(closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 503}); // a busy ledger
   expect_expired(closed, "demo", 60, 101);
   rig_reply(closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
-  rig_reply(closed, VC_QUERY_FLEET_BEGAN, // what comes with no answer is none
+  rig_reply(closed, VC_QUERY_FLEET_BEGAN, // Redis does not say
             (struct rig_reply){.status = 503, .number = now_ms - 100000});
+  expect_expired(closed, "demo", 60, 503);
+  rig_reply(closed, VC_QUERY_FLEET_BEGAN, // and what comes with no answer is none
+            (struct rig_reply){.status = 404, .number = now_ms - 100000});
   expect_expired(closed, "demo", 60, 401);
   rig_reply(closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 200, .text = "[1000000000000]"});
   expect_expired(closed, "demo", 60, 101);
@@ -297,6 +300,9 @@ static void test_an_expired_token_of_a_stream_of_another_node(void **state)
   assert_int_equal(closed->track.session_began_ms, now_ms - 100000);
   expect_expired_track(closed, 160, 401);
   assert_int_equal(closed->n_asked[VC_QUERY_FLEET_BEGAN], 2);
+  rig_reply(closed, VC_QUERY_FLEET_BEGAN,
+            (struct rig_reply){.status = 503, .number = now_ms - 100000});
+  expect_expired_track(closed, 60, 429);
   rig_reply(closed, VC_QUERY_FLEET_BEGAN,
             (struct rig_reply){.status = 404, .number = now_ms - 100000});
   expect_expired_track(closed, 60, 401);

@@ -290,7 +290,7 @@ static void test_a_busy_ledger_and_a_token_that_expired(void **state)
            rig_token(SECRET, "HS256", rig_grants("demo", -60)));
   rig_reply(rig, VC_QUERY_MAY_PUBLISH, (struct rig_reply){.status = 200, .number = -1});
   rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 503});
-  expect_why(rig, target, 429, "too busy");
+  expect_why(rig, target, 429, "is not known");
   rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
   expect_why(rig, target, 401, "expired");
   may_publish(rig, 200, NULL);
