@@ -152,7 +152,8 @@ static struct token_answer check_viewers_token(const struct call *call, const ch
     return own;
   }
   struct token_answer join = token_check_join(&settings->livekit, token, &ask);
-  int is_nearer = join.is_signed || own.verdict == VC_JWT_ALGORITHM;
+  int is_nearer =
+      join.is_signed || own.verdict == VC_JWT_ALGORITHM || join.verdict == VC_JWT_NO_MEMORY;
   return is_nearer || !vc_secret_is_set(options->viewer_secret) ? join : own;
 }
 
@@ -187,7 +188,7 @@ static int judge_viewer(struct call *call, const char **why)
   if (answer.is_expired) {
     int64_t began_ms = ask_session_began(call);
     if (began_ms < 0) {
-      *why = TOO_BUSY;
+      *why = SESSION_UNKNOWN;
       return 503;
     }
     token_forgive(&answer, began_ms);

@@ -99,7 +99,7 @@ static const char *judge(const struct vc_livekit *livekit, const json_t *claims,
              : "the body is not what the token was made for";
 }
 
-// Returns: NULL, or why it is not LiveKit's.
+// Returns: NULL, or why it is not LiveKit's; vc_jwt_why(VC_JWT_NO_MEMORY): that is not known.
 static const char *verify(const struct vc_livekit *livekit, const char *authorization,
                           const char *body, size_t size)
 {
@@ -110,7 +110,8 @@ static const char *verify(const struct vc_livekit *livekit, const char *authoriz
     return "there is no Authorization";
   }
   struct vc_jwt_keys *keys = vc_jwt_keys_of_secret(settings->options->livekit_api_secret, NULL);
-  enum vc_jwt_verdict verdict = vc_jwt_verify(keys, authorization, &clock, &jwt);
+  enum vc_jwt_verdict verdict =
+      keys != NULL ? vc_jwt_verify(keys, authorization, &clock, &jwt) : VC_JWT_NO_MEMORY;
   const char *why =
       verdict == VC_JWT_GOOD ? judge(livekit, jwt.claims, body, size) : vc_jwt_why(verdict);
   json_decref(jwt.claims);
@@ -131,6 +132,11 @@ int vc_livekit_take_webhook(struct vc_livekit *livekit, const char *authorizatio
                             size_t size, const char **why)
 {
   const char *wrong = verify(livekit, authorization, body, size);
+  if (wrong == vc_jwt_why(VC_JWT_NO_MEMORY)) {
+    vc_metric_add(livekit->door, WEBHOOKS_UNQUEUED, 1);
+    *why = wrong;
+    return 503;
+  }
   if (wrong != NULL) {
     return refuse(livekit, wrong, why);
   }

@@ -63,7 +63,8 @@ const struct vc_option vc_livekit_option_rows[] = {
      .check = check_key,
      .help = "One of LiveKit's API keys: webhooks must be signed with it, calls are; its tokens to "
              "join a room let viewers to the room's session."},
-    {"LIVEKIT_API_SECRET", VC_OPTION_SECRET, FIELD(livekit_api_secret), .help = "Its secret."},
+    {"LIVEKIT_API_SECRET", VC_OPTION_SECRET, FIELD(livekit_api_secret),
+     .check = vc_jwt_check_secret, .help = "Its secret."},
     {"LIVEKIT_AUTO_EGRESS", VC_OPTION_TEXT, FIELD(livekit_auto_egress), "", "rtmp://HOST:PORT/live",
      .check = check_address,
      .help = "Each room that starts is sent there: RTMP_LISTEN as LiveKit's egress reaches it, the "
@@ -84,8 +85,8 @@ const struct vc_metric vc_livekit_metrics[] = {
     [WEBHOOKS_REFUSED] = {"livekit.webhooks_refused_total", VC_METRIC_COUNTER, "webhooks",
                           "Webhooks that no key of ours has signed as they came: 401."},
     [WEBHOOKS_UNQUEUED] = {"livekit.webhooks_unqueued_total", VC_METRIC_COUNTER, "webhooks",
-                           "Verified webhooks that were answered 503: too many waited, or the node "
-                           "drains."},
+                           "Webhooks that were answered 503: too many waited, the node drains, or "
+                           "there was no memory to verify or take them."},
     [WEBHOOKS_MALFORMED] = {"livekit.webhooks_malformed_total", VC_METRIC_COUNTER, "webhooks",
                             "Verified webhooks that were not understood."},
     [EGRESS_STARTS] = {"livekit.egress_starts_total", VC_METRIC_COUNTER, "egresses",

@@ -221,6 +221,13 @@ def test_an_expired_token_at_another_node():
                 with harness.viewer(other, "demo", f"?token={token}") as viewer:
                     viewer.wait_finals(len(viewer.finals()) + 3)
                     assert viewer.close_code is None
+                redis.freeze()  # and it is not known that it is on: nobody is sent away for good
+                status, body = watched(other, token)
+                assert status == 503 and "is not known now" in body, (status, body)
+                status, why = refusal(other, "demo", f"?participant=Ada&token={token}")
+                assert status == 429 and "is not known now" in why, (status, why)
+                redis.thaw()
+                harness.wait_until(lambda: watched(other, token)[0] == 200, "it is known again")
             harness.wait_until(lambda: watched(other, token)[0] == 401, "the session is over")
 
 
@@ -367,6 +374,10 @@ def test_what_is_no_key_is_refused_at_the_start():
                 assert node.wait() == 2
             log = node.log()
             assert "VIEWER_SECRET: the secret" in log and why in log and secret[30:60] not in log, log
+    node = harness.Process("verbacast", {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": ",".join("123456789")}, ready=False)
+    with node.process.stdout:
+        assert node.wait() == 2
+    assert "LIVEKIT_API_SECRET: the secret" in node.log(), node.log()
 
 
 def run(folder, program, text):

@@ -3,6 +3,7 @@
 
 #include <verbacast/wire/livekit.h>
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,6 +13,8 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include <verbacast/wire/jwt.h>
+
 #define VIEWER "viewer-secret"
 #define VIEWER_OLD "viewer-secret-of-yesterday"
 #define ADMIN "admin-token"
@@ -20,6 +23,20 @@
 #define TRANSCRIPT "/sessions/demo/transcript.txt"
 #define BEARER(token) "Authorization: Bearer " token "\r\n"
 #define KICK "{\"session\":\"demo\",\"what\":\"viewers\"}"
+
+struct vc_jwt_keys *__real_vc_jwt_keys_of_secret(const struct vc_secret *secret,
+                                                 struct vc_error *error);
+struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
+                                                 struct vc_error *error);
+
+static atomic_int n_to_no_keys; // the so manieth from now has no memory for them; 0: none
+
+struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
+                                                 struct vc_error *error)
+{
+  int is_lacking = n_to_no_keys > 0 && --n_to_no_keys == 0;
+  return is_lacking ? NULL : __real_vc_jwt_keys_of_secret(secret, error);
+}
 
 // The nodes of all tests: nobody changes them.
 static struct {
@@ -386,7 +403,7 @@ static void test_an_expired_token_at_a_busy_node(void **state)
 {
   rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 503});
   long n_refused = count_refused_tokens();
-  expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), 503, "too busy");
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), 503, "is not known");
   assert_int_equal(count_refused_tokens(), n_refused);
   expect(nodes.closed, HTTP_DOOR, "GET", TRANSCRIPT, "", 401);
   assert_int_equal(count_refused_tokens(), n_refused + 1);
@@ -463,6 +480,20 @@ static void test_a_token_to_join_the_room(void **state)
   expect_join(nodes.both, VIEWER, join_claims(API_KEY, ROOM_DEMO, 60), 401, "names no session");
   expect_join(nodes.both, VIEWER, rig_grants("demo", 60), 200, "");
   expect_join(nodes.both, VIEWER, rig_grants("other", 60), 403, "another session");
+}
+
+// For one of the two that it may be signed with.
+static void test_no_memory_for_a_token_to_join(void **state)
+{
+  const char *token = rig_token(API_SECRET, "HS256", join_claims(API_KEY, ROOM_DEMO, 60));
+  char target[8300];
+  snprintf(target, sizeof target, "/live/demo?token=%s", token);
+  for (int i = 1; i <= 2; i++) {
+    n_to_no_keys = i;
+    int status = rig_upgrade(nodes.both, target, "Host: node.example\r\n");
+    assert_int_equal(status, i == 1 ? 101 : 503); // the second alone can tell of it
+  }
+  assert_non_null(strstr(nodes.both->body, "no memory"));
 }
 
 // The room's name is no session's: its session is called otherwise.
@@ -599,6 +630,7 @@ int main(void)
       cmocka_unit_test(test_an_expired_token_at_a_busy_node),
       cmocka_unit_test(test_a_token_that_is_too_long_is_none),
       cmocka_unit_test(test_a_token_to_join_the_room),
+      cmocka_unit_test(test_no_memory_for_a_token_to_join),
       cmocka_unit_test(test_a_token_of_a_room_whose_name_is_no_slug),
       cmocka_unit_test(test_an_expired_token_to_join_a_session_that_is_on),
       cmocka_unit_test(test_livekits_keys_alone_close_the_door_to_others),

@@ -2,6 +2,7 @@
 // too many wait.
 #include "rig.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -12,7 +13,23 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <verbacast/wire/jwt.h>
+
 #define PATIENCE_MS 20000
+
+struct vc_jwt_keys *__real_vc_jwt_keys_of_secret(const struct vc_secret *secret,
+                                                 struct vc_error *error);
+struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
+                                                 struct vc_error *error);
+
+static atomic_int n_to_no_keys; // the so manieth from now has no memory for them; 0: none
+
+struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
+                                                 struct vc_error *error)
+{
+  int is_lacking = n_to_no_keys > 0 && --n_to_no_keys == 0;
+  return is_lacking ? NULL : __real_vc_jwt_keys_of_secret(secret, error);
+}
 
 static struct rig rig;
 
@@ -45,6 +62,18 @@ static void test_room_that_is_over(void **state)
   rig_expect_claimed(&rig, "lk:event:EV_1 lk:event:EV_2 ");
   assert_int_equal(rig_counter(&rig, "livekit.webhooks_total"), 3);
   assert_int_equal(rig_counter(&rig, "livekit.webhooks_repeated_total"), 1);
+}
+
+// LiveKit brings it again; it was not a wrong one.
+static void test_no_memory_to_verify(void **state)
+{
+  (void)state;
+  n_to_no_keys = 1;
+  assert_int_equal(rig_bring_good(&rig, FINISHED("EV_1", "one")), 503);
+  assert_int_equal(rig_counter(&rig, "livekit.webhooks_refused_total"), 0);
+  assert_int_equal(rig_counter(&rig, "livekit.webhooks_unqueued_total"), 1);
+  assert_int_equal(rig_bring_good(&rig, FINISHED("EV_1", "one")), 200);
+  rig_await_ended(&rig, "one ");
 }
 
 // Without LIVEKIT_AUTO_EGRESS.
@@ -168,6 +197,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_room_that_is_over, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_no_memory_to_verify, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_room_that_begins, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_event_of_another_node, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_who_is_let_in, set_up, tear_down),
