@@ -232,7 +232,7 @@ static int print_request(struct vc_socket *socket, const struct vc_url *url)
   char key[VC_WS_KEY_SIZE];
   client_random(socket->transfer.client, random, sizeof random);
   vc_ws_print_key(random, key);
-  vc_ws_print_accept(key, socket->accept);
+  int status = vc_ws_print_accept(key, socket->accept);
   int is_ipv6 = strchr(url->host, ':') != NULL;
   vc_text_format(&text, "GET %s%s%s HTTP/1.1\r\nHost: %s%s%s", url->path,
                  url->query[0] != '\0' ? "?" : "", url->query, is_ipv6 ? "[" : "", url->host,
@@ -244,7 +244,7 @@ static int print_request(struct vc_socket *socket, const struct vc_url *url)
                  "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: %s\r\n"
                  "Sec-WebSocket-Version: 13\r\nUser-Agent: %s\r\n\r\n",
                  key, socket->transfer.client->user_agent);
-  if (text.has_failed) {
+  if (status != 0 || text.has_failed) {
     vc_text_fini(&text);
     return -1;
   }

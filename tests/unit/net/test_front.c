@@ -499,20 +499,23 @@ static void test_no_descriptor(void **state)
   assert_non_null(strstr(head, "HTTP/1.1 101 "));
 }
 
-static atomic_int openssl_fails;
+void *__real_malloc(size_t size);
+void *__real_realloc(void *at, size_t size);
+
+static atomic_int openssl_fails; // its allocations are not those of memory_fail
 
 static void *openssl_allocate(size_t size, const char *file, int line)
 {
   (void)file;
   (void)line;
-  return openssl_fails ? NULL : malloc(size);
+  return openssl_fails ? NULL : __real_malloc(size);
 }
 
 static void *openssl_reallocate(void *at, size_t size, const char *file, int line)
 {
   (void)file;
   (void)line;
-  return openssl_fails ? NULL : realloc(at, size);
+  return openssl_fails ? NULL : __real_realloc(at, size);
 }
 
 static void openssl_free(void *at, const char *file, int line)
@@ -522,7 +525,7 @@ static void openssl_free(void *at, const char *file, int line)
   free(at);
 }
 
-// For the question about our own end, then for the digest, and for the answer.
+// For the question about our own end, then for the answer, and for its digest.
 static void test_no_memory(void **state)
 {
   struct rig *rig = *state;
