@@ -530,7 +530,7 @@ void fleet_begin_all(struct ledger *ledger)
 {
   struct session *session;
   for (session = ledger->sessions; session != NULL; session = session->hh.next) {
-    if (is_claiming(session)) {
+    while (is_claiming(session)) { // what was held may be several, each with a claim
       fleet_begin(ledger, session, 0);
     }
   }

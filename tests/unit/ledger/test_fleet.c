@@ -130,6 +130,21 @@ static void test_one_after_another_before_the_answer(void **state)
   rig_expect_publisher(rig, "message end e2#2  publisher_left", "release demo e2#2", NULL);
 }
 
+static void test_one_after_another_at_a_node_that_ends(void **state)
+{
+  struct rig *rig = *state;
+  for (int i = 0; i < 3; i++) {
+    struct vc_session *session = rig_open(rig, "demo");
+    rig_final(rig, session, "a", "One.");
+    rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  }
+  rig_expect_records(rig, NULL);
+  assert_int_equal(vc_stage_stop(rig->ledger, 1000), 0);
+  rig_expect_records(rig, "started demo e0", "final demo e0#1", "ended demo e0", "started demo e1",
+                     "final demo e1#1", "ended demo e1", "started demo e2", "final demo e2#1",
+                     "ended demo e2", NULL);
+}
+
 // What the stream holds of older epochs is there when the session begins.
 static void test_older_epochs_come_before_the_claim_is_answered(void **state)
 {
@@ -773,6 +788,7 @@ int main(void)
       TEST(test_more_results_than_may_wait_begin_it),
       TEST(test_a_publisher_that_left_before_the_answer_is_told_whole),
       TEST(test_one_after_another_before_the_answer),
+      TEST(test_one_after_another_at_a_node_that_ends),
       TEST(test_older_epochs_come_before_the_claim_is_answered),
       TEST(test_last_words_of_the_node_before_are_shown),
       TEST(test_a_claim_without_an_answer_is_a_gap),
