@@ -438,6 +438,7 @@ void fleet_retry(struct ledger *ledger)
 void fleet_claim(struct ledger *ledger, struct session *session)
 {
   session->fleet.claim = CLAIM_WANTED;
+  session->fleet.claimed_epoch = 0; // of the one before, where that is just being begun
   session->fleet.claim_until_ns = ms_from_now(ledger, CLAIM_WAIT_MS);
   fleet_settle(ledger, session);
 }

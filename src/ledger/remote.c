@@ -330,7 +330,8 @@ static void handle_of_session(struct ledger *ledger, struct session *session,
     set_owner(ledger, session, remote->epoch);
     break;
   case VC_REMOTE_OWNED:
-    if (fleet->claim == CLAIM_ASKED) {
+    // A lower one was asked for by a claim before, which was not waited for any longer.
+    if (fleet->claim == CLAIM_ASKED && (remote->epoch == 0 || remote->epoch >= fleet->key_epoch)) {
       fleet_begin(ledger, session, remote->epoch);
     }
     break;

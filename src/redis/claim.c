@@ -161,6 +161,31 @@ static int is_leaving(const struct claim *claim)
   return strcmp(claim->leaving.node, claim->previous.node) == 0;
 }
 
+static void said(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
+{
+  if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
+    link_take_error(link, reply);
+  }
+}
+
+// Whoever has claimed it waits for our last words, now that it knows that there is somebody to say
+// them. What is lost on the way costs them.
+static void say_leaving(const struct slug *slug, int64_t epoch)
+{
+  struct watcher *watcher = slug->watcher;
+  const struct redis_call call = {.answered = said};
+  struct vc_text text = {0};
+  char channel[REDIS_KEY_MAX];
+  vc_ctl_print(&text, VC_CTL_LEAVING, watcher->redis->settings.node, epoch);
+  if (!text.has_failed) {
+    const char *const arguments[] = {
+        "PUBLISH", redis_key(watcher->redis, channel, "ctl", slug->name), text.at};
+    const size_t sizes[] = {strlen("PUBLISH"), strlen(channel), text.size};
+    link_send(&watcher->commander, &call, 3, arguments, sizes);
+  }
+  vc_text_fini(&text);
+}
+
 void claim_answered(struct watcher *watcher, const struct redis_claim *answered)
 {
   struct slug *slug = slug_find(watcher, answered->slug);
@@ -175,6 +200,9 @@ void claim_answered(struct watcher *watcher, const struct redis_claim *answered)
   }
   claim->epoch = answered->epoch;
   claim->previous = answered->previous;
+  if (claim->epoch > 0 && claim->taken.epoch > claim->epoch) {
+    say_leaving(slug, claim->epoch); // to who has claimed it already
+  }
   if (claim->epoch == 0) {
     answer_late(claim);
   } else if (must_wait(claim)) {
@@ -254,31 +282,6 @@ void claim_released(struct watcher *watcher, const struct redis_released *releas
 
 // --- what owners say
 
-static void said(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
-{
-  if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
-    link_take_error(link, reply);
-  }
-}
-
-// Whoever has claimed it waits for our last words, now that it knows that there is somebody to say
-// them. What is lost on the way costs them.
-static void say_leaving(const struct slug *slug, int64_t epoch)
-{
-  struct watcher *watcher = slug->watcher;
-  const struct redis_call call = {.answered = said};
-  struct vc_text text = {0};
-  char channel[REDIS_KEY_MAX];
-  vc_ctl_print(&text, VC_CTL_LEAVING, watcher->redis->settings.node, epoch);
-  if (!text.has_failed) {
-    const char *const arguments[] = {
-        "PUBLISH", redis_key(watcher->redis, channel, "ctl", slug->name), text.at};
-    const size_t sizes[] = {strlen("PUBLISH"), strlen(channel), text.size};
-    link_send(&watcher->commander, &call, 3, arguments, sizes);
-  }
-  vc_text_fini(&text);
-}
-
 static void take(struct slug *slug, const struct vc_ctl *ctl)
 {
   struct vc_owner taken = {.epoch = ctl->epoch};
@@ -287,7 +290,9 @@ static void take(struct slug *slug, const struct vc_ctl *ctl)
     return;
   }
   if (slug->claim != NULL) {
-    say_leaving(slug, slug->claim->epoch); // its words come when the claim is answered
+    if (slug->claim->epoch > 0 && ctl->epoch > slug->claim->epoch) {
+      say_leaving(slug, slug->claim->epoch); // its words come when the claim has been answered
+    }
     slug->claim->taken = ctl->epoch > slug->claim->taken.epoch ? taken : slug->claim->taken;
   } else if (slug->is_owned && ctl->epoch > slug->own_epoch) {
     say_leaving(slug, slug->own_epoch);
@@ -314,8 +319,8 @@ static void release(struct slug *slug, const struct vc_ctl *ctl)
 static void leave(struct slug *slug, const struct vc_ctl *ctl)
 {
   struct claim *claim = slug->claim;
-  if (claim == NULL) {
-    return;
+  if (claim == NULL || ctl->epoch < claim->leaving.epoch) {
+    return; // of several the last may be the one before us
   }
   claim->leaving.epoch = ctl->epoch;
   memcpy(claim->leaving.node, ctl->node, sizeof claim->leaving.node);

@@ -120,14 +120,17 @@ static void test_one_after_another_before_the_answer(void **state)
   struct vc_session *second = rig_open(rig, "demo");
   rig_final(rig, second, "a", "Two.");
   rig_expect_watcher(rig, "claim demo e-#0 floor e0", NULL);
+  rig_pass_ms(rig, 9);
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
   rig_expect_publisher(rig, "message hello e1#0 live", "message final e1#1 1-0-a One.",
                        "message end e1#2  publisher_left", "release demo e1#2", NULL);
-  rig_expect_watcher(rig, "claim demo e1#2 floor e2", NULL);
-  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2, 0);
-  rig_expect_publisher(rig, "message hello e2#0 live", "message final e2#1 1-0-a Two.", NULL);
+  rig_expect_watcher(rig, "claim demo e1#2 floor e9", NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 8, 0); // of a claim before
+  rig_expect_publisher(rig, NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 9, 0);
+  rig_expect_publisher(rig, "message hello e9#0 live", "message final e9#1 1-0-a Two.", NULL);
   rig_close(rig, &second, VC_CLOSE_PUBLISHER_LEFT);
-  rig_expect_publisher(rig, "message end e2#2  publisher_left", "release demo e2#2", NULL);
+  rig_expect_publisher(rig, "message end e9#2  publisher_left", "release demo e9#2", NULL);
 }
 
 static void test_one_after_another_at_a_node_that_ends(void **state)

@@ -230,6 +230,7 @@ static void test_who_claims_is_waited_for(void **state)
   freeReplyObject(redisCommand(listener, "SUBSCRIBE vc:ctl:demo"));
   node_claim(&b, "demo", (struct vc_position){5, 2}, 1);
   node_expect(&a, "demo taken 6 b");
+  server_do(&server, "PUBLISH vc:ctl:demo %s", "{\"type\":\"take\",\"node\":\"d\",\"epoch\":4}");
   server_do(&server, "PUBLISH vc:ctl:demo %s", "{\"type\":\"take\",\"node\":\"c\",\"epoch\":7}");
   hear(listener, "{\"type\":\"leaving\",\"node\":\"b\",\"epoch\":6}");
   node_release(&a, "demo", 5, 2);
