@@ -381,10 +381,26 @@ int fleet_is_waiting(const struct ledger *ledger)
   return 0;
 }
 
+static int has_newcomer(const struct session *session)
+{
+  const struct publishing *live;
+  DL_FOREACH(session->live, live)
+  {
+    if (live->is_newcomer) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+// Who came behind the other node's claim takes the session back, as whoever opens it last does.
 static void let_go_of_taken(struct ledger *ledger, struct session *session)
 {
   if (session->fleet.taken_ns != 0 && is_past(ledger, session->fleet.taken_ns, LET_GO_MS)) {
     fleet_let_go(ledger, session);
+    if (has_newcomer(session)) {
+      fleet_claim(ledger, session);
+    }
   }
 }
 

@@ -128,6 +128,7 @@ struct publishing {
   struct publishing *prev, *next; // in session.live, the first that began comes first
   struct vc_session *session;
   uint32_t ordinals_before; // of the epoch, given out when it began
+  int is_newcomer;          // it began when another node had claimed the session
   enum vc_state state;
   char reason[96];
   struct dedup dedup;

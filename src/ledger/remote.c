@@ -263,6 +263,11 @@ static void taken(struct ledger *ledger, struct session *session, const struct v
          VC_INT("its_epoch", remote->epoch));
   session->fleet.taken_ns = vc_worker_now_ns(ledger->worker);
   session->fleet.closing = CLOSING_WANTED;
+  struct publishing *live;
+  DL_FOREACH(session->live, live)
+  {
+    live->is_newcomer = 0;
+  }
 }
 
 static void fenced(struct ledger *ledger, struct session *session, const struct vc_remote *remote)

@@ -284,6 +284,29 @@ static void test_what_is_taken_is_let_go_of_in_time(void **state)
 }
 
 // Its publisher is told until that is heard, or it is gone.
+// Who came when it was taken is not closed, and is the last who opened it.
+static void test_who_came_behind_the_taking_takes_it_back(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  struct vc_session *early = rig_open_of(rig, "demo", "Ada");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  struct vc_session *late = rig_open_of(rig, "demo", "Bob");
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_close(rig, &early, VC_CLOSE_TAKEN_OVER);
+  rig_expect_publisher(rig, "message hello e0#0 live", NULL);
+  rig_pass_ms(rig, 2000);
+  rig_expect_publisher(rig, "release demo e0#0", NULL);
+  rig_expect_watcher(rig, "claim demo e0#0 floor e2000", NULL);
+  rig_final(rig, late, "a", "Here.");
+  rig_expect_publisher(rig, NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2001, 0);
+  rig_expect_publisher(rig, "message hello e2001#0 live", "message final e2001#1 1-Bob-a Here.",
+                       NULL);
+  rig_close(rig, &late, VC_CLOSE_PUBLISHER_LEFT);
+  rig_expect_publisher(rig, "message end e2001#2  publisher_left", "release demo e2001#2", NULL);
+}
+
 static void test_what_is_taken_is_closed_when_there_is_room(void **state)
 {
   struct rig *rig = *state;
@@ -800,6 +823,7 @@ int main(void)
       TEST(test_another_node_takes_it),
       TEST(test_an_older_epoch_takes_nothing),
       TEST(test_what_is_taken_is_let_go_of_in_time),
+      TEST(test_who_came_behind_the_taking_takes_it_back),
       TEST(test_what_is_taken_is_closed_when_there_is_room),
       TEST(test_a_fenced_epoch_goes_on_as_a_new_one),
       TEST(test_what_redis_missed_is_given_again),
