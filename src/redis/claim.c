@@ -31,6 +31,33 @@ static int is_us(const struct watcher *watcher, const char *node)
   return strcmp(node, watcher->redis->settings.node) == 0;
 }
 
+// --- what is said to who claims it next
+
+static void said(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
+{
+  if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
+    link_take_error(link, reply);
+  }
+}
+
+// Whoever has claimed it waits for our last words, now that it knows that there is somebody to say
+// them. What is lost on the way costs them.
+static void say_leaving(const struct slug *slug, int64_t epoch)
+{
+  struct watcher *watcher = slug->watcher;
+  const struct redis_call call = {.answered = said};
+  struct vc_text text = {0};
+  char channel[REDIS_KEY_MAX];
+  vc_ctl_print(&text, VC_CTL_LEAVING, watcher->redis->settings.node, epoch);
+  if (!text.has_failed) {
+    const char *const arguments[] = {
+        "PUBLISH", redis_key(watcher->redis, channel, "ctl", slug->name), text.at};
+    const size_t sizes[] = {strlen("PUBLISH"), strlen(channel), text.size};
+    link_send(&watcher->commander, &call, 3, arguments, sizes);
+  }
+  vc_text_fini(&text);
+}
+
 // --- the end
 
 static void tell_taken(struct slug *slug, const struct vc_owner *taken)
@@ -70,6 +97,7 @@ static void answer(struct claim *claim)
   forget_claim(slug);
   watcher_tell(watcher, slug->ledger, remote);
   if (taken.epoch > slug->own_epoch && slug->own_epoch > 0) {
+    say_leaving(slug, slug->own_epoch); // they begin only now
     tell_taken(slug, &taken);
   }
 }
@@ -159,31 +187,6 @@ static int must_wait(const struct claim *claim)
 static int is_leaving(const struct claim *claim)
 {
   return strcmp(claim->leaving.node, claim->previous.node) == 0;
-}
-
-static void said(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
-{
-  if (reply != NULL && reply->type == REDIS_REPLY_ERROR) {
-    link_take_error(link, reply);
-  }
-}
-
-// Whoever has claimed it waits for our last words, now that it knows that there is somebody to say
-// them. What is lost on the way costs them.
-static void say_leaving(const struct slug *slug, int64_t epoch)
-{
-  struct watcher *watcher = slug->watcher;
-  const struct redis_call call = {.answered = said};
-  struct vc_text text = {0};
-  char channel[REDIS_KEY_MAX];
-  vc_ctl_print(&text, VC_CTL_LEAVING, watcher->redis->settings.node, epoch);
-  if (!text.has_failed) {
-    const char *const arguments[] = {
-        "PUBLISH", redis_key(watcher->redis, channel, "ctl", slug->name), text.at};
-    const size_t sizes[] = {strlen("PUBLISH"), strlen(channel), text.size};
-    link_send(&watcher->commander, &call, 3, arguments, sizes);
-  }
-  vc_text_fini(&text);
 }
 
 void claim_answered(struct watcher *watcher, const struct redis_claim *answered)

@@ -234,6 +234,9 @@ static void test_who_claims_is_waited_for(void **state)
   server_do(&server, "PUBLISH vc:ctl:demo %s", "{\"type\":\"take\",\"node\":\"c\",\"epoch\":7}");
   hear(listener, "{\"type\":\"leaving\",\"node\":\"b\",\"epoch\":6}");
   node_release(&a, "demo", 5, 2);
+  hear(listener, "{\"type\":\"leaving\",\"node\":\"b\",\"epoch\":6}"); // now it has words
+  node_expect(&b, "demo owned 6");
+  node_expect(&b, "demo taken 7 c");
   redisFree(listener);
 }
 
