@@ -270,6 +270,20 @@ static void taken(struct ledger *ledger, struct session *session, const struct v
   }
 }
 
+static void owned(struct ledger *ledger, struct session *session, int64_t epoch)
+{
+  const struct epoch *newest = session_newest(session);
+  if (session->fleet.claim != CLAIM_ASKED || (epoch > 0 && epoch < session->fleet.key_epoch)) {
+    return; // it was asked for by a claim before, which was not waited for any longer
+  }
+  // Somebody has begun a later one meanwhile: a number behind that is Redis' to give.
+  if (epoch > 0 && newest != NULL && newest->number >= epoch && newest->number < VC_EPOCH_MAX) {
+    fleet_claim(ledger, session);
+    return;
+  }
+  fleet_begin(ledger, session, epoch);
+}
+
 static void fenced(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
   const struct epoch *epoch = session_newest(session);
@@ -335,10 +349,7 @@ static void handle_of_session(struct ledger *ledger, struct session *session,
     set_owner(ledger, session, remote->epoch);
     break;
   case VC_REMOTE_OWNED:
-    // A lower one was asked for by a claim before, which was not waited for any longer.
-    if (fleet->claim == CLAIM_ASKED && (remote->epoch == 0 || remote->epoch >= fleet->key_epoch)) {
-      fleet_begin(ledger, session, remote->epoch);
-    }
+    owned(ledger, session, remote->epoch);
     break;
   case VC_REMOTE_TAKEN:
     taken(ledger, session, remote);

@@ -110,6 +110,22 @@ static void test_a_publisher_that_left_before_the_answer_is_told_whole(void **st
   rig_expect_records(rig, "started demo e1", "final demo e1#1", "ended demo e1", NULL);
 }
 
+// Two nodes must not come to the same number by counting for themselves.
+static void test_a_claim_that_was_overtaken_is_made_again(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_final(rig, session, "a", "One.");
+  rig_expect_watcher(rig, "claim demo e-#0 floor e0", NULL);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 3, 0, NULL, "live");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  rig_expect_publisher(rig, NULL);
+  rig_expect_watcher(rig, "claim demo e3#0 floor e4", NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 5, 0);
+  rig_expect_publisher(rig, "message hello e5#0 live", "message final e5#1 1-0-a One.", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 // Nor does the next one begin without a claim, which nobody else would hear of.
 static void test_one_after_another_before_the_answer(void **state)
 {
@@ -813,6 +829,7 @@ int main(void)
       TEST(test_a_claim_is_not_waited_for_for_ever),
       TEST(test_more_results_than_may_wait_begin_it),
       TEST(test_a_publisher_that_left_before_the_answer_is_told_whole),
+      TEST(test_a_claim_that_was_overtaken_is_made_again),
       TEST(test_one_after_another_before_the_answer),
       TEST(test_one_after_another_at_a_node_that_ends),
       TEST(test_older_epochs_come_before_the_claim_is_answered),
