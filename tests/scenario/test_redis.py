@@ -408,7 +408,7 @@ def test_an_owner_is_lost_and_two_come_one_after_another():
             ada.tone(0.1)
             ada.leave()
         with world.fleet.track(world.nodes[1], "room", "Bob") as bob:
-            sound = bob.start(tone(10))
+            sound = bob.start(tone(5, 16000, 1))
             for viewer in viewers[1:]:
                 viewer.wait_epoch_after(old)
                 harness.wait_until(lambda viewer=viewer: [m for m in viewer.of("transcript") if m["isFinal"] and m["speaker"] == "Bob"],
