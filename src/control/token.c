@@ -63,11 +63,7 @@ static struct token_answer check(const struct rule *rule, const char *token,
 {
   const struct vc_jwt_clock clock = {ask->now_ms, ask->leeway_ms};
   struct vc_jwt jwt;
-  struct vc_jwt_keys *keys = vc_jwt_keys_of_secret(rule->secret, NULL);
-  enum vc_jwt_verdict verdict = vc_jwt_verify(keys, token, &clock, &jwt);
-  if (keys == NULL && vc_secret_is_set(rule->secret)) {
-    verdict = VC_JWT_NO_MEMORY; // that it makes keys was seen when it was set
-  }
+  enum vc_jwt_verdict verdict = vc_jwt_verify_by(rule->secret, token, &clock, &jwt);
   struct token_answer answer = {.verdict = verdict,
                                 .begins_ms = jwt.begins_ms,
                                 .expires_ms = jwt.expires_ms,
@@ -84,7 +80,6 @@ static struct token_answer check(const struct rule *rule, const char *token,
     refuse(&answer, 401, vc_jwt_why(verdict));
   }
   json_decref(jwt.claims);
-  vc_jwt_keys_destroy(&keys);
   return answer;
 }
 

@@ -109,13 +109,11 @@ static const char *verify(const struct vc_livekit *livekit, const char *authoriz
   if (authorization == NULL) {
     return "there is no Authorization";
   }
-  struct vc_jwt_keys *keys = vc_jwt_keys_of_secret(settings->options->livekit_api_secret, NULL);
   enum vc_jwt_verdict verdict =
-      keys != NULL ? vc_jwt_verify(keys, authorization, &clock, &jwt) : VC_JWT_NO_MEMORY;
+      vc_jwt_verify_by(settings->options->livekit_api_secret, authorization, &clock, &jwt);
   const char *why =
       verdict == VC_JWT_GOOD ? judge(livekit, jwt.claims, body, size) : vc_jwt_why(verdict);
   json_decref(jwt.claims);
-  vc_jwt_keys_destroy(&keys);
   return why;
 }
 

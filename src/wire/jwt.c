@@ -392,6 +392,19 @@ enum vc_jwt_verdict vc_jwt_verify(const struct vc_jwt_keys *keys, const char *to
   return verdict;
 }
 
+enum vc_jwt_verdict vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
+                                     const struct vc_jwt_clock *clock, struct vc_jwt *jwt)
+{
+  struct vc_jwt_keys *keys = vc_jwt_keys_of_secret(secret, NULL);
+  if (keys == NULL && vc_secret_is_set(secret)) {
+    *jwt = (struct vc_jwt){0};
+    return VC_JWT_NO_MEMORY;
+  }
+  enum vc_jwt_verdict verdict = vc_jwt_verify(keys, token, clock, jwt);
+  vc_jwt_keys_destroy(&keys);
+  return verdict;
+}
+
 const char *vc_jwt_why(enum vc_jwt_verdict verdict)
 {
   static const char *const texts[VC_JWT_VERDICTS] = {

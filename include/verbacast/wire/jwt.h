@@ -66,6 +66,10 @@ struct vc_jwt {
 // when it is expired the signature is good, too, and the time is past.
 enum vc_jwt_verdict vc_jwt_verify(const struct vc_jwt_keys *keys, const char *token,
                                   const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
+// The same with the keys of an option that was checked by vc_jwt_check_secret: one that is set and
+// makes none now has no memory for them.
+enum vc_jwt_verdict vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
+                                     const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
 
 // Signs with the first of the keys, which must be a secret: HS256.
 // Returns: malloc'ed text, or NULL: the key is none for that, the claims are no object or longer

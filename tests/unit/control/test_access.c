@@ -24,18 +24,19 @@
 #define BEARER(token) "Authorization: Bearer " token "\r\n"
 #define KICK "{\"session\":\"demo\",\"what\":\"viewers\"}"
 
-struct vc_jwt_keys *__real_vc_jwt_keys_of_secret(const struct vc_secret *secret,
-                                                 struct vc_error *error);
-struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
-                                                 struct vc_error *error);
+enum vc_jwt_verdict __real_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
+                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
+enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
+                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
 
-static atomic_int n_to_no_keys; // the so manieth from now has no memory for them; 0: none
+static atomic_int n_to_no_keys; // the so manieth from now finds no memory for them; 0: none
 
-struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
-                                                 struct vc_error *error)
+enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
+                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt)
 {
   int is_lacking = n_to_no_keys > 0 && --n_to_no_keys == 0;
-  return is_lacking ? NULL : __real_vc_jwt_keys_of_secret(secret, error);
+  *jwt = (struct vc_jwt){0};
+  return is_lacking ? VC_JWT_NO_MEMORY : __real_vc_jwt_verify_by(secret, token, clock, jwt);
 }
 
 // The nodes of all tests: nobody changes them.

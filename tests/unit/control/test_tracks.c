@@ -23,10 +23,10 @@ int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                           void *(*start)(void *), void *argument);
 
-struct vc_jwt_keys *__real_vc_jwt_keys_of_secret(const struct vc_secret *secret,
-                                                 struct vc_error *error);
-struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
-                                                 struct vc_error *error);
+enum vc_jwt_verdict __real_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
+                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
+enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
+                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
 
 static atomic_int has_no_thread, has_no_keys;
 
@@ -36,10 +36,11 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
   return has_no_thread ? EAGAIN : __real_pthread_create(thread, attributes, start, argument);
 }
 
-struct vc_jwt_keys *__wrap_vc_jwt_keys_of_secret(const struct vc_secret *secret,
-                                                 struct vc_error *error)
+enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
+                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt)
 {
-  return has_no_keys ? NULL : __real_vc_jwt_keys_of_secret(secret, error);
+  *jwt = (struct vc_jwt){0};
+  return has_no_keys ? VC_JWT_NO_MEMORY : __real_vc_jwt_verify_by(secret, token, clock, jwt);
 }
 
 // The nodes of all tests; their replies and limits are put back by who changes them.
