@@ -1,4 +1,5 @@
 // Viewers come, say things, fall silent, are sent away, and go.
+#include "no_verdict.h"
 #include "rig.h"
 
 #include <errno.h>
@@ -11,24 +12,6 @@
 #include <verbacast/wire/lag.h>
 
 static const struct vc_position nowhere;
-
-int __real_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
-                       struct vc_ws_event *event);
-int __wrap_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
-                       struct vc_ws_event *event);
-
-static int has_no_memory;
-
-int __wrap_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
-                       struct vc_ws_event *event)
-{
-  if (!has_no_memory) {
-    return __real_vc_ws_parse(parser, bytes, size, used, event);
-  }
-  *used = size;
-  *event = (struct vc_ws_event){.close_code = 1011};
-  return -1;
-}
 
 static void two_workers(struct rig *rig)
 {
@@ -179,9 +162,9 @@ static void test_no_memory_for_what_they_say(void **state)
   struct rig *rig = *state;
   struct peer *peer = rig_watch(rig, "demo", 1, 0);
   peer_send(peer, VC_WS_PONG, "hello", 5);
-  has_no_memory = 1;
+  no_memory_for_frames(1);
   rig_turn(rig);
-  has_no_memory = 0;
+  no_memory_for_frames(0);
   peer_expect(peer, "close:1011 eof");
   assert_int_equal(rig_counter(rig, "ws.protocol_errors_total"), 0);
 }

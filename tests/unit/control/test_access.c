@@ -1,9 +1,9 @@
 // Who may ask what, on nodes with and without secrets.
+#include "no_verdict.h"
 #include "rig.h"
 
 #include <verbacast/wire/livekit.h>
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -13,8 +13,6 @@
 #include <stddef.h>
 #include <cmocka.h>
 
-#include <verbacast/wire/jwt.h>
-
 #define VIEWER "viewer-secret"
 #define VIEWER_OLD "viewer-secret-of-yesterday"
 #define ADMIN "admin-token"
@@ -23,21 +21,6 @@
 #define TRANSCRIPT "/sessions/demo/transcript.txt"
 #define BEARER(token) "Authorization: Bearer " token "\r\n"
 #define KICK "{\"session\":\"demo\",\"what\":\"viewers\"}"
-
-enum vc_jwt_verdict __real_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
-                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
-enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
-                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
-
-static atomic_int n_to_no_keys; // the so manieth from now finds no memory for them; 0: none
-
-enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
-                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt)
-{
-  int is_lacking = n_to_no_keys > 0 && --n_to_no_keys == 0;
-  *jwt = (struct vc_jwt){0};
-  return is_lacking ? VC_JWT_NO_MEMORY : __real_vc_jwt_verify_by(secret, token, clock, jwt);
-}
 
 // The nodes of all tests: nobody changes them.
 static struct {
@@ -490,7 +473,7 @@ static void test_no_memory_for_a_token_to_join(void **state)
   char target[8300];
   snprintf(target, sizeof target, "/live/demo?token=%s", token);
   for (int i = 1; i <= 2; i++) {
-    n_to_no_keys = i;
+    no_memory_for_token(i);
     int status = rig_upgrade(nodes.both, target, "Host: node.example\r\n");
     assert_int_equal(status, i == 1 ? 101 : 503); // the second alone can tell of it
   }

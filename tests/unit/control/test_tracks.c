@@ -1,4 +1,5 @@
 // Who may publish by WebSocket, and what of it goes on to ingest.
+#include "no_verdict.h"
 #include "rig.h"
 
 #include <errno.h>
@@ -7,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
-
-#include <verbacast/wire/jwt.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,24 +22,12 @@ int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                           void *(*start)(void *), void *argument);
 
-enum vc_jwt_verdict __real_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
-                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
-enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
-                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
-
-static atomic_int has_no_thread, has_no_keys;
+static atomic_int has_no_thread;
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                           void *(*start)(void *), void *argument)
 {
   return has_no_thread ? EAGAIN : __real_pthread_create(thread, attributes, start, argument);
-}
-
-enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
-                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt)
-{
-  *jwt = (struct vc_jwt){0};
-  return has_no_keys ? VC_JWT_NO_MEMORY : __real_vc_jwt_verify_by(secret, token, clock, jwt);
 }
 
 // The nodes of all tests; their replies and limits are put back by who changes them.
@@ -389,9 +376,8 @@ static void test_no_memory_for_the_token(void **state)
   char target[9000];
   snprintf(target, sizeof target, ADA "&token=%s",
            rig_token(SECRET, "HS256", rig_grants("demo", 60)));
-  has_no_keys = 1;
+  no_memory_for_token(1);
   int status = rig_upgrade(nodes.closed, target, "");
-  has_no_keys = 0;
   assert_int_equal(status, 429);
   assert_non_null(strstr(nodes.closed->body, "no memory"));
   expect(nodes.closed, target, "", 101);

@@ -1,5 +1,6 @@
 // Streams of single participants, whose handshake the front door has done: what they send, how they
 // end, and whose place they take.
+#include "no_verdict.h"
 #include "rig.h"
 
 #include <errno.h>
@@ -15,24 +16,6 @@
 #include <cmocka.h>
 
 #include <verbacast/wire/ws.h>
-
-int __real_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
-                       struct vc_ws_event *event);
-int __wrap_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
-                       struct vc_ws_event *event);
-
-static int has_no_memory;
-
-int __wrap_vc_ws_parse(struct vc_ws_parser *parser, const uint8_t *bytes, size_t size, size_t *used,
-                       struct vc_ws_event *event)
-{
-  if (!has_no_memory) {
-    return __real_vc_ws_parse(parser, bytes, size, used, event);
-  }
-  *used = size;
-  *event = (struct vc_ws_event){.close_code = 1011};
-  return -1;
-}
 
 struct peer {
   struct rig *rig;
@@ -849,9 +832,9 @@ static void test_no_memory_for_what_they_say(void **state)
   rig_start(rig);
   struct peer *ada = start(rig, 0, "demo", "Ada");
   send_frame(ada, 0x89, "ping", 4);
-  has_no_memory = 1;
+  no_memory_for_frames(1);
   rig_turn(rig);
-  has_no_memory = 0;
+  no_memory_for_frames(0);
   AWAIT_PEER(ada, close_code, 1011);
   assert_string_equal(ada->why, "no memory");
   assert_int_equal(rig_counter(rig, "ingest.protocol_errors_total"), 0);

@@ -1,8 +1,8 @@
 // Webhooks on the room's real threads: what is let in, what is told on, and what becomes of it when
 // too many wait.
+#include "no_verdict.h"
 #include "rig.h"
 
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -13,24 +13,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <verbacast/wire/jwt.h>
-
 #define PATIENCE_MS 20000
-
-enum vc_jwt_verdict __real_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
-                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
-enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
-                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt);
-
-static atomic_int n_to_no_keys; // the so manieth from now finds no memory for them; 0: none
-
-enum vc_jwt_verdict __wrap_vc_jwt_verify_by(const struct vc_secret *secret, const char *token,
-                                            const struct vc_jwt_clock *clock, struct vc_jwt *jwt)
-{
-  int is_lacking = n_to_no_keys > 0 && --n_to_no_keys == 0;
-  *jwt = (struct vc_jwt){0};
-  return is_lacking ? VC_JWT_NO_MEMORY : __real_vc_jwt_verify_by(secret, token, clock, jwt);
-}
 
 static struct rig rig;
 
@@ -69,7 +52,7 @@ static void test_room_that_is_over(void **state)
 static void test_no_memory_to_verify(void **state)
 {
   (void)state;
-  n_to_no_keys = 1;
+  no_memory_for_token(1);
   assert_int_equal(rig_bring_good(&rig, FINISHED("EV_1", "one")), 503);
   assert_int_equal(rig_counter(&rig, "livekit.webhooks_refused_total"), 0);
   assert_int_equal(rig_counter(&rig, "livekit.webhooks_unqueued_total"), 1);
