@@ -67,6 +67,7 @@ static int put_turn(struct ledger *ledger, struct vc_putter *putter, const struc
   if (fleet != NULL) {
     fleet->position = position;
     fleet->epoch_floor = kind == VC_FLEET_CLAIM ? session->fleet.key_epoch : 0;
+    fleet->is_last = kind == VC_FLEET_RELEASE && session->fleet.has_said_last;
   }
   return put(ledger, putter, fleet);
 }
@@ -410,7 +411,7 @@ static void stop_waiting(struct ledger *ledger, struct session *session)
   uint64_t now = vc_worker_now_ns(ledger->worker);
   if (is_claiming(session) && now >= fleet->claim_until_ns) {
     ledger_count(ledger, CLAIMS_LATE);
-    fleet_begin(ledger, session, 0);
+    fleet_begin(ledger, session, 0, 1);
   }
   if (fleet->joins != NULL && now >= fleet->joins_until_ns) {
     fleet->late_until_ns = UINT64_MAX;
@@ -497,7 +498,7 @@ int fleet_hold(struct ledger *ledger, struct vc_result *result)
   fleet_settle(ledger, session);
   if (session->fleet.n_results >= RESULTS_MAX) {
     ledger_count(ledger, CLAIMS_LATE);
-    fleet_begin(ledger, session, 0);
+    fleet_begin(ledger, session, 0, 1);
   }
   return 1;
 }
@@ -516,7 +517,14 @@ static void handle_held(struct ledger *ledger, struct vc_item *results)
   }
 }
 
-void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch)
+// Other nodes heard what is whole here.
+static int may_lack_rest(const struct session *session)
+{
+  const struct epoch *newest = session_newest(session);
+  return newest == NULL || newest->is_cut;
+}
+
+void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch, int is_after_loss)
 {
   struct fleet *fleet = &session->fleet;
   struct vc_item *results = fleet->results;
@@ -526,9 +534,10 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch)
   fleet->gone_ns = 0;
   fleet->results = NULL;
   fleet->n_results = 0;
-  if (epoch == 0 && session->live == NULL) {
+  if (is_after_loss && session->live == NULL) {
     remote_lose_rest(ledger, session);
   }
+  fleet->is_after_loss = is_after_loss && may_lack_rest(session);
   remote_show_rest(ledger, session);
   remote_forget(session);
   if (session->live != NULL) {
@@ -536,6 +545,7 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch)
   }
   handle_held(ledger, results);
   fleet->claimed_epoch = 0;
+  fleet->is_after_loss = 0;
   if (session->live == NULL && fleet->claim == CLAIM_HELD) { // it was over before it began
     fleet_let_go(ledger, session);
   }
@@ -548,7 +558,7 @@ void fleet_begin_all(struct ledger *ledger)
   struct session *session;
   for (session = ledger->sessions; session != NULL; session = session->hh.next) {
     while (is_claiming(session)) { // what was held may be several, each with a claim
-      fleet_begin(ledger, session, 0);
+      fleet_begin(ledger, session, 0, 1);
     }
   }
 }
@@ -560,6 +570,8 @@ void fleet_let_go(struct ledger *ledger, struct session *session)
   if (fleet->claim == CLAIM_HELD) {
     fleet->claim = CLAIM_NONE;
     fleet->must_release = 1;
+    // Who is closed too late says more, which other nodes do not hear; with a newcomer they will.
+    fleet->has_said_last = session->live == NULL || has_newcomer(session);
     fleet->released = position_of(session);
     if (fleet->released.epoch < fleet->key_epoch) { // there was no memory to begin it
       fleet->released = (struct vc_position){fleet->key_epoch, 0};

@@ -110,6 +110,7 @@ struct epoch {
   uint64_t last_final; // of the last final
   uint64_t dropped_to; // history no longer has what is numbered up to here; 0: it has all
   int is_cut;          // what came after last_seq is lost; how much is not known
+  int is_after_loss;   // other nodes are told that of the epoch before
   enum vc_state state;
   char reason[96];
   struct history history;
@@ -159,15 +160,17 @@ enum closing { CLOSING_NONE, CLOSING_WANTED, CLOSING_LATE };
 // What the fleet knows and is to be told of a session; without Redis all of it stays zero.
 struct fleet {
   enum claim claim;
-  int is_busy;     // in ledger.busy
-  int is_watched;  // the watching worker was told
-  int is_filled;   // what Redis held when it was asked is here
-  int has_unshown; // what came in before that was not shown
-  int is_unsure;   // of what was said before the epoch that begins next
+  int is_busy;       // in ledger.busy
+  int is_watched;    // the watching worker was told
+  int is_filled;     // what Redis held when it was asked is here
+  int has_unshown;   // what came in before that was not shown
+  int is_unsure;     // of what was said before the epoch that begins next
+  int is_after_loss; // as the epoch that begins next
   enum refresh refresh;
   enum closing closing;
-  int must_release; // what was kept up to `released` is not ours any more, and that not told
-  int is_resending; // what is kept after `resend_after` is to be put
+  int must_release;  // what was kept up to `released` is not ours any more, and that not told
+  int has_said_last; // of it, to other nodes
+  int is_resending;  // what is kept after `resend_after` is to be put
   int64_t claimed_epoch;
   int64_t key_epoch; // of the owner's key that was claimed last, or what it is at least
   struct vc_position released;
@@ -407,7 +410,7 @@ int fleet_hold(struct ledger *ledger, struct vc_result *result);
 // Asks to own the session, in a new epoch; what is said meanwhile is held.
 void fleet_claim(struct ledger *ledger, struct session *session);
 // The claim is answered, or not waited for any longer: what was held is handled.
-void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch);
+void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch, int is_after_loss);
 void fleet_begin_all(struct ledger *ledger);
 // The session's last message was said here.
 void fleet_let_go(struct ledger *ledger, struct session *session);

@@ -320,6 +320,7 @@ int say_begin(struct ledger *ledger, struct session *session, int64_t started_un
     return -1;
   }
   epoch->started_unix_ms = started_unix_ms;
+  epoch->is_after_loss = session->fleet.is_after_loss;
   begin_behind(ledger, epoch->number - 1);
   ledger_count(ledger, EPOCHS);
   vc_message_unref(session->hello);
@@ -349,6 +350,7 @@ static struct vc_message *hello_create(struct ledger *ledger, const struct sessi
     hello.seq = message->seq = epoch->last_seq;
     hello.state = vc_state_text(epoch->state);
     hello.reason = epoch->reason[0] != '\0' ? epoch->reason : NULL;
+    message->is_after_loss = epoch->is_after_loss;
   }
   if (epoch == session_newest(session) && !fleet_is_known(ledger, session)) {
     hello.state = vc_state_text(VC_STATE_UNKNOWN);
@@ -382,6 +384,7 @@ struct vc_message *beginning_create(struct ledger *ledger, const struct session 
     return give_up(ledger, NULL);
   }
   message->epoch = epoch->number;
+  message->is_after_loss = epoch->is_after_loss;
   vc_viewer_print_hello(clean_text(ledger),
                         &(struct vc_viewer_hello){.session = session->slug,
                                                   .epoch = epoch->number,

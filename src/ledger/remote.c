@@ -116,6 +116,7 @@ static void take_message(struct ledger *ledger, struct session *session,
   ledger_count(ledger, REMOTE_MESSAGES);
   session_revive(ledger, session); // it goes on elsewhere: its history is not that of an ended one
   if (message->kind == VC_MESSAGE_HELLO) {
+    epoch->is_after_loss = message->is_after_loss;
     return;
   }
   if (message->kind == VC_MESSAGE_STATUS || message->kind == VC_MESSAGE_END) {
@@ -270,9 +271,10 @@ static void taken(struct ledger *ledger, struct session *session, const struct v
   }
 }
 
-static void owned(struct ledger *ledger, struct session *session, int64_t epoch)
+static void owned(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
   const struct epoch *newest = session_newest(session);
+  int64_t epoch = remote->epoch;
   if (session->fleet.claim != CLAIM_ASKED || (epoch > 0 && epoch < session->fleet.key_epoch)) {
     return; // it was asked for by a claim before, which was not waited for any longer
   }
@@ -281,7 +283,7 @@ static void owned(struct ledger *ledger, struct session *session, int64_t epoch)
     fleet_claim(ledger, session);
     return;
   }
-  fleet_begin(ledger, session, epoch);
+  fleet_begin(ledger, session, epoch, remote->is_after_loss);
 }
 
 static void fenced(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
@@ -349,7 +351,7 @@ static void handle_of_session(struct ledger *ledger, struct session *session,
     set_owner(ledger, session, remote->epoch);
     break;
   case VC_REMOTE_OWNED:
-    owned(ledger, session, remote->epoch);
+    owned(ledger, session, remote);
     break;
   case VC_REMOTE_TAKEN:
     taken(ledger, session, remote);

@@ -4,9 +4,11 @@
 //   ASKING     -- the publishing worker has set the owner's key; another node had it --> RELEASING
 //                 nobody had it, or we --> READING
 //   RELEASING  -- it says that it let go, or 2 s; or it does not say that it is there --> READING
+//                 (and who was there and did not let go in time may say more, in vain)
 //   READING    -- all that the stream holds was given --> the slug is ours
 //
-// A step without an answer of Redis for ANSWER_MS ends the claim: the ledger is told what is known.
+// A step without an answer of Redis for ANSWER_MS ends the claim: the ledger is told what is known,
+// and that it may not be all.
 // What others say meanwhile may come before what it belongs to, because it comes on another
 // connection: it is kept, and looked at when the step comes.
 #include <stdio.h>
@@ -89,6 +91,7 @@ static void answer(struct claim *claim)
   struct vc_remote *remote = watcher_make(watcher, VC_REMOTE_OWNED, slug->name);
   if (remote != NULL) {
     remote->epoch = claim->epoch;
+    remote->is_after_loss = claim->is_after_loss;
   }
   slug->is_owned = 1;
   slug->own_epoch = claim->epoch;
@@ -102,27 +105,10 @@ static void answer(struct claim *claim)
   }
 }
 
-// What the stream holds beyond what was read stays unknown here.
-static void tell_rest_lost(const struct claim *claim)
-{
-  const struct slug *slug = claim->slug;
-  struct vc_position given = slug->order.given;
-  if (claim->phase != CLAIM_READING || slug->order.has_ended || given.epoch == 0) {
-    return; // an answer without an epoch says so by itself
-  }
-  struct vc_remote *remote = watcher_make(slug->watcher, VC_REMOTE_GAP, slug->name);
-  if (remote != NULL) {
-    remote->epoch = given.epoch;
-    remote->seq = given.seq;
-  }
-  watcher_count(slug->watcher, GAPS, 1);
-  watcher_tell(slug->watcher, slug->ledger, remote);
-}
-
 static void answer_late(struct claim *claim)
 {
   watcher_count(claim->slug->watcher, CLAIMS_LATE, 1);
-  tell_rest_lost(claim);
+  claim->is_after_loss = 1;
   answer(claim);
 }
 
@@ -176,17 +162,24 @@ static void ask(struct claim *claim)
   enter(claim, CLAIM_ASKING, ANSWER_MS);
 }
 
-// Whether the node that had it may have more to say.
+static int is_previous(const struct claim *claim, const char *node)
+{
+  return strcmp(node, claim->previous.node) == 0;
+}
+
+// Whether the node that had it may have more to say. What it let go of before is not this.
 static int must_wait(const struct claim *claim)
 {
+  int has_released =
+      is_previous(claim, claim->released.node) && claim->released.epoch >= claim->previous.epoch;
   return claim->previous.epoch > 0 && !is_us(claim->slug->watcher, claim->previous.node) &&
-         strcmp(claim->released.node, claim->previous.node) != 0;
+         !has_released;
 }
 
 // A node that was killed says nothing; its key lives on for some seconds.
 static int is_leaving(const struct claim *claim)
 {
-  return strcmp(claim->leaving.node, claim->previous.node) == 0;
+  return is_previous(claim, claim->leaving.node);
 }
 
 void claim_answered(struct watcher *watcher, const struct redis_claim *answered)
@@ -215,13 +208,21 @@ void claim_answered(struct watcher *watcher, const struct redis_claim *answered)
   }
 }
 
+// It is not waited for any longer than leaves time to read.
+static int is_release_late(const struct claim *claim, uint64_t now)
+{
+  return now >= claim->until_ns ||
+         now - claim->began_ns >= (uint64_t)(CLAIM_MS - ANSWER_MS) * VC_NS_PER_MS;
+}
+
 static void step(struct watcher *watcher, struct claim *claim)
 {
   uint64_t now = watcher_now(watcher);
   if (claim->phase == CLAIM_CONNECTING && watcher_is_ready(watcher)) {
     ask(claim);
   }
-  if (claim->phase == CLAIM_RELEASING && now >= claim->until_ns) {
+  if (claim->phase == CLAIM_RELEASING && is_release_late(claim, now)) {
+    claim->is_after_loss = is_leaving(claim);
     read_stream(claim);
   } else if (now >= claim->until_ns || now - claim->began_ns >= CLAIM_MS * VC_NS_PER_MS ||
              (claim->phase == CLAIM_CONNECTING && watcher_is_long_away(watcher))) {
@@ -306,14 +307,23 @@ static void take(struct slug *slug, const struct vc_ctl *ctl)
   }
 }
 
+// Of several that say so before it is known whose the slug was the last may be the one before us.
+static void note(const struct claim *claim, const struct vc_ctl *ctl, struct vc_owner *noted)
+{
+  int is_known = claim->phase == CLAIM_RELEASING;
+  if (is_known ? is_previous(claim, ctl->node) : ctl->epoch >= noted->epoch) {
+    noted->epoch = ctl->epoch;
+    memcpy(noted->node, ctl->node, sizeof noted->node);
+  }
+}
+
 static void release(struct slug *slug, const struct vc_ctl *ctl)
 {
   struct claim *claim = slug->claim;
   if (claim == NULL) {
     return;
   }
-  claim->released.epoch = ctl->epoch;
-  memcpy(claim->released.node, ctl->node, sizeof claim->released.node);
+  note(claim, ctl, &claim->released);
   if (claim->phase == CLAIM_RELEASING && !must_wait(claim)) {
     read_stream(claim);
   }
@@ -322,11 +332,10 @@ static void release(struct slug *slug, const struct vc_ctl *ctl)
 static void leave(struct slug *slug, const struct vc_ctl *ctl)
 {
   struct claim *claim = slug->claim;
-  if (claim == NULL || ctl->epoch < claim->leaving.epoch) {
-    return; // of several the last may be the one before us
+  if (claim == NULL) {
+    return;
   }
-  claim->leaving.epoch = ctl->epoch;
-  memcpy(claim->leaving.node, ctl->node, sizeof claim->leaving.node);
+  note(claim, ctl, &claim->leaving);
   if (claim->phase == CLAIM_RELEASING && is_leaving(claim)) {
     wait_ms(claim, RELEASE_MS);
   }

@@ -51,6 +51,7 @@ static struct vc_message *build(const struct vc_envelope_parsed *envelope, const
   message->seq = fields->seq;
   message->prev_final = fields->prev_final;
   message->received_unix_us = fields->received_at_us;
+  message->is_after_loss = fields->is_after_loss;
   snprintf(message->utterance_id, sizeof message->utterance_id, "%s", envelope->utterance_id);
   message->utterance_hash = envelope->utterance_id[0] != '\0' ? hash_of(envelope->utterance_id) : 0;
   message->frame =

@@ -63,12 +63,13 @@ static void announce(struct order *order, int64_t epoch, uint64_t from, uint64_t
 
 // The next number of those that are kept is this, and `prev_final` the one before it: what lies
 // between is lost. So may be the rest of an epoch, where the stream begins after what was given of
-// it: it was trimmed, or flushed.
-static void move_on(struct order *order, struct vc_position number, uint64_t prev_final)
+// it: it was trimmed, or flushed; or where the next one's owner did not hear that it was all.
+static void move_on(struct order *order, struct vc_position number, uint64_t prev_final,
+                    int is_after_loss)
 {
   const struct vc_position given = order->given;
   uint64_t from = given.epoch == number.epoch ? given.seq : 0;
-  int is_whole = order->begins.epoch > 0 && compare(order->begins, given) <= 0;
+  int is_whole = !is_after_loss && order->begins.epoch > 0 && compare(order->begins, given) <= 0;
   if (given.epoch > 0 && given.epoch < number.epoch && !order->has_ended && !is_whole) {
     announce(order, given.epoch, given.seq, 0);
   }
@@ -82,8 +83,9 @@ static void move_on(struct order *order, struct vc_position number, uint64_t pre
 // Takes the message.
 static void give(struct order *order, struct vc_remote *remote)
 {
-  move_on(order, number_of(remote), remote->message->prev_final);
-  order->has_ended = remote->message->kind == VC_MESSAGE_END;
+  const struct vc_message *message = remote->message;
+  move_on(order, number_of(remote), message->prev_final, message->is_after_loss);
+  order->has_ended = message->kind == VC_MESSAGE_END;
   order->ops->give(order->context, remote);
 }
 
@@ -281,7 +283,7 @@ void order_pass(struct order *order, struct vc_position number, int is_lost)
   if (order->given.epoch > 0 && compare(number, order->given) <= 0) {
     return;
   }
-  move_on(order, number, is_lost ? number.seq : 0);
+  move_on(order, number, is_lost ? number.seq : 0, 0);
   give_held(order);
 }
 

@@ -7,7 +7,7 @@
 // way it came; one that is not beyond it is a repeat; for one beyond a hole, or of a larger epoch,
 // whose begin and the rest of the epoch before it are in the stream, the stream is read again.
 // What a read that began ORDER_PATIENCE_MS after a message was held does not bring is lost for
-// good.
+// good. So may be the rest of an epoch where the next one's hello says so.
 //
 // Bound: ORDER_HELD_MAX messages are held. Beyond it the oldest partial is dropped, which may be
 // lost; if none is held, the newest message, and the stream is read again for it.

@@ -279,6 +279,7 @@ static void let_go(struct publisher *publisher, struct owned *owned)
   run_number(&run, owned->epoch);
   run_text(&run, redis->settings.node, strlen(redis->settings.node));
   run_number(&run, keep_ms_of(publisher));
+  run_number(&run, owned->has_said_last && is_complete(owned));
   if (link_run(&publisher->link, &call, &run) == 0) {
     owned->n_unanswered++;
     owned->is_let_go = 1;
@@ -587,7 +588,8 @@ static int put_live(struct publisher *publisher, struct owned *owned,
 static void begin_epoch(struct publisher *publisher, struct owned *owned, int64_t epoch)
 {
   owned->epoch = epoch;
-  owned->is_fenced = owned->is_taken = owned->is_released = owned->is_let_go = 0;
+  owned->is_fenced = owned->is_taken = owned->is_let_go = 0;
+  owned->is_released = owned->has_said_last = 0;
   owned->must_tell_fenced = owned->must_tell_taken = owned->must_tell_released = 0;
 }
 
@@ -741,6 +743,7 @@ void owned_release(struct publisher *publisher, const struct vc_fleet *fleet)
     }
   }
   owned->is_released = 1;
+  owned->has_said_last = fleet->is_last;
   owned->released_ns = now_of(publisher);
   ask_when_due(publisher, owned);
   let_go_when_due(publisher, owned);

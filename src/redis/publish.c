@@ -63,6 +63,7 @@ int publisher_print(struct publisher *publisher, const struct vc_message *messag
       .prev_final = message->kind == VC_MESSAGE_HELLO ? 0 : message->prev_final,
       .started_at_ms = started_unix_ms,
       .received_at_us = message->received_unix_us,
+      .is_after_loss = message->is_after_loss,
       .frame = (const char *)message->frame->data + message->json_offset,
       .frame_size = message->frame->size - message->json_offset,
   };

@@ -47,6 +47,7 @@ struct owned {
   int is_taken;                // by `other`
   int is_alone;                // the stream ends with what no node has numbered
   int is_released;             // the ledger says no more of it
+  int has_said_last;           // because there is no more
   int is_let_go;               // and the key is free
   uint64_t released_ns;
   struct vc_owner other;

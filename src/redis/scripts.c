@@ -131,14 +131,17 @@ const char *const redis_scripts[N_SCRIPTS] = {
     [SCRIPT_LOOK] = LAST "local last_epoch, last_seq = last(KEYS[1])\n"
                          "return {last_epoch, last_seq}\n",
 
-    // KEYS owner, history, ctl. ARGV node, epoch, node as it is, time to live of the stream.
-    // Answers 1: it was ours, else 0.
+    // KEYS owner, history, ctl. ARGV node, epoch, node as it is, time to live of the stream, 1:
+    // the stream holds all of it, and who waits for that need not wait any longer. Answers 1: it
+    // was ours, else 0.
     [SCRIPT_RELEASE] =
         OWNER SAY "local whose, whose_epoch = owner(KEYS[1])\n"
                   "local is_ours = whose == ARGV[3] and whose_epoch <= tonumber(ARGV[2])\n"
                   "if is_ours then redis.call('DEL', KEYS[1]) end\n"
                   "redis.call('PEXPIRE', KEYS[2], ARGV[4])\n"
-                  "say(KEYS[3], 'released', ARGV[1], tonumber(ARGV[2]))\n"
+                  "if ARGV[5] == '1' then\n"
+                  "  say(KEYS[3], 'released', ARGV[1], tonumber(ARGV[2]))\n"
+                  "end\n"
                   "return is_ours and 1 or 0\n",
 
     // KEYS owner, history, ctl. ARGV node, the epoch that is known to who asks. Answers {HTTP

@@ -37,7 +37,7 @@
 #define ANSWER_MS 300   // a step of a claim without an answer of Redis
 #define LEAVING_MS 500  // the node before has this long to say that it is there
 #define RELEASE_MS 2000 // and to say its last
-#define CLAIM_MS 2900   // all of a claim; the ledger waits for 3 s
+#define CLAIM_MS 2900   // all of a claim, its read too; the ledger waits for 3 s
 #define COME_UP_MS 1000 // from the start to a Redis that is away
 #define RETRY_LANE_MS 1
 #define SPARES 16
@@ -108,6 +108,7 @@ struct claim {
   struct vc_owner released; // who let go since the claim began
   struct vc_owner leaving;  // who is about to
   struct vc_owner taken;    // who has claimed it after us
+  int is_after_loss;        // not all that was said before was heard of
 };
 
 struct watcher {

@@ -41,6 +41,9 @@ void vc_envelope_print(struct vc_text *text, const struct vc_envelope *envelope)
   } else {
     vc_text_add(text, ",\"receivedAt\":null");
   }
+  if (envelope->is_after_loss) {
+    vc_text_add(text, ",\"afterLoss\":true");
+  }
   vc_text_add(text, ",\"frame\":");
   vc_text_append(text, envelope->frame, envelope->frame_size);
   vc_text_add(text, "}");
@@ -381,6 +384,15 @@ static int check_version(const json_t *root, struct vc_error *error)
   return 0;
 }
 
+// None is false.
+static int read_flag(const json_t *object, const char *key, int *flag, struct vc_error *error)
+{
+  const json_t *value = json_object_get(object, key);
+  *flag = json_is_true(value);
+  return value == NULL || json_is_boolean(value) ? 0
+                                                 : complain(object, key, "true or false", error);
+}
+
 static int read_fields(struct vc_envelope_parsed *envelope, struct vc_error *error)
 {
   struct vc_envelope *fields = &envelope->fields;
@@ -391,7 +403,8 @@ static int read_fields(struct vc_envelope_parsed *envelope, struct vc_error *err
       read_number(root, "seq", 0, &seq, error) != 0 ||
       read_number(root, "prevFinal", 0, &prev_final, error) != 0 ||
       read_time(root, "startedAt", &fields->started_at_ms, error) != 0 ||
-      read_time(root, "receivedAt", &received_ms, error) != 0) {
+      read_time(root, "receivedAt", &received_ms, error) != 0 ||
+      read_flag(root, "afterLoss", &fields->is_after_loss, error) != 0) {
     return -1;
   }
   fields->seq = (uint64_t)seq;

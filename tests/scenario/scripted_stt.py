@@ -35,6 +35,7 @@ class ScriptedStt:
         self.refuse_with = None      # an HTTP status for POST
         self.refuse_headers = {}
         self.is_silent = False       # take audio, say nothing
+        self.holds_end = False       # a session that is stopped waits for its last words until this is cleared
         self.final_text = "utterance {}".format
         self.padding = ""            # appended to each text
         self.spreads_words = False   # say that word times were spread
@@ -139,6 +140,8 @@ class ScriptedStt:
             session.told += 1
 
     async def end(self, socket, session):
+        while self.holds_end:
+            await asyncio.sleep(0.01)
         session.is_stopped = True
         seconds = session.received / BYTES_PER_S
         await self.send(socket, session, "stop_recording",

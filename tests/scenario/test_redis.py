@@ -356,6 +356,34 @@ def test_another_node_takes_over():
         assert world.metrics(0)["counters"]["ledger.epochs_taken_total"] == 1
 
 
+def lost_rest(viewer, epoch):
+    """It was told that the rest of that epoch is lost, once."""
+    viewer.wait_type("gap")
+    assert [(gap["epoch"], gap["to"]) for gap in viewer.of("gap")] == [(epoch, None)], viewer.of("gap")
+
+
+def test_another_node_takes_over_from_one_whose_last_words_are_late():
+    """Who is elsewhere will never hear them, and is told so."""
+    with Redises() as world:
+        viewers, first = world.begin()
+        old = viewers[0].epoch()
+        world.stt.holds_end = True
+        world.publish(1)
+        for viewer in viewers[1:]:
+            viewer.wait_epoch_after(old)
+            lost_rest(viewer, old)
+        world.stt.holds_end = False
+        first.wait()
+        viewers[0].wait_epoch_after(old)
+        lost_rest(viewers[0], old)
+        heard, elsewhere = finals_of(viewers[0], old), finals_of(viewers[1], old)
+        assert len(heard) == world.stt.sessions["s1"].told, "its own viewers have them"
+        assert elsewhere == finals_of(viewers[2], old) == heard[:len(elsewhere)] != heard
+        newcomer = world.watch(2, since=elsewhere[-1][:2])
+        lost_rest(newcomer, old)
+        stop_speaking(world, [*viewers, newcomer], viewers[0].epoch())
+
+
 def test_an_owner_is_lost_and_nobody_comes_back():
     with Redises(SESSION_RESUME_MS=9000) as world:
         viewers, _ = world.begin()

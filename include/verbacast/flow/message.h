@@ -29,6 +29,7 @@ struct vc_message {
   int64_t epoch;
   uint64_t seq;
   uint64_t prev_final;     // seq of the final, status or end before this message, 0: none
+  int is_after_loss;       // HELLO: what the epoch before said last may be with its node only
   uint64_t utterance_hash; // PARTIAL, FINAL, RETRACT: equal for equal utterance ids
   uint64_t received_ns;    // of the result it came from, 0: none
   int64_t received_unix_us;

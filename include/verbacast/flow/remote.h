@@ -57,6 +57,7 @@ struct vc_remote {
   int64_t epoch;
   uint64_t seq;               // ASK; GAP: the last that was given before it
   uint64_t to;                // GAP; 0: all the rest of the epoch, if there was any
+  int is_after_loss;          // OWNED: what was said before may not all have come, or be written
   struct vc_message *message; // MESSAGE: one reference; no record, and its hash as its utterance id
   enum vc_state state;        // MESSAGE of HELLO, STATUS, END: what it says
   char reason[96];            // "" none
@@ -88,7 +89,8 @@ struct vc_fleet {
                                  // the last that is kept of the session, written before it is gone
   int64_t epoch_floor;           // CLAIM: the epoch is to be at least this
   int64_t started_unix_ms;       // MESSAGE, HISTORY: when the session began
-  int is_last;                   // HISTORY: the next messages follow by themselves
+  int is_last;                   // HISTORY: the next messages follow by themselves; RELEASE: no
+                                 // word of the session is to come that other nodes will not hear
   size_t most;                   // that `messages` has room for
   size_t n_messages;             // MESSAGE, ORPHAN: 1; HISTORY: at most VC_ANSWER_MAX, of one epoch
   struct vc_message *messages[]; // a reference each

@@ -29,12 +29,14 @@ struct vc_envelope {
   uint64_t prev_final;    // of the kept message before it in its epoch, 0: none but the hello
   int64_t started_at_ms;  // Unix time at which the session began
   int64_t received_at_us; // Unix time of the result that it came from, 0: none
+  int is_after_loss;      // a hello: what the epoch before said last may never be here
   const char *frame;      // the JSON that viewers are sent, not NUL-terminated
   size_t frame_size;
 };
 
 // {"v":1,"node","epoch","seq","prevFinal","startedAt","receivedAt","frame"}: times are seconds with
-// three digits, receivedAt is null for none; the frame stands last, byte for byte.
+// three digits, receivedAt is null for none; the frame stands last, byte for byte. Before it
+// "afterLoss":true, where that is so.
 void vc_envelope_print(struct vc_text *text, const struct vc_envelope *envelope);
 
 enum vc_envelope_kind {

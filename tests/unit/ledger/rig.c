@@ -437,6 +437,15 @@ void rig_remote(struct rig *rig, enum vc_remote_kind kind, const char *slug, int
   rig_put(rig, &remote->item);
 }
 
+void rig_remote_owned_late(struct rig *rig, const char *slug, int64_t epoch)
+{
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_OWNED, slug);
+  assert_non_null(remote);
+  remote->epoch = epoch;
+  remote->is_after_loss = 1;
+  rig_put(rig, &remote->item);
+}
+
 void rig_remote_gap(struct rig *rig, const char *slug, int64_t epoch, uint64_t from, uint64_t to)
 {
   struct vc_remote *remote = vc_remote_create(VC_REMOTE_GAP, slug);
@@ -517,6 +526,11 @@ void rig_remote_say(struct rig *rig, enum vc_message_kind kind, const char *slug
   rig_put(rig, &remote->item);
 }
 
+static const char *after_loss(const struct vc_message *message)
+{
+  return message->is_after_loss ? " after loss" : "";
+}
+
 static void add_fleet(struct lines *lines, const struct vc_fleet *fleet)
 {
   static const char *const kinds[] = {"claim",  "message", "history", "release",
@@ -536,21 +550,21 @@ static void add_fleet(struct lines *lines, const struct vc_fleet *fleet)
     add_line(lines, "unwatch %s", fleet->slug);
     break;
   case VC_FLEET_RELEASE:
-    add_line(lines, "release %s %s#%llu", fleet->slug, e, seq);
+    add_line(lines, "release %s %s#%llu%s", fleet->slug, e, seq, fleet->is_last ? "" : " unsaid");
     break;
   case VC_FLEET_HISTORY:
     add_line(lines, "history %s behind %s#%llu%s", fleet->slug, e, seq,
              fleet->is_last ? " last" : "");
     for (size_t i = 0; i < fleet->n_messages; i++) {
       rig_describe(fleet->messages[i], line);
-      add_line(lines, "- %.*s", LINE - 8, line);
+      add_line(lines, "- %.*s%s", LINE - 32, line, after_loss(fleet->messages[i]));
     }
     break;
   case VC_FLEET_MESSAGE:
   case VC_FLEET_ORPHAN:
     assert_int_equal(fleet->n_messages, 1);
     rig_describe(fleet->messages[0], line);
-    add_line(lines, "%s %.*s", kind, LINE - 16, line);
+    add_line(lines, "%s %.*s%s", kind, LINE - 32, line, after_loss(fleet->messages[0]));
     break;
   }
 }

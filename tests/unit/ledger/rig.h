@@ -85,6 +85,8 @@ void rig_with_fleet(struct rig *rig);
 // What the redis room says of a slug: `epoch` and `seq` as the kind has them.
 void rig_remote(struct rig *rig, enum vc_remote_kind kind, const char *slug, int64_t epoch,
                 uint64_t seq);
+// A claim is answered, without all that was said before. `epoch` 0: by nobody.
+void rig_remote_owned_late(struct rig *rig, const char *slug, int64_t epoch);
 void rig_remote_gap(struct rig *rig, const char *slug, int64_t epoch, uint64_t from, uint64_t to);
 // A message of another node. `text` of a final or partial, state of a hello or status, reason of an
 // end.
@@ -92,6 +94,7 @@ void rig_remote_say(struct rig *rig, enum vc_message_kind kind, const char *slug
                     uint64_t seq, const char *id, const char *text);
 // What came out at the workers of the redis room:
 //   "claim demo e-#0 floor e0", "watch demo e0#3", "unwatch demo", "release demo e0#3",
+//   "release demo e0#3 unsaid", "message hello e5#0 live after loss",
 //   "message final e0#3 1-0-a Hello.", "orphan end e0#4  owner_lost",
 //   "history demo behind e0#1 last", "- final e0#3 1-0-a Hello."
 void rig_expect_watcher(struct rig *rig, ...);

@@ -75,7 +75,8 @@ static void test_a_claim_is_not_waited_for_for_ever(void **state)
   rig_pass_ms(rig, 2999);
   rig_expect_publisher(rig, NULL);
   rig_pass_ms(rig, 1);
-  rig_expect_publisher(rig, "message hello e3000#0 live", "message final e3000#1 1-0-a One.", NULL);
+  rig_expect_publisher(rig, "message hello e3000#0 live after loss",
+                       "message final e3000#1 1-0-a One.", NULL);
   assert_int_equal(rig_count(rig, "ledger.claims_late_total"), 1);
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 9999, 0); // too late: it is numbered
   rig_final(rig, session, "b", "Two.");
@@ -205,21 +206,45 @@ static void test_a_claim_without_an_answer_is_a_gap(void **state)
   watch(rig);
   rig_skip(rig, 0);
   struct vc_session *session = rig_open(rig, "demo");
-  rig_remote(rig, VC_REMOTE_OWNED, "demo", 0, 0);
+  rig_remote_owned_late(rig, "demo", 0);
   rig_final(rig, session, "a", "Here.");
   rig_expect(rig, 0, "live! hello e1#0 live", "live final e1#1 1-0-a Here.", NULL);
+  rig_expect_publisher(rig, "message hello e1#0 live after loss", "message final e1#1 1-0-a Here.",
+                       NULL);
   rig_catch_up(rig, "demo", 1, E0, 3);
   rig_expect(rig, 0, "answer 1 last e1#2", "- gap e0 4-0", "- hello e1#1 live",
              "- final e1#1 1-0-a Here.", NULL);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
   rig_skip(rig, 0);
+  rig_expect_publisher(rig, "message end e1#2  publisher_left", "release demo e1#2", NULL);
   session = rig_open(rig, "demo"); // its own went on to its end
-  rig_remote(rig, VC_REMOTE_OWNED, "demo", 0, 0);
+  rig_remote_owned_late(rig, "demo", 0);
   rig_expect(rig, 0, "live! hello e2#0 live", NULL);
+  rig_expect_publisher(rig, "message hello e2#0 live", NULL);
   rig_catch_up(rig, "demo", 1, E0 + 1, 2);
   rig_expect(rig, 0, "answer 1 last e2#1", "- hello e2#0 live", NULL);
   assert_int_equal(rig_count(rig, "ledger.remote_gaps_total"), 1);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+// Redis did, and the node before was there and said no last word in time.
+static void test_who_did_not_say_its_last_in_time_is_a_gap(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_skip(rig, 0);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote_owned_late(rig, "demo", E0 + 7);
+  rig_expect(rig, 0, "live! hello e7#0 live", NULL);
+  rig_expect_publisher(rig, "message hello e7#0 live after loss", NULL);
+  rig_catch_up(rig, "demo", 1, E0, 3);
+  rig_expect(rig, 0, "answer 1 last e7#1", "- gap e0 4-0", "- hello e7#0 live", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_expect_publisher(rig, "message end e7#1  publisher_left", "release demo e7#1", NULL);
+  rig_remote(rig, VC_REMOTE_ASK, "demo", 0, 0); // a Redis that was flushed is told so again
+  rig_expect_publisher(rig, "history demo behind e-#0", "- hello e0#0 live",
+                       "- final e0#3 1-0-a One.", "history demo behind e0#3 last",
+                       "- hello e7#0 live after loss", "- end e7#1  publisher_left", NULL);
 }
 
 // It was on a node that knew more, and came here while Redis was away.
@@ -230,7 +255,7 @@ static void test_who_is_ahead_of_a_claim_without_an_answer(void **state)
   rig_pass_ms(rig, 300);
   rig_expect(rig, 0, "answer 1 last e-5#8", "- hello e-#0 unknown", NULL);
   struct vc_session *session = rig_open(rig, "demo");
-  rig_remote(rig, VC_REMOTE_OWNED, "demo", 0, 0);
+  rig_remote_owned_late(rig, "demo", 0);
   rig_final(rig, session, "a", "Here.");
   rig_expect(rig, 0, "live! hello e300#0 live", "live final e300#1 1-0-a Here.", NULL);
   rig_catch_up(rig, "demo", 1, E0 - 5, 7);
@@ -291,7 +316,7 @@ static void test_what_is_taken_is_let_go_of_in_time(void **state)
   rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
   rig_expect_publisher(rig, "message hello e0#0 live", NULL);
   rig_pass_ms(rig, 2000);
-  rig_expect_publisher(rig, "release demo e0#0", NULL);
+  rig_expect_publisher(rig, "release demo e0#0 unsaid", NULL);
   rig_final(rig, session, "a", "Late."); // shown here, kept, and not the fleet's
   rig_expect_publisher(rig, NULL);
   rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
@@ -299,7 +324,6 @@ static void test_what_is_taken_is_let_go_of_in_time(void **state)
   rig_expect_records(rig, "started demo e0", "final demo e0#1", "ended demo e0", NULL);
 }
 
-// Its publisher is told until that is heard, or it is gone.
 // Who came when it was taken is not closed, and is the last who opened it.
 static void test_who_came_behind_the_taking_takes_it_back(void **state)
 {
@@ -323,6 +347,7 @@ static void test_who_came_behind_the_taking_takes_it_back(void **state)
   rig_expect_publisher(rig, "message end e2001#2  publisher_left", "release demo e2001#2", NULL);
 }
 
+// Its publisher is told until that is heard, or it is gone.
 static void test_what_is_taken_is_closed_when_there_is_room(void **state)
 {
   struct rig *rig = *state;
@@ -835,6 +860,7 @@ int main(void)
       TEST(test_older_epochs_come_before_the_claim_is_answered),
       TEST(test_last_words_of_the_node_before_are_shown),
       TEST(test_a_claim_without_an_answer_is_a_gap),
+      TEST(test_who_did_not_say_its_last_in_time_is_a_gap),
       TEST(test_who_is_ahead_of_a_claim_without_an_answer),
       TEST(test_a_drained_node_says_no_end),
       TEST(test_another_node_takes_it),

@@ -183,7 +183,7 @@ void node_print(const struct vc_remote *remote, char into[NODE_MAX_SAID])
     snprintf(into, NODE_MAX_SAID, "back");
     break;
   case VC_REMOTE_OWNED:
-    print(into, remote, "owned");
+    print(into, remote, remote->is_after_loss ? "owned after loss" : "owned");
     break;
   case VC_REMOTE_TAKEN:
     print(into, remote, "taken");
@@ -269,6 +269,14 @@ void node_claim(struct node *node, const char *slug, struct vc_position position
 }
 
 void node_release(struct node *node, const char *slug, int64_t epoch, uint64_t seq)
+{
+  struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_RELEASE, slug, 0);
+  fleet->position = (struct vc_position){epoch, seq};
+  fleet->is_last = 1;
+  put(node->to_publisher, &fleet->item);
+}
+
+void node_give_up(struct node *node, const char *slug, int64_t epoch, uint64_t seq)
 {
   put_turn(node->to_publisher, VC_FLEET_RELEASE, slug, (struct vc_position){epoch, seq}, 0);
 }

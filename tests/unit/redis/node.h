@@ -38,8 +38,9 @@ void node_block(struct node *node, int is_blocked);
 // Waits for the next thing; gives it.
 struct vc_remote *node_take(struct node *node);
 struct vc_remote *node_try(struct node *node); // NULL: there is none now
-// What it is: "demo 5.3", "demo [5.0-2]", "demo filled 5 a", "demo owner 0", "demo owned 7",
-// "demo taken 9 b", "demo fenced 5", "demo asked 5.2", "demo erased 5", "away", "back".
+// What it is: "demo 5.3", "demo [5.0-2]", "demo filled 5 a", "demo owner 0", "demo owned 7", "demo
+// owned after loss 7", "demo taken 9 b", "demo fenced 5", "demo asked 5.2", "demo erased 5",
+// "away", "back".
 void node_print(const struct vc_remote *remote, char into[NODE_MAX_SAID]);
 // The next thing is that.
 void node_expect(struct node *node, const char *said);
@@ -59,6 +60,8 @@ void node_give(struct node *node, const char *slug, struct vc_position after, in
                struct vc_message *const *messages, size_t n);
 void node_put_message(struct node *node, struct vc_message *message); // borrows it
 void node_release(struct node *node, const char *slug, int64_t epoch, uint64_t seq);
+// The same while somebody still publishes.
+void node_give_up(struct node *node, const char *slug, int64_t epoch, uint64_t seq);
 void node_put_query(struct node *node, struct vc_query *query); // to the watching worker
 struct vc_query *node_ask(struct node *node, const char *slug); // for its transcript
 

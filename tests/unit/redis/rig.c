@@ -337,6 +337,7 @@ void rig_release(struct rig *rig, const char *slug, int64_t epoch, uint64_t seq)
 {
   struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_RELEASE, slug, 0);
   fleet->position = (struct vc_position){epoch, seq};
+  fleet->is_last = 1;
   rig_put(rig, fleet);
 }
 

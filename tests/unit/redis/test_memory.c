@@ -71,6 +71,7 @@ static void prepare(struct session *session, size_t after)
   }
   session->release = vc_fleet_create(VC_FLEET_RELEASE, session->slug, 0);
   session->release->position = (struct vc_position){5, 4};
+  session->release->is_last = 1;
 }
 
 static void give_what_is_asked_for(const struct session *session, const struct vc_remote *ask)

@@ -311,6 +311,25 @@ static void test_the_end_of_an_epoch_may_be_trimmed(void **state)
   finish(&it);
 }
 
+// Whoever had it said more than the stream ever held.
+static void test_a_hello_tells_of_a_loss(void **state)
+{
+  (void)state;
+  for (int has_ended = 0; has_ended <= 1; has_ended++) {
+    struct by_hand it;
+    begin(&it, 5, 0);
+    begin_read(&it, 1);
+    order_begins_with(&it.order, (struct vc_position){.epoch = 5});
+    entry(&it, has_ended ? 'e' : 'f', 5, 2, 0);
+    struct vc_remote *hello = message('h', 6, 0, 0);
+    hello->message->is_after_loss = 1;
+    order_entry(&it.order, hello);
+    end_read(&it, 1);
+    expect(&it, has_ended ? "5.2 6.0" : "5.2 [5.2-0] 6.0");
+    finish(&it);
+  }
+}
+
 static void test_a_stream_that_is_written_again(void **state)
 {
   (void)state;
@@ -868,6 +887,7 @@ int main(void)
       cmocka_unit_test(test_a_hello_needs_no_stream),
       cmocka_unit_test(test_an_epoch_that_lost_its_begin),
       cmocka_unit_test(test_the_end_of_an_epoch_may_be_trimmed),
+      cmocka_unit_test(test_a_hello_tells_of_a_loss),
       cmocka_unit_test(test_a_stream_that_is_written_again),
       cmocka_unit_test(test_what_cannot_be_read_is_passed),
       cmocka_unit_test(test_partials_are_let_go_before_finals),

@@ -548,6 +548,24 @@ static void test_release_without_its_last(void **state)
   rig_wait_gauge(&rig, "redis.owned", 0);
 }
 
+// Who waits for its last is not told that this is all.
+static void test_release_of_what_is_not_whole(void **state)
+{
+  redisContext *listener = server_connection(&server);
+  begin();
+  freeReplyObject(redisCommand(listener, "SUBSCRIBE vc:ctl:demo"));
+  rig_release(&rig, "demo", 5, 4);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_expect_released(&rig, "demo"); // after LET_GO_MS
+  rig_wait_no_owner(&server, "demo");
+  server_do(&server, "PUBLISH vc:ctl:demo nothing");
+  redisReply *reply = NULL;
+  assert_int_equal(redisGetReply(listener, (void **)&reply), REDIS_OK);
+  assert_string_equal(reply->element[2]->str, "nothing");
+  freeReplyObject(reply);
+  redisFree(listener);
+}
+
 // The ledger has let go of it itself.
 static void test_release_of_what_nobody_has(void **state)
 {
@@ -670,6 +688,7 @@ int main(void)
       WITH(test_later_epoch),
       WITH(test_release),
       WITH(test_release_without_its_last),
+      WITH(test_release_of_what_is_not_whole),
       WITH(test_release_of_what_nobody_has),
       WITH(test_orphan),
       WITH(test_was_orphaned),

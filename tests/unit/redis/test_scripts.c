@@ -231,7 +231,7 @@ static void test_release(void **state)
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     server_do(&server, "SET o %s", rows[i].owner);
     assert_int_equal(
-        server_number(&server, "EVAL %s 3 o h c \"a\" 5 a 60000", redis_scripts[SCRIPT_RELEASE]),
+        server_number(&server, "EVAL %s 3 o h c \"a\" 5 a 60000 1", redis_scripts[SCRIPT_RELEASE]),
         rows[i].is_ours);
     assert_int_equal(server_number(&server, "EXISTS o"), !rows[i].is_ours);
   }

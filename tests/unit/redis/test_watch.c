@@ -541,7 +541,7 @@ static void test_a_redis_that_was_never_there(void **state)
   assert_int_equal(vc_query_status(query), 503);
   vc_query_unref(query);
   node_claim(&lonely, "demo", (struct vc_position){0, 0}, 5);
-  node_expect(&lonely, "demo owned 0");
+  node_expect(&lonely, "demo owned after loss 0");
   node_expect_nothing(&lonely);
   node_stop(&lonely);
 }
@@ -657,7 +657,7 @@ static void test_what_owners_say_is_refused(void **state)
   node_expect(&poor, "away");
   expect_refused(&poor, 1);
   node_claim(&poor, "else", (struct vc_position){0, 0}, 5);
-  node_expect(&poor, "else owned 0"); // it does not wait
+  node_expect(&poor, "else owned after loss 0"); // it does not wait
   entry(&server, "demo", 'h', 5, 0, 0);
   node_watch(&poor, "demo", 0, 0);
   node_expect(&poor, "demo 5.0");

@@ -79,6 +79,31 @@ static void test_a_message_is_printed(void **state)
   vc_text_fini(&text);
 }
 
+static void test_a_loss_is_told(void **state)
+{
+  (void)state;
+  struct vc_text text = {0}, frame = {0};
+  struct vc_envelope_parsed envelope;
+  vc_viewer_print_hello(&frame, &(struct vc_viewer_hello){
+                                    .session = "demo", .epoch = E, .state = "live", .node = "a1"});
+  for (int is_after_loss = 0; is_after_loss <= 1; is_after_loss++) {
+    text.size = 0;
+    vc_envelope_print(&text, &(struct vc_envelope){.node = "a1",
+                                                   .epoch = E,
+                                                   .started_at_ms = E,
+                                                   .is_after_loss = is_after_loss,
+                                                   .frame = frame.at,
+                                                   .frame_size = frame.size});
+    const char *said = strstr(text.at, "\"receivedAt\":null,\"afterLoss\":true,\"frame\":{");
+    assert_int_equal(said != NULL, is_after_loss);
+    parse(&text, &envelope);
+    assert_int_equal(envelope.fields.is_after_loss, is_after_loss);
+    vc_envelope_parsed_fini(&envelope);
+  }
+  vc_text_fini(&frame);
+  vc_text_fini(&text);
+}
+
 static void test_a_final_comes_back(void **state)
 {
   (void)state;
@@ -246,6 +271,7 @@ static const struct {
      "prevFinal is 3, not a number before seq"},
     {"{\"v\":1,\"node\":\"a\",\"epoch\":1,\"seq\":3,\"prevFinal\":2,\"startedAt\":\"1\"}", -1,
      "startedAt is \"1\", not seconds of Unix time"},
+    {HEAD "\"afterLoss\":1,\"frame\":{}}", -1, "afterLoss is 1, not true or false"},
     {HEAD "\"frame\":[]}", -1, "frame is [], not an object"},
     {HEAD "\"fr\\u0061me\":{}}", -1, "frame is not written as such"},
     {HEAD "\"frame\":{\"type\":1}}", -1, "type is 1, not a string of 1 to 64 bytes"},
@@ -448,6 +474,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_a_message_is_printed),
+      cmocka_unit_test(test_a_loss_is_told),
       cmocka_unit_test(test_a_final_comes_back),
       cmocka_unit_test(test_all_kinds_come_back),
       cmocka_unit_test(test_what_another_wrote_is_read),
