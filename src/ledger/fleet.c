@@ -395,11 +395,13 @@ static int has_newcomer(const struct session *session)
 }
 
 // Who came behind the other node's claim takes the session back, as whoever opens it last does.
+// What the other said meanwhile is not heard here: somebody publishes.
 static void let_go_of_taken(struct ledger *ledger, struct session *session)
 {
   if (session->fleet.taken_ns != 0 && is_past(ledger, session->fleet.taken_ns, LET_GO_MS)) {
     fleet_let_go(ledger, session);
     if (has_newcomer(session)) {
+      remote_lose_rest(ledger, session);
       fleet_claim(ledger, session);
     }
   }
@@ -429,6 +431,17 @@ static void retry(struct ledger *ledger, struct session *session)
   fleet_settle(ledger, session);
 }
 
+// When it is to be looked at without a message: others wait, by this time.
+static uint64_t wake_before(const struct session *session, uint64_t wake_ns)
+{
+  const struct fleet *fleet = &session->fleet;
+  uint64_t let_go_ns = fleet->taken_ns + (uint64_t)LET_GO_MS * VC_NS_PER_MS;
+  if (fleet->joins != NULL && fleet->joins_until_ns < wake_ns) {
+    wake_ns = fleet->joins_until_ns;
+  }
+  return fleet->taken_ns != 0 && let_go_ns < wake_ns ? let_go_ns : wake_ns;
+}
+
 void fleet_retry(struct ledger *ledger)
 {
   struct session *session;
@@ -440,9 +453,7 @@ void fleet_retry(struct ledger *ledger)
     DL_DELETE2(ledger->busy, session, busy_prev, busy_next);
     session->fleet.is_busy = 0;
     retry(ledger, session);
-    if (session->fleet.joins != NULL && session->fleet.joins_until_ns < wake_ns) {
-      wake_ns = session->fleet.joins_until_ns;
-    }
+    wake_ns = wake_before(session, wake_ns);
     session_release(ledger, session); // it may have been kept for this only
   }
   if (wake_ns != UINT64_MAX) {

@@ -36,7 +36,7 @@
 #define POLL_MS 3000
 #define ANSWER_MS 300   // a step of a claim without an answer of Redis
 #define LEAVING_MS 500  // the node before has this long to say that it is there
-#define RELEASE_MS 2000 // and to say its last
+#define RELEASE_MS 2200 // and to say its last: it gives up after 2 s, which must be heard
 #define CLAIM_MS 2900   // all of a claim, its read too; the ledger waits for 3 s
 #define COME_UP_MS 1000 // from the start to a Redis that is away
 #define RETRY_LANE_MS 1

@@ -384,6 +384,35 @@ def test_another_node_takes_over_from_one_whose_last_words_are_late():
         stop_speaking(world, [*viewers, newcomer], viewers[0].epoch())
 
 
+def test_who_joins_where_it_was_takes_it_back():
+    """What was said elsewhere meanwhile is everybody's but those who watch there, and they are told."""
+    with Redises() as world, world.fleet.track(world.nodes[0], "room", "Ada") as ada:
+        viewers = world.watch_all()
+        sounds = [ada.start(tone(20, 16000, 1))]
+        for viewer in viewers:
+            viewer.wait_finals(3)
+        old = viewers[0].epoch()
+        world.stt.holds_end = True
+        world.publish(1)
+        harness.wait_until(lambda: world.metrics(0)["counters"]["ledger.epochs_taken_total"] == 1, "node 0 hears of it")
+        with world.fleet.track(world.nodes[0], "room", "Bob") as bob:
+            sounds.append(bob.start(tone(20, 16000, 1)))
+            harness.wait_until(lambda: "Bob" in str(world.fleet.sessions(0)["room"]), "Bob is in")
+            world.stt.holds_end = False
+            for viewer in viewers:
+                viewer.wait(lambda m: is_final(m) and m["speaker"] == "Bob" and m["epoch"] > old, "Bob, in an epoch of his own")
+            newest = {viewer.epoch() for viewer in viewers}
+            lost_rest(viewers[0], old)
+            assert len(newest) == 1 and world.fleet.homes("room") == [0]
+            stop_speaking(world, viewers, newest.pop())
+            for sound in sounds:
+                sound.cancel()
+        for viewer in viewers[1:]:
+            between = {epoch for epoch, _, _ in finals_of(viewer)} - {old, viewer.epoch()}
+            assert len(between) == 1 and not viewer.of("gap"), (between, viewer.of("gap"))
+        same_finals(viewers[1:])
+
+
 def test_an_owner_is_lost_and_nobody_comes_back():
     with Redises(SESSION_RESUME_MS=9000) as world:
         viewers, _ = world.begin()

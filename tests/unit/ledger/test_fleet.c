@@ -347,6 +347,29 @@ static void test_who_came_behind_the_taking_takes_it_back(void **state)
   rig_expect_publisher(rig, "message end e2001#2  publisher_left", "release demo e2001#2", NULL);
 }
 
+// What another node says meanwhile is not heard here.
+static void test_who_takes_it_back_has_missed_something(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_final(rig, session, "a", "Mine.");
+  rig_join(rig, "demo");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  struct vc_session *late = rig_open_of(rig, "demo", "Bob");
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_pass_ms(rig, 2000);
+  rig_skip(rig, 0);
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 + 7, 1, "1-0-a", "Elsewhere.");
+  rig_expect(rig, 0, NULL);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2001, 0);
+  rig_expect(rig, 0, "live! hello e2001#0 live", NULL);
+  rig_catch_up(rig, "demo", 1, E0, 1);
+  rig_expect(rig, 0, "answer 1 last e2001#1", "- gap e0 2-0", "- hello e2001#0 live", NULL);
+  rig_expect_publisher(rig, "message hello e0#0 live", "message final e0#1 1-0-a Mine.",
+                       "release demo e0#1", "message hello e2001#0 live", NULL);
+  rig_close(rig, &late, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 // Its publisher is told until that is heard, or it is gone.
 static void test_what_is_taken_is_closed_when_there_is_room(void **state)
 {
@@ -867,6 +890,7 @@ int main(void)
       TEST(test_an_older_epoch_takes_nothing),
       TEST(test_what_is_taken_is_let_go_of_in_time),
       TEST(test_who_came_behind_the_taking_takes_it_back),
+      TEST(test_who_takes_it_back_has_missed_something),
       TEST(test_what_is_taken_is_closed_when_there_is_room),
       TEST(test_a_fenced_epoch_goes_on_as_a_new_one),
       TEST(test_what_redis_missed_is_given_again),
