@@ -165,7 +165,10 @@ static struct session *session_create(struct vc_worker *worker, const char *slug
   uint64_t id = atomic_fetch_add_explicit(&state->room->next_session_id, 1, memory_order_relaxed);
   session->session =
       vc_session_create_of(slug, participant, id, vc_clock_unix_ms(vc_worker_clock(worker)));
-  session->began_ms = session->session != NULL ? session->session->started_unix_ms : 0;
+  if (session->session != NULL) {
+    session->session->began_ns = vc_worker_now_ns(worker);
+    session->began_ms = session->session->started_unix_ms;
+  }
   session->closing =
       session->session != NULL ? vc_packet_create(session->session, VC_TURN_CLOSE) : NULL;
   print_key(session->key, slug, participant);

@@ -396,13 +396,19 @@ static int has_newcomer(const struct session *session)
 
 // Who came behind the other node's claim takes the session back, as whoever opens it last does.
 // What the other said meanwhile is not heard here: somebody publishes.
+static void take_back(struct ledger *ledger, struct session *session)
+{
+  session->fleet.closing = CLOSING_NONE; // it would be told to who came
+  remote_lose_rest(ledger, session);
+  fleet_claim(ledger, session);
+}
+
 static void let_go_of_taken(struct ledger *ledger, struct session *session)
 {
   if (session->fleet.taken_ns != 0 && is_past(ledger, session->fleet.taken_ns, LET_GO_MS)) {
     fleet_let_go(ledger, session);
     if (has_newcomer(session)) {
-      remote_lose_rest(ledger, session);
-      fleet_claim(ledger, session);
+      take_back(ledger, session);
     }
   }
 }
@@ -487,8 +493,12 @@ static struct session *session_to_claim(struct ledger *ledger, const struct vc_r
   if (session != NULL && session->fleet.claim != CLAIM_NONE) {
     return is_claiming(session) ? session : NULL;
   }
-  if (result->kind != VC_RESULT_OPEN || (session != NULL && session->live != NULL)) {
+  if (result->kind != VC_RESULT_OPEN) {
     return NULL;
+  }
+  if (session != NULL && session->live != NULL) { // of who has not said his last since it was taken
+    take_back(ledger, session);
+    return session;
   }
   session = session_get_for_publisher(ledger, result->session->slug);
   if (session != NULL) {
@@ -556,7 +566,6 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch, 
   }
   handle_held(ledger, results);
   fleet->claimed_epoch = 0;
-  fleet->is_after_loss = 0;
   if (session->live == NULL && fleet->claim == CLAIM_HELD) { // it was over before it began
     fleet_let_go(ledger, session);
   }

@@ -129,7 +129,9 @@ struct publishing {
   struct publishing *prev, *next; // in session.live, the first that began comes first
   struct vc_session *session;
   uint32_t ordinals_before; // of the epoch, given out when it began
-  int is_newcomer;          // it began when another node had claimed the session
+  // It began when another node had claimed the session, the last that did: who began before was
+  // told to leave.
+  int is_newcomer;
   enum vc_state state;
   char reason[96];
   struct dedup dedup;
@@ -182,6 +184,7 @@ struct fleet {
   uint64_t gone_ns;                 // since when nobody owns it, 0: somebody does
   uint64_t said_ns;                 // when that was last said
   uint64_t taken_ns;                // when another node claimed what is ours, 0: none has
+  uint64_t taken_again_ns;          // when the last of several did
   struct request *joins;            // wait for the fill
   struct vc_item *results;          // wait for the claim
   size_t n_results;

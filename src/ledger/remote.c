@@ -252,23 +252,33 @@ static void filled(struct ledger *ledger, struct session *session, const struct 
   requests_release(ledger, session);
 }
 
+static void close_all(const struct ledger *ledger, struct session *session)
+{
+  struct publishing *live;
+  session->fleet.taken_again_ns = vc_worker_now_ns(ledger->worker);
+  session->fleet.closing = CLOSING_WANTED;
+  DL_FOREACH(session->live, live)
+  {
+    live->is_newcomer = 0;
+  }
+}
+
+// While we claim it ourselves the answer tells who did so later.
 static void taken(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
-  if (session->live == NULL || session->fleet.taken_ns != 0 ||
+  if (session->live == NULL || session->fleet.claim != CLAIM_HELD ||
       remote->epoch < session_newest(session)->number) { // the other is the one that gives way
     return;
+  }
+  close_all(ledger, session);
+  if (session->fleet.taken_ns != 0) {
+    return; // by one before
   }
   ledger_count(ledger, EPOCHS_TAKEN);
   vc_log(VC_LOG_INFO, VC_EVENT("ledger.taken"), VC_STR("session", session->slug),
          VC_INT("epoch", session_newest(session)->number), VC_STR("by", remote->node),
          VC_INT("its_epoch", remote->epoch));
-  session->fleet.taken_ns = vc_worker_now_ns(ledger->worker);
-  session->fleet.closing = CLOSING_WANTED;
-  struct publishing *live;
-  DL_FOREACH(session->live, live)
-  {
-    live->is_newcomer = 0;
-  }
+  session->fleet.taken_ns = session->fleet.taken_again_ns;
 }
 
 static void owned(struct ledger *ledger, struct session *session, const struct vc_remote *remote)

@@ -217,7 +217,7 @@ static int join_in(struct ledger *ledger, struct session *session, struct vc_ses
     ledger_out_of_memory(ledger);
     return -1;
   }
-  live->is_newcomer = session->fleet.taken_ns != 0;
+  live->is_newcomer = of->began_ns >= session->fleet.taken_again_ns;
   publishing_add(session, live);
   if (is_first && say_begin(ledger, session, of->started_unix_ms) != 0) {
     publishing_remove(session, live);

@@ -28,6 +28,7 @@ struct vc_session {
   char slug[VC_SLUG_MAX + 1];
   char participant[VC_PARTICIPANT_MAX + 1]; // who speaks; "": whoever the stream holds
   int64_t started_unix_ms;
+  uint64_t began_ns; // the same, monotonic
   /* any thread, atomic (relaxed: figures only) */
   _Atomic uint32_t n_refs; // acquire/release: the last unref frees
   // When its first sample was spoken, as far as its arrival tells (monotonic); 0: none came. Set

@@ -129,8 +129,15 @@ struct vc_session *rig_open(struct rig *rig, const char *slug)
 
 struct vc_session *rig_open_of(struct rig *rig, const char *slug, const char *participant)
 {
+  return rig_open_at(rig, slug, participant, rig->now_ns);
+}
+
+struct vc_session *rig_open_at(struct rig *rig, const char *slug, const char *participant,
+                               uint64_t began_ns)
+{
   struct vc_session *session =
       vc_session_create_of(slug, participant, ++rig->next_session, rig->unix_us / 1000);
+  session->began_ns = began_ns;
   rig_put(rig, &result_create(rig, session, VC_RESULT_OPEN)->item);
   return session;
 }
@@ -508,6 +515,7 @@ void rig_remote_say(struct rig *rig, enum vc_message_kind kind, const char *slug
   assert_true(remote != NULL && message != NULL);
   message->epoch = epoch;
   message->seq = seq;
+  message->is_after_loss = rig->says_after_loss && kind == VC_MESSAGE_HELLO;
   if (id != NULL) {
     snprintf(message->utterance_id, sizeof message->utterance_id, "%s", id);
     message->utterance_hash = vc_slug_hash(id, strlen(id)) + UINT64_C(1);

@@ -32,6 +32,7 @@ struct rig {
   struct vc_stage *publisher, *watcher; // inboxes likewise: of the redis room
   struct vc_putter *putter;             // into the ledger
   char taken_over[VC_SLUG_MAX + 1];     // by another node, as the ledger said last
+  int says_after_loss;                  // other nodes, of the epochs that begin
   int n_taken_over;                     // times that it said so
   int is_ingest_full;                   // to which it says it
   uint64_t next_session, next_viewer;
@@ -49,6 +50,8 @@ uint64_t rig_count(struct rig *rig, const char *metric);
 // What stt says. The session is the caller's.
 struct vc_session *rig_open(struct rig *rig, const char *slug);
 struct vc_session *rig_open_of(struct rig *rig, const char *slug, const char *participant);
+struct vc_session *rig_open_at(struct rig *rig, const char *slug, const char *participant,
+                               uint64_t began_ns);
 void rig_close(struct rig *rig, struct vc_session **session, enum vc_close_reason reason);
 void rig_hear(struct rig *rig, struct vc_session *session, uint32_t ordinal,
               const struct vc_utterance *utterance);

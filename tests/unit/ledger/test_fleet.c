@@ -118,8 +118,12 @@ static void test_a_claim_that_was_overtaken_is_made_again(void **state)
   struct vc_session *session = rig_open(rig, "demo");
   rig_final(rig, session, "a", "One.");
   rig_expect_watcher(rig, "claim demo e-#0 floor e0", NULL);
-  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 3, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 1, 0, NULL, "live"); // by itself
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  rig_expect_publisher(rig, NULL);
+  rig_expect_watcher(rig, "claim demo e1#0 floor e2", NULL);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 3, 0, NULL, "live");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2, 0);
   rig_expect_publisher(rig, NULL);
   rig_expect_watcher(rig, "claim demo e3#0 floor e4", NULL);
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 5, 0);
@@ -231,6 +235,7 @@ static void test_a_claim_without_an_answer_is_a_gap(void **state)
 static void test_who_did_not_say_its_last_in_time_is_a_gap(void **state)
 {
   struct rig *rig = *state;
+  rig->says_after_loss = 1; // of a node before that, too
   watch(rig);
   rig_skip(rig, 0);
   struct vc_session *session = rig_open(rig, "demo");
@@ -242,7 +247,7 @@ static void test_who_did_not_say_its_last_in_time_is_a_gap(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
   rig_expect_publisher(rig, "message end e7#1  publisher_left", "release demo e7#1", NULL);
   rig_remote(rig, VC_REMOTE_ASK, "demo", 0, 0); // a Redis that was flushed is told so again
-  rig_expect_publisher(rig, "history demo behind e-#0", "- hello e0#0 live",
+  rig_expect_publisher(rig, "history demo behind e-#0", "- hello e0#0 live after loss",
                        "- final e0#3 1-0-a One.", "history demo behind e0#3 last",
                        "- hello e7#0 live after loss", "- end e7#1  publisher_left", NULL);
 }
@@ -370,6 +375,68 @@ static void test_who_takes_it_back_has_missed_something(void **state)
   rig_close(rig, &late, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// His last words of before were waited for until then.
+static void test_who_began_before_the_taking_does_not_take_it_back(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  uint64_t began_ns = rig->now_ns;
+  rig_pass_ms(rig, 1);
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  rig_pass_ms(rig, 1000);
+  struct vc_session *again = rig_open_at(rig, "demo", "Bob", began_ns);
+  rig_pass_ms(rig, 1000);
+  rig_expect_watcher(rig, NULL);
+  rig_expect_publisher(rig, "message hello e0#0 live", "release demo e0#0 unsaid", NULL);
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_close(rig, &again, VC_CLOSE_TAKEN_OVER);
+}
+
+// A third node, where it is opened last.
+static void test_who_came_behind_the_taking_is_taken_from_too(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  struct vc_session *late = rig_open_of(rig, "demo", "Bob");
+  rig_pass_ms(rig, 1500);
+  assert_int_equal(rig->n_taken_over, 1);
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 9, 0);
+  assert_int_equal(rig->n_taken_over, 2);
+  struct vc_session *between = rig_open_at(rig, "demo", "Cid", rig->now_ns - VC_NS_PER_MS);
+  rig_pass_ms(rig, 500); // of the first
+  rig_expect_watcher(rig, NULL);
+  rig_expect_publisher(rig, "message hello e0#0 live", "release demo e0#0 unsaid", NULL);
+  assert_int_equal(rig_count(rig, "ledger.epochs_taken_total"), 1);
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_close(rig, &late, VC_CLOSE_TAKEN_OVER);
+  rig_close(rig, &between, VC_CLOSE_TAKEN_OVER);
+}
+
+// Somebody's last words are waited for yet.
+static void test_who_joins_when_it_was_let_go_of_takes_it_back(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *early = begin(rig, "demo");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  rig_pass_ms(rig, 2500);
+  rig_expect_publisher(rig, "message hello e0#0 live", "release demo e0#0 unsaid", NULL);
+  struct vc_session *late = rig_open_of(rig, "demo", "Bob");
+  rig_expect_watcher(rig, "claim demo e0#0 floor e2500", NULL);
+  rig_final(rig, early, "a", "Last.");
+  rig_final(rig, late, "a", "Here.");
+  rig_close(rig, &early, VC_CLOSE_TAKEN_OVER);
+  rig_expect_publisher(rig, NULL);
+  rig_join(rig, "demo");
+  rig_skip(rig, 0);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2501, 0);
+  rig_expect_publisher(rig, "message hello e2501#0 live", "message final e2501#1 1-0-a Last.",
+                       "message final e2501#2 1-Bob-a Here.", NULL);
+  rig_expect(rig, 0, "live! hello e2501#0 live", "live final e2501#1 1-0-a Last.",
+             "live final e2501#2 1-Bob-a Here.", NULL);
+  rig_close(rig, &late, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 // Its publisher is told until that is heard, or it is gone.
 static void test_what_is_taken_is_closed_when_there_is_room(void **state)
 {
@@ -389,6 +456,28 @@ static void test_what_is_taken_is_closed_when_there_is_room(void **state)
   assert_int_equal(rig->n_taken_over, n);
   rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
   assert_int_equal(rig_count(rig, "ledger.closes_late_total"), 2);
+}
+
+// Who was to be told it has gone, or goes on with who takes it back.
+static void test_who_takes_it_back_is_not_closed_late(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig->is_ingest_full = 1;
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  struct vc_session *late = rig_open_of(rig, "demo", "Bob");
+  rig_pass_ms(rig, 2000);
+  rig_expect_watcher(rig, "claim demo e0#0 floor e2000", NULL);
+  int n_told = rig->n_taken_over;
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0); // of before
+  rig->is_ingest_full = 0;
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2001, 0);
+  rig_pass_ms(rig, 2000);
+  assert_int_equal(rig->n_taken_over, n_told);
+  rig_expect_publisher(rig, "message hello e0#0 live", "release demo e0#0",
+                       "message hello e2001#0 live", NULL);
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_close(rig, &late, VC_CLOSE_PUBLISHER_LEFT);
 }
 
 static void test_a_fenced_epoch_goes_on_as_a_new_one(void **state)
@@ -891,6 +980,10 @@ int main(void)
       TEST(test_what_is_taken_is_let_go_of_in_time),
       TEST(test_who_came_behind_the_taking_takes_it_back),
       TEST(test_who_takes_it_back_has_missed_something),
+      TEST(test_who_began_before_the_taking_does_not_take_it_back),
+      TEST(test_who_came_behind_the_taking_is_taken_from_too),
+      TEST(test_who_joins_when_it_was_let_go_of_takes_it_back),
+      TEST(test_who_takes_it_back_is_not_closed_late),
       TEST(test_what_is_taken_is_closed_when_there_is_room),
       TEST(test_a_fenced_epoch_goes_on_as_a_new_one),
       TEST(test_what_redis_missed_is_given_again),
