@@ -46,7 +46,9 @@ static void judge_join(const json_t *claims, const void *context, const char *sl
     refuse(answer, 403, "the token does not let its holder join a room");
   } else if (is_false(video, "canSubscribe")) {
     refuse(answer, 403, "the token does not let its holder hear the room");
-  } else if (vc_slug_of_room(room, session), strcmp(session, slug) != 0) {
+  } else if (vc_slug_of_room(room, session) < 0) {
+    refuse(answer, 503, vc_jwt_why(VC_JWT_NO_MEMORY));
+  } else if (strcmp(session, slug) != 0) {
     refuse(answer, 403, "the token is for another session");
   }
 }

@@ -66,7 +66,8 @@ static struct meeting *meeting_create(struct vc_livekit *livekit,
     return NULL;
   }
   struct meeting *meeting = calloc(1, sizeof *meeting);
-  if (meeting != NULL) {
+  int is_made = meeting != NULL ? vc_slug_of_room(room->name, meeting->slug) : -1;
+  if (is_made >= 0) {
     meeting->livekit = livekit;
     meeting->room = *room;
     HASH_ADD(hh, livekit->meetings, room.name[0], (unsigned)strlen(meeting->room.name), meeting);
@@ -76,7 +77,7 @@ static struct meeting *meeting_create(struct vc_livekit *livekit,
     free(meeting);
     return NULL;
   }
-  if (vc_slug_of_room(room->name, meeting->slug) == 1) {
+  if (is_made) {
     vc_log(VC_LOG_INFO, VC_EVENT("livekit.named"), VC_STR("room", room->name),
            VC_STR("session", meeting->slug));
   }

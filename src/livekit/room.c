@@ -85,7 +85,7 @@ static int refuse(struct vc_livekit *livekit, const char *reason, const char **w
   return 401;
 }
 
-// Returns: NULL, or what is wrong with what the token says.
+// Returns: as verify.
 static const char *judge(const struct vc_livekit *livekit, const json_t *claims, const char *body,
                          size_t size)
 {
@@ -94,9 +94,10 @@ static const char *judge(const struct vc_livekit *livekit, const json_t *claims,
   if (!vc_livekit_knows_key(livekit->settings.options->livekit_api_key, key)) {
     return "the token is of another API key";
   }
-  return body == NULL || vc_livekit_hash_matches(hash, body, size)
-             ? NULL
-             : "the body is not what the token was made for";
+  int is_of_body = body != NULL ? vc_livekit_hash_matches(hash, body, size) : 1;
+  return is_of_body > 0   ? NULL
+         : is_of_body < 0 ? vc_jwt_why(VC_JWT_NO_MEMORY)
+                          : "the body is not what the token was made for";
 }
 
 // Returns: NULL, or why it is not LiveKit's; vc_jwt_why(VC_JWT_NO_MEMORY): that is not known.
@@ -205,7 +206,10 @@ static void room_finished(struct vc_livekit *livekit, const struct vc_livekit_ro
   if (meeting != NULL) {
     meeting_forget(meeting);
   }
-  vc_slug_of_room(room->name, slug);
+  if (vc_slug_of_room(room->name, slug) < 0) { // what publishes it leaves all the same
+    room_count(livekit, OUT_OF_MEMORY);
+    return;
+  }
   vc_log(VC_LOG_INFO, VC_EVENT("livekit.room_finished"), VC_STR("room", room->name),
          VC_STR("session", slug));
   livekit->settings.end_session(livekit->settings.context, slug);

@@ -340,11 +340,10 @@ size_t vc_livekit_first_key(const char *api_keys, char *into, size_t size)
 
 // --- names and hashes
 
-static void digest(const void *bytes, size_t size, unsigned char into[DIGEST_BYTES])
+// Returns: 0, or -1 no memory.
+static int digest(const void *bytes, size_t size, unsigned char into[DIGEST_BYTES])
 {
-  unsigned int n = DIGEST_BYTES;
-  memset(into, 0, DIGEST_BYTES);
-  EVP_Digest(bytes, size, into, &n, EVP_sha256(), NULL);
+  return EVP_Digest(bytes, size, into, NULL, EVP_sha256(), NULL) == 1 ? 0 : -1;
 }
 
 static int is_alphanumeric(char c)
@@ -402,13 +401,15 @@ int vc_slug_of_room(const char *room, char slug[VC_LIVEKIT_SLUG_MAX + 1])
     memcpy(slug, room, strlen(room) + 1);
     return 0;
   }
+  if (digest(room, strlen(room), hash) != 0) {
+    return -1;
+  }
   size_t n = copy_what_may_stand(room, slug, VC_LIVEKIT_SLUG_MAX - MADE_TAIL);
   if (n == 0) {
     n = strlen(nameless);
     memcpy(slug, nameless, n);
   }
   memcpy(slug + n, "--", 3);
-  digest(room, strlen(room), hash);
   for (size_t i = 0; i < HASH_DIGITS / 2; i++) {
     snprintf(slug + n + 2 + 2 * i, 3, "%02x", hash[i]);
   }
@@ -418,7 +419,9 @@ int vc_slug_of_room(const char *room, char slug[VC_LIVEKIT_SLUG_MAX + 1])
 int vc_livekit_hash_matches(const char *text, const void *body, size_t size)
 {
   unsigned char hash[DIGEST_BYTES], encoded[4 * ((DIGEST_BYTES + 2) / 3) + 1];
-  digest(body, size, hash);
+  if (digest(body, size, hash) != 0) {
+    return -1;
+  }
   int n = EVP_EncodeBlock(encoded, hash, DIGEST_BYTES);
   return strlen(text) == (size_t)n && CRYPTO_memcmp(text, encoded, (size_t)n) == 0;
 }

@@ -113,9 +113,9 @@ size_t vc_livekit_first_key(const char *api_keys, char *into, size_t size);
 // A room's name that may be a session's is itself. Any other, and one that ends as these do, has
 // each run of bytes that may not stand there replaced by '-' ("room" if nothing is left), is cut,
 // and ends in "--" and 16 hexadecimal digits of its SHA-256: nobody finds a name that has another
-// room's slug. Returns: 0 it is itself, 1 it was made.
+// room's slug. Returns: 0 it is itself, 1 it was made, -1 no memory for that.
 int vc_slug_of_room(const char *room, char slug[VC_LIVEKIT_SLUG_MAX + 1]);
 
 // Whether `text` is what LiveKit's `sha256` says of a webhook's body: the standard base64 of its
-// SHA-256. In constant time. Returns: 1 or 0.
+// SHA-256. In constant time. Returns: 1 or 0, -1 no memory.
 int vc_livekit_hash_matches(const char *text, const void *body, size_t size);
