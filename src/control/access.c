@@ -127,9 +127,10 @@ int64_t access_ledger_began(struct vc_control *control, const char *slug)
   struct vc_buffer *reply = status == 200 ? vc_query_reply(query) : NULL;
   json_t *list = reply != NULL ? vc_json_parse((const char *)reply->data, reply->size, NULL) : NULL;
   int64_t began_ms = json_integer_value(json_array_get(list, 0));
+  int is_known = status != 503 && (reply == NULL || list != NULL);
   json_decref(list);
   vc_query_unref(query);
-  return status == 503 ? -1 : began_ms;
+  return is_known ? began_ms : -1;
 }
 
 // The ledger knows of other nodes' sessions only what is watched here.

@@ -144,7 +144,7 @@ static int check_token(struct claim *claim, const char **why)
     return 0; // it may be good for what is on here: only that the node is busy is told
   }
   *why = answer.why;
-  return answer.status == 503 ? 429 : answer.status;
+  return answer.status == 503 && claim->is_on != NOWHERE_HERE ? 429 : answer.status;
 }
 
 // The worker of ingest knows what is on, and whether there is room for one more; who has no good

@@ -84,7 +84,7 @@ const struct vc_metric vc_ingest_metrics[] = {
                              "Refused: a name that is empty, malformed or in use, or a wish to "
                              "play."),
     [REFUSED_TOKEN] = COUNTER("ingest.token_refused_total", "connections",
-                              "Refused: no token, or one that does not fit."),
+                              "Refused: no token, one that does not fit, or no memory to tell."),
     [REFUSED_GATE] = COUNTER("ingest.gate_refused_total", "connections",
                              "Refused: the node drains or its journal is full."),
     [REFUSED_PROTOCOL] = COUNTER("ingest.protocol_errors_total", "connections",

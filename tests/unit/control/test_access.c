@@ -388,6 +388,8 @@ static void test_an_expired_token_at_a_busy_node(void **state)
   rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 503});
   long n_refused = count_refused_tokens();
   expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), 503, "is not known");
+  rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 200, .text = "["});
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), 503, "is not known");
   assert_int_equal(count_refused_tokens(), n_refused);
   expect(nodes.closed, HTTP_DOOR, "GET", TRANSCRIPT, "", 401);
   assert_int_equal(count_refused_tokens(), n_refused + 1);
