@@ -23,6 +23,7 @@ FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "-
          "--disable-domain-reliability", "--disable-dev-shm-usage", "--remote-debugging-port=0",
          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 KEYS = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36, "PageUp": 33, "PageDown": 34, "ArrowUp": 38}
+NAVIGATED = "Inspected target navigated or closed"  # what was asked then has no answer
 COMPLAINTS = ("Runtime.exceptionThrown", "Log.entryAdded", "Audits.issueAdded", "Runtime.consoleAPICalled")
 
 
@@ -75,9 +76,18 @@ class Page:
         assert "exceptionDetails" not in answer, (expression, answer["exceptionDetails"])
         return answer["result"].get("value")
 
+    def run_in_any(self, expression):
+        """None where the page goes elsewhere meanwhile."""
+        try:
+            return self.run(expression)
+        except AssertionError as failure:
+            if NAVIGATED in str(failure):
+                return None
+            raise
+
     def wait(self, expression, what, timeout=None):
         try:
-            return harness.wait_until(lambda: self.run(expression), what, timeout)
+            return harness.wait_until(lambda: self.run_in_any(expression), what, timeout)
         except AssertionError as late:
             body = self.run("document.body ? document.body.innerText.slice(-600) : ''")
             raise AssertionError(f"{late}; the page says {body!r}; {self.complaints()}") from None
