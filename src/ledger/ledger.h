@@ -185,6 +185,7 @@ struct fleet {
   uint64_t said_ns;                 // when that was last said
   uint64_t taken_ns;                // when another node claimed what is ours, 0: none has
   uint64_t taken_again_ns;          // when the last of several did
+  int64_t taken_epoch;              // and for which epoch
   struct request *joins;            // wait for the fill
   struct vc_item *results;          // wait for the claim
   size_t n_results;

@@ -252,9 +252,10 @@ static void filled(struct ledger *ledger, struct session *session, const struct 
   requests_release(ledger, session);
 }
 
-static void close_all(const struct ledger *ledger, struct session *session)
+static void close_all(const struct ledger *ledger, struct session *session, int64_t taken_epoch)
 {
   struct publishing *live;
+  session->fleet.taken_epoch = taken_epoch;
   session->fleet.taken_again_ns = vc_worker_now_ns(ledger->worker);
   session->fleet.closing = CLOSING_WANTED;
   DL_FOREACH(session->live, live)
@@ -266,13 +267,15 @@ static void close_all(const struct ledger *ledger, struct session *session)
 // While we claim it ourselves the answer tells who did so later.
 static void taken(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
+  int was_taken = session->fleet.taken_ns != 0;
   if (session->live == NULL || session->fleet.claim != CLAIM_HELD ||
-      remote->epoch < session_newest(session)->number) { // the other is the one that gives way
+      remote->epoch < session_newest(session)->number || // the other is the one that gives way
+      (was_taken && remote->epoch <= session->fleet.taken_epoch)) { // it is told twice
     return;
   }
-  close_all(ledger, session);
-  if (session->fleet.taken_ns != 0) {
-    return; // by one before
+  close_all(ledger, session, remote->epoch);
+  if (was_taken) {
+    return;
   }
   ledger_count(ledger, EPOCHS_TAKEN);
   vc_log(VC_LOG_INFO, VC_EVENT("ledger.taken"), VC_STR("session", session->slug),

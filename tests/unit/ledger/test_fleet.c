@@ -337,6 +337,8 @@ static void test_who_came_behind_the_taking_takes_it_back(void **state)
   struct vc_session *early = rig_open_of(rig, "demo", "Ada");
   rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
   struct vc_session *late = rig_open_of(rig, "demo", "Bob");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0); // both workers of the room tell it
+  assert_int_equal(rig->n_taken_over, 1);
   rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
   rig_close(rig, &early, VC_CLOSE_TAKEN_OVER);
   rig_expect_publisher(rig, "message hello e0#0 live", NULL);
