@@ -358,6 +358,8 @@ static void tell_event(struct peer *peer, const struct vc_ws_event *event)
   case VC_WS_CLOSE:
     snprintf(code, sizeof code, "%d", event->close_code);
     tell(peer, "close:", code, strlen(code));
+    snprintf(peer->why, sizeof peer->why, "%.*s", event->size > 2 ? (int)event->size - 2 : 0,
+             event->size > 2 ? (const char *)event->payload + 2 : "");
     break;
   default:
     fail_msg("opcode %d", event->opcode);

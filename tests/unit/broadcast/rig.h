@@ -26,6 +26,7 @@ struct peer {
   struct vc_ws_parser parser;
   char told[RIG_TOLD_MAX]; // what it was told since the last look, a word each
   size_t n_told;
+  char why[VC_WS_CONTROL_MAX + 1]; // of its close
 };
 
 struct rig {

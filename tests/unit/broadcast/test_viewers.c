@@ -145,6 +145,7 @@ static void test_what_they_say(void **state)
   peer_send_raw(peer, "\x81\x01x", 3); // not masked
   rig_turn(rig);
   peer_expect(peer, "close:1002 eof");
+  assert_string_equal(peer->why, "protocol error");
   peer = rig_watch(rig, "demo", 1, 0);
   peer_send(peer, VC_WS_CLOSE, "\x0f\xa0", 2);
   rig_turn(rig);
@@ -166,6 +167,7 @@ static void test_no_memory_for_what_they_say(void **state)
   rig_turn(rig);
   no_memory_for_frames(0);
   peer_expect(peer, "close:1011 eof");
+  assert_string_equal(peer->why, "no memory");
   assert_int_equal(rig_counter(rig, "ws.protocol_errors_total"), 0);
 }
 
