@@ -391,10 +391,14 @@ static void test_an_expired_token_at_a_busy_node(void **state)
   rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 200, .text = "["});
   expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), 503, "is not known");
   assert_int_equal(count_refused_tokens(), n_refused);
+  rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+  no_memory_for_queries(VC_QUERY_BEGAN);
+  expect_token(rig_token(VIEWER, "HS256", rig_grants("demo", -60)), 503, "is not known");
+  no_memory_for_queries(-1);
+  assert_int_equal(count_refused_tokens(), n_refused);
   expect(nodes.closed, HTTP_DOOR, "GET", TRANSCRIPT, "", 401);
   assert_int_equal(count_refused_tokens(), n_refused + 1);
   expect_token(rig_token(VIEWER, "HS256", rig_grants("other", -60)), 403, "for another session");
-  rig_reply(nodes.closed, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
 }
 
 static void test_a_token_that_is_too_long_is_none(void **state)

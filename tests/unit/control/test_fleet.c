@@ -1,4 +1,5 @@
 // What is asked of all nodes: sessions, transcripts, erasure. Redis is the test.
+#include "no_verdict.h"
 #include "rig.h"
 
 #include <verbacast/wire/json.h>
@@ -210,6 +211,11 @@ static void test_an_erasure_reaches_all_nodes(void **state)
   reply(VC_QUERY_FLEET_ERASE, 503, NULL);
   assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 503);
   assert_non_null(strstr(rig->body, "{\"where\":\"redis\",\"why\":\"Redis did not delete it"));
+  reply(VC_QUERY_FLEET_ERASE, 200, NULL);
+  no_memory_for_queries(VC_QUERY_FLEET_ERASE);
+  assert_int_equal(rig_ask(rig, ADMIN_DOOR, "DELETE", "/sessions/demo", ""), 503);
+  no_memory_for_queries(-1);
+  assert_non_null(strstr(rig->body, "{\"where\":\"redis\",\"why\":\"Redis did not delete it"));
 }
 
 // It was told to their ledgers; what they have written lies in their files.
@@ -265,6 +271,9 @@ static void test_an_expired_token_of_a_session_of_another_node(void **state)
   rig_reply(closed, VC_QUERY_FLEET_BEGAN, // Redis does not say
             (struct rig_reply){.status = 503, .number = now_ms - 100000});
   expect_expired(closed, "demo", 60, 503);
+  no_memory_for_queries(VC_QUERY_FLEET_BEGAN); // nor is it asked
+  expect_expired(closed, "demo", 60, 503);
+  no_memory_for_queries(-1);
   rig_reply(closed, VC_QUERY_FLEET_BEGAN, // and what comes with no answer is none
             (struct rig_reply){.status = 404, .number = now_ms - 100000});
   expect_expired(closed, "demo", 60, 401);

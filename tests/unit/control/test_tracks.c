@@ -280,6 +280,9 @@ static void test_a_busy_ledger_and_a_token_that_expired(void **state)
   rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 503});
   expect_why(rig, target, 429, "is not known");
   rig_reply(rig, VC_QUERY_BEGAN, (struct rig_reply){.status = 404});
+  no_memory_for_queries(VC_QUERY_BEGAN);
+  expect_why(rig, target, 429, "is not known");
+  no_memory_for_queries(-1);
   expect_why(rig, target, 401, "expired");
   may_publish(rig, 200, NULL);
 }
