@@ -50,6 +50,28 @@ static int check_key(const char *value, struct vc_error *error)
              : vc_error_set(error, "is no key, or one of more than %d bytes", KEY_MAX - 1);
 }
 
+// Whether the first of them signs: it is a secret, and no public key.
+static int can_sign(const struct vc_jwt_keys *keys)
+{
+  json_t *claims = json_pack("{s:s,s:i}", "session", "s", "exp", 1);
+  char *token = vc_jwt_print(keys, claims);
+  int signs = token != NULL;
+  free(token);
+  json_decref(claims);
+  return signs;
+}
+
+static int check_secret(const char *value, struct vc_error *error)
+{
+  struct vc_jwt_keys *keys = vc_jwt_keys_create(value, error);
+  int status = keys == NULL     ? -1
+               : can_sign(keys) ? 0
+                                : vc_error_set(error, "is a public key: the node cannot sign its "
+                                                      "calls with it; give LiveKit's own");
+  vc_jwt_keys_destroy(&keys);
+  return status;
+}
+
 static int check_ca_file(const char *value, struct vc_error *error)
 {
   return value[0] == '\0' || access(value, R_OK) == 0 ? 0 : vc_error_set(error, "cannot be read");
@@ -63,8 +85,8 @@ const struct vc_option vc_livekit_option_rows[] = {
      .check = check_key,
      .help = "One of LiveKit's API keys: webhooks must be signed with it, calls are; its tokens to "
              "join a room let viewers to the room's session."},
-    {"LIVEKIT_API_SECRET", VC_OPTION_SECRET, FIELD(livekit_api_secret),
-     .check = vc_jwt_check_secret, .help = "Its secret."},
+    {"LIVEKIT_API_SECRET", VC_OPTION_SECRET, FIELD(livekit_api_secret), .check = check_secret,
+     .help = "Its secret."},
     {"LIVEKIT_AUTO_EGRESS", VC_OPTION_TEXT, FIELD(livekit_auto_egress), "", "rtmp://HOST:PORT/live",
      .check = check_address,
      .help = "Each room that starts is sent there: RTMP_LISTEN as LiveKit's egress reaches it, the "
@@ -123,16 +145,12 @@ static int check_publish_secret(const struct vc_secret *secret, struct vc_error 
     return 0;
   }
   struct vc_jwt_keys *keys = vc_jwt_keys_of_secret(secret, &why);
-  json_t *claims = json_pack("{s:s,s:i}", "session", "s", "exp", 1);
-  char *token = vc_jwt_print(keys, claims);
-  int can_sign = token != NULL;
-  free(token);
-  json_decref(claims);
+  int signs = can_sign(keys);
   vc_jwt_keys_destroy(&keys);
-  return can_sign ? 0
-                  : vc_error_set(error, "LIVEKIT_AUTO_EGRESS is set and PUBLISH_SECRET is a public "
-                                        "key: the node cannot sign what its egresses publish "
-                                        "with; give a secret, also as \"SECRET,PEM\"");
+  return signs ? 0
+               : vc_error_set(error, "LIVEKIT_AUTO_EGRESS is set and PUBLISH_SECRET is a public "
+                                     "key: the node cannot sign what its egresses publish "
+                                     "with; give a secret, also as \"SECRET,PEM\"");
 }
 
 int vc_livekit_check(const struct vc_livekit_options *options,
