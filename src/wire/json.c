@@ -23,16 +23,6 @@ __attribute__((constructor)) static void watch_allocations(void)
   json_set_alloc_funcs(allocate, free);
 }
 
-void vc_json_forget_failure(void)
-{
-  has_failed = 0;
-}
-
-int vc_json_has_failed(void)
-{
-  return has_failed;
-}
-
 // Brackets outside strings; a text that is no JSON is for jansson to refuse.
 static int is_too_deep(const char *text, size_t size)
 {

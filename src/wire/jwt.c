@@ -304,30 +304,19 @@ static enum vc_jwt_verdict read_algorithm(const struct parts *parts, jwt_alg_t *
 
 // --- whether it may be believed
 
-// Clears it. Returns: 1 where an allocation of OpenSSL's has failed.
-static int take_openssl_failure(void)
-{
-  int has_failed = 0;
-  unsigned long error;
-  while ((error = ERR_get_error()) != 0) {
-    has_failed |= ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE;
-  }
-  return has_failed;
-}
-
-// libjwt parses once more what is known to be JSON. It does not tell all that it has no memory for
-// from a wrong signature; nor does OpenSSL.
+// libjwt parses once more what is known to be JSON. Neither it nor OpenSSL tells all that it has no
+// memory for from a wrong signature, and what libjwt then compares with is not to be believed;
+// malloc says so.
 static enum vc_jwt_verdict check_key(const struct key *key, const char *token)
 {
   jwt_t *jwt = NULL;
-  vc_json_forget_failure();
-  ERR_clear_error();
+  errno = 0;
   int status = jwt_decode(&jwt, token, key->bytes, key->size);
+  int has_failed = errno == ENOMEM;
   int is_signed = status == 0 && jwt_get_alg(jwt) == key->algorithm;
-  int has_failed = status == ENOMEM || vc_json_has_failed();
-  has_failed |= take_openssl_failure();
+  ERR_clear_error(); // or who speaks TLS would find it
   jwt_free(jwt);
-  return is_signed ? VC_JWT_GOOD : has_failed ? VC_JWT_NO_MEMORY : VC_JWT_SIGNATURE;
+  return has_failed ? VC_JWT_NO_MEMORY : is_signed ? VC_JWT_GOOD : VC_JWT_SIGNATURE;
 }
 
 static enum vc_jwt_verdict check_signature(const struct vc_jwt_keys *keys, const char *token,

@@ -1,5 +1,6 @@
 #include "no_memory.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,6 +26,7 @@ static int must_fail(void)
   size_t at = atomic_fetch_add(&n_allocations, 1);
   int fails = at >= fail_after && at - fail_after < n_failing;
   atomic_fetch_or(&memory_has_failed, fails);
+  errno = fails ? ENOMEM : errno;
   return fails;
 }
 

@@ -16,10 +16,6 @@ json_t *vc_json_parse(const char *text, size_t size, const char **why);
 // The same where strings may hold U+0000, which ends the text that json_string_value gives: that is
 // whole only if json_string_length says so.
 json_t *vc_json_parse_zeros(const char *text, size_t size, const char **why);
-// For a library that has jansson parse by itself: whether an allocation of this thread's has failed
-// since it was forgotten. Returns: 1 or 0.
-void vc_json_forget_failure(void);
-int vc_json_has_failed(void);
 // Compact, UTF-8. Returns: malloc'ed text, or NULL without memory.
 char *vc_json_print(const json_t *value);
 

@@ -5,6 +5,8 @@
 
 #include <jwt.h>
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/rsa.h>
@@ -32,7 +34,7 @@
 struct pair {
   char private_pem[PEM_MAX], public_pem[PEM_MAX];
 };
-static struct pair rsa, other_rsa, weak_rsa, p256, other_p256, p384, ed25519;
+static struct pair rsa, other_rsa, third_rsa, weak_rsa, p256, other_p256, third_p256, p384, ed25519;
 
 static void read_bio(BIO *bio, char into[static PEM_MAX])
 {
@@ -57,9 +59,11 @@ static int set_up(void **state)
 {
   make_pair(&rsa, EVP_RSA_gen(2048));
   make_pair(&other_rsa, EVP_RSA_gen(2048));
+  make_pair(&third_rsa, EVP_RSA_gen(2048));
   make_pair(&weak_rsa, EVP_RSA_gen(1024));
   make_pair(&p256, EVP_EC_gen("P-256"));
   make_pair(&other_p256, EVP_EC_gen("P-256"));
+  make_pair(&third_p256, EVP_EC_gen("P-256"));
   make_pair(&p384, EVP_EC_gen("P-384"));
   make_pair(&ed25519, EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"));
   return 0;
@@ -264,6 +268,11 @@ static void test_what_is_no_key(void **state)
   snprintf(text, sizeof text, "secret %s", rsa.public_pem);
   expect_no_keys(text, "beside a PEM");
   expect_no_keys("1,2,3,4,5,6,7,8,9", "more than 8");
+  text[0] = '\0';
+  for (int i = 0; i <= VC_JWT_KEYS_MAX; i++) {
+    memcpy(text + strlen(text), p256.public_pem, strlen(p256.public_pem) + 1);
+  }
+  expect_no_keys(text, "more than 8");
   assert_int_equal(vc_jwt_check_secret("1,2,3,4,5,6,7,8", NULL), 0);
   assert_int_equal(vc_jwt_check_secret(rsa.public_pem, NULL), 0);
 }
@@ -844,21 +853,59 @@ static void test_what_is_not_printed(void **state)
 
 static const char *tried_list, *tried_token;
 
-// Of what could not be looked at that alone is said, and what is good is whole.
-static void try_verify(void)
+// Returns: the verdict. Claims come with a good one alone, and are whole. Nothing is left in
+// OpenSSL's queue, where who speaks TLS would find it.
+static enum vc_jwt_verdict try_token(const struct vc_jwt_keys *keys)
 {
   const struct vc_jwt_clock clock = {NOW * 1000, 5000};
-  struct vc_error error;
   struct vc_jwt jwt;
-  struct vc_jwt_keys *keys = vc_jwt_keys_create(tried_list, &error);
   enum vc_jwt_verdict verdict = vc_jwt_verify(keys, tried_token, &clock, &jwt);
-  if (keys != NULL) {
-    assert_int_equal(verdict, memory_has_failed ? VC_JWT_NO_MEMORY : VC_JWT_GOOD);
-  }
+  assert_int_equal(jwt.claims != NULL, verdict == VC_JWT_GOOD);
   if (jwt.claims != NULL) {
     assert_string_equal(vc_json_string(jwt.claims, "session", ""), "demo");
   }
   json_decref(jwt.claims);
+  assert_int_equal(ERR_peek_error(), 0);
+  return verdict;
+}
+
+static const struct vc_jwt_keys *tried_keys;
+
+// Of what could not be looked at that alone is said.
+static void try_good(void)
+{
+  enum vc_jwt_verdict verdict = try_token(tried_keys);
+  assert_int_equal(verdict, memory_has_failed ? VC_JWT_NO_MEMORY : VC_JWT_GOOD);
+}
+
+static void try_forged(void)
+{
+  enum vc_jwt_verdict verdict = try_token(tried_keys);
+  assert_int_equal(verdict, memory_has_failed ? VC_JWT_NO_MEMORY : VC_JWT_SIGNATURE);
+}
+
+// OpenSSL's memory is the test's, so that it can fail too.
+static void *allocate(size_t size, const char *file, int line)
+{
+  return malloc(size);
+}
+
+static void *reallocate(void *old, size_t size, const char *file, int line)
+{
+  return realloc(old, size);
+}
+
+static void let_go(void *old, const char *file, int line)
+{
+  free(old);
+}
+
+static void try_keys(void)
+{
+  struct vc_jwt_keys *keys = vc_jwt_keys_create(tried_list, NULL);
+  assert_true(keys != NULL || memory_has_failed);
+  enum vc_jwt_verdict verdict = keys != NULL ? try_token(keys) : VC_JWT_NO_MEMORY;
+  assert_true(verdict == VC_JWT_GOOD || (verdict == VC_JWT_NO_MEMORY && memory_has_failed));
   vc_jwt_keys_destroy(&keys);
 }
 
@@ -872,8 +919,6 @@ static void try_print(void)
   vc_jwt_keys_destroy(&keys);
   if (token != NULL) {
     memory_fail(0, 0);
-    tried_token = token;
-    tried_list = "secret";
     EXPECT(VC_JWT_GOOD, "secret", token);
   }
   free(token);
@@ -883,9 +928,79 @@ static void test_without_memory(void **state)
 {
   tried_list = list_of(rsa.public_pem, "secret");
   tried_token = make(JWT_ALG_HS256, "secret", GOOD);
-  assert_true(memory_fail_each(try_verify) >= 10);
+  assert_true(memory_fail_each(try_keys) >= 10);
   tried_token = make(JWT_ALG_RS256, rsa.private_pem, GOOD);
-  assert_true(memory_fail_each(try_verify) >= 10);
+  assert_true(memory_fail_each(try_keys) >= 10);
+}
+
+// The key that is right stands before another one of its kind, which says that it is wrong.
+static void check_without_memory(jwt_alg_t algorithm, const char *signs, const char *forges,
+                                 const char *list)
+{
+  struct vc_jwt_keys *keys = vc_jwt_keys_create(list, NULL);
+  tried_keys = keys;
+  tried_token = make(algorithm, signs, GOOD);
+  try_good(); // what OpenSSL keeps is there
+  assert_true(memory_fail_each(try_good) >= 10);
+  tried_token = make(algorithm, forges, GOOD);
+  assert_true(memory_fail_each(try_forged) >= 10);
+  vc_jwt_keys_destroy(&keys);
+}
+
+static void test_signatures_without_memory(void **state)
+{
+  check_without_memory(JWT_ALG_HS256, "secret", "guess", "secret,other");
+  check_without_memory(JWT_ALG_RS256, rsa.private_pem, third_rsa.private_pem,
+                       list_of(rsa.public_pem, other_rsa.public_pem));
+  check_without_memory(JWT_ALG_ES256, p256.private_pem, third_p256.private_pem,
+                       list_of(p256.public_pem, other_p256.public_pem));
+}
+
+// A token is not judged by what there was no memory for before.
+static void test_a_failure_of_before(void **state)
+{
+  struct vc_jwt_keys *keys = vc_jwt_keys_create(rsa.public_pem, NULL);
+  tried_token = make(JWT_ALG_RS256, rsa.private_pem, GOOD);
+  memory_fail(0, 1);
+  assert_null(OPENSSL_malloc(1));
+  memory_fail(0, 0);
+  assert_int_equal(try_token(keys), VC_JWT_GOOD);
+  vc_jwt_keys_destroy(&keys);
+}
+
+static const struct vc_secret *tried_secret;
+
+static void try_secret(void)
+{
+  const struct vc_jwt_clock clock = {NOW * 1000, 5000};
+  struct vc_jwt jwt;
+  memset(&jwt, 0xff, sizeof jwt);
+  enum vc_jwt_verdict verdict = vc_jwt_verify_by(tried_secret, tried_token, &clock, &jwt);
+  assert_int_equal(verdict, memory_has_failed ? VC_JWT_NO_MEMORY : VC_JWT_GOOD);
+  assert_int_equal(jwt.claims != NULL, verdict == VC_JWT_GOOD);
+  json_decref(jwt.claims);
+}
+
+// One that is not set has no keys; one that is has them, or no memory for them.
+static void test_a_secret_without_memory(void **state)
+{
+  static const struct vc_option rows[] = {
+      {"SECRET", VC_OPTION_SECRET, offsetof(struct options, secret)}, VC_OPTION_ROWS_END};
+  struct options options = {NULL};
+  const struct vc_option_group group = {"Test", rows, &options};
+  struct vc_option_set set = {"test", "A test.", &group, 1, NULL};
+  const struct vc_jwt_clock clock = {NOW * 1000, 5000};
+  struct vc_jwt jwt;
+  char program[] = "test", variable[] = "SECRET=secret";
+  char *arguments[] = {program, NULL}, *nothing[] = {NULL}, *environment[] = {variable, NULL};
+  tried_token = make(JWT_ALG_HS256, "secret", GOOD);
+  assert_int_equal(vc_options_parse(&set, 1, arguments, nothing, stdout, NULL), VC_OPTIONS_RUN);
+  assert_int_equal(vc_jwt_verify_by(options.secret, tried_token, &clock, &jwt), VC_JWT_ALGORITHM);
+  vc_options_free(&set);
+  assert_int_equal(vc_options_parse(&set, 1, arguments, environment, stdout, NULL), VC_OPTIONS_RUN);
+  tried_secret = options.secret;
+  assert_true(memory_fail_each(try_secret) >= 3);
+  vc_options_free(&set);
 }
 
 static void test_printing_without_memory(void **state)
@@ -897,6 +1012,9 @@ static void test_printing_without_memory(void **state)
 
 int main(void)
 {
+  if (!CRYPTO_set_mem_functions(allocate, reallocate, let_go)) {
+    return 1;
+  }
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_each_algorithm_by_its_key),
       cmocka_unit_test(test_another_key),
@@ -931,6 +1049,9 @@ int main(void)
       cmocka_unit_test(test_print),
       cmocka_unit_test(test_what_is_not_printed),
       cmocka_unit_test(test_without_memory),
+      cmocka_unit_test(test_signatures_without_memory),
+      cmocka_unit_test(test_a_failure_of_before),
+      cmocka_unit_test(test_a_secret_without_memory),
       cmocka_unit_test(test_printing_without_memory),
   };
   return cmocka_run_group_tests(tests, set_up, NULL);
