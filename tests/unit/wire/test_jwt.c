@@ -884,6 +884,36 @@ static void try_forged(void)
   assert_int_equal(verdict, memory_has_failed ? VC_JWT_NO_MEMORY : VC_JWT_SIGNATURE);
 }
 
+// libjwt asks for a size of -1 where OpenSSL did not tell it one: malloc has none.
+const char *__asan_default_options(void);
+const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+  return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
+{
+  return "allocator_may_return_null=1";
+}
+
+// Nor does it let go of all that it took, where OpenSSL then has no memory.
+void __lsan_disable(void) __attribute__((weak));
+void __lsan_enable(void) __attribute__((weak));
+
+static size_t fail_each(void (*attempt)(void))
+{
+  if (__lsan_disable != NULL) {
+    __lsan_disable();
+  }
+  size_t n = memory_fail_each(attempt);
+  if (__lsan_enable != NULL) {
+    __lsan_enable();
+  }
+  return n;
+}
+
 // OpenSSL's memory is the test's, so that it can fail too.
 static void *allocate(size_t size, const char *file, int line)
 {
@@ -928,9 +958,9 @@ static void test_without_memory(void **state)
 {
   tried_list = list_of(rsa.public_pem, "secret");
   tried_token = make(JWT_ALG_HS256, "secret", GOOD);
-  assert_true(memory_fail_each(try_keys) >= 10);
+  assert_true(fail_each(try_keys) >= 10);
   tried_token = make(JWT_ALG_RS256, rsa.private_pem, GOOD);
-  assert_true(memory_fail_each(try_keys) >= 10);
+  assert_true(fail_each(try_keys) >= 10);
 }
 
 // The key that is right stands before another one of its kind, which says that it is wrong.
@@ -941,9 +971,9 @@ static void check_without_memory(jwt_alg_t algorithm, const char *signs, const c
   tried_keys = keys;
   tried_token = make(algorithm, signs, GOOD);
   try_good(); // what OpenSSL keeps is there
-  assert_true(memory_fail_each(try_good) >= 10);
+  assert_true(fail_each(try_good) >= 10);
   tried_token = make(algorithm, forges, GOOD);
-  assert_true(memory_fail_each(try_forged) >= 10);
+  assert_true(fail_each(try_forged) >= 10);
   vc_jwt_keys_destroy(&keys);
 }
 
@@ -999,7 +1029,7 @@ static void test_a_secret_without_memory(void **state)
   vc_options_free(&set);
   assert_int_equal(vc_options_parse(&set, 1, arguments, environment, stdout, NULL), VC_OPTIONS_RUN);
   tried_secret = options.secret;
-  assert_true(memory_fail_each(try_secret) >= 3);
+  assert_true(fail_each(try_secret) >= 3);
   vc_options_free(&set);
 }
 
