@@ -288,7 +288,8 @@ static void let_go(struct publisher *publisher, struct owned *owned)
 
 static int is_time_to_let_go(const struct publisher *publisher, const struct owned *owned)
 {
-  return is_complete(owned) || owned->is_fenced || publisher->is_draining ||
+  int is_all_answered = publisher->is_draining && owned->n_unanswered == 0;
+  return is_complete(owned) || owned->is_fenced || is_all_answered ||
          now_of(publisher) - owned->released_ns >= LET_GO_MS * VC_NS_PER_MS;
 }
 
