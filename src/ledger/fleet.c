@@ -497,6 +497,9 @@ static struct session *session_to_claim(struct ledger *ledger, const struct vc_r
     return NULL;
   }
   if (session != NULL && session->live != NULL) { // of who has not said his last since it was taken
+    if (result->session->began_ns < session->fleet.taken_again_ns) {
+      return NULL; // he was told to leave, too
+    }
     take_back(ledger, session);
     return session;
   }
@@ -538,11 +541,10 @@ static void handle_held(struct ledger *ledger, struct vc_item *results)
   }
 }
 
-// Other nodes heard what is whole here.
+// What we said ourselves up to now is with other nodes too.
 static int may_lack_rest(const struct session *session)
 {
-  const struct epoch *newest = session_newest(session);
-  return newest == NULL || newest->is_cut;
+  return session->live == NULL || session_newest(session)->is_cut;
 }
 
 void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch, int is_after_loss)
@@ -558,7 +560,8 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch, 
   if (is_after_loss && session->live == NULL) {
     remote_lose_rest(ledger, session);
   }
-  fleet->is_after_loss = is_after_loss && may_lack_rest(session);
+  fleet->is_after_loss |= is_after_loss && may_lack_rest(session);
+  fleet->is_unsure |= fleet->late_until_ns == UINT64_MAX; // who was told `unknown` may be ahead
   remote_show_rest(ledger, session);
   remote_forget(session);
   if (session->live != NULL) {
@@ -589,6 +592,7 @@ void fleet_let_go(struct ledger *ledger, struct session *session)
   fleet->taken_ns = 0;
   if (fleet->claim == CLAIM_HELD) {
     fleet->claim = CLAIM_NONE;
+    fleet->is_after_loss = 0;
     fleet->must_release = 1;
     // Who is closed too late says more, which other nodes do not hear; with a newcomer they will.
     fleet->has_said_last = session->live == NULL || has_newcomer(session);

@@ -321,6 +321,7 @@ int say_begin(struct ledger *ledger, struct session *session, int64_t started_un
   }
   epoch->started_unix_ms = started_unix_ms;
   epoch->is_after_loss = session->fleet.is_after_loss;
+  session->fleet.is_after_loss = 0;
   begin_behind(ledger, epoch->number - 1);
   ledger_count(ledger, EPOCHS);
   vc_message_unref(session->hello);

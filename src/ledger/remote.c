@@ -293,6 +293,7 @@ static void owned(struct ledger *ledger, struct session *session, const struct v
   }
   // Somebody has begun a later one meanwhile: a number behind that is Redis' to give.
   if (epoch > 0 && newest != NULL && newest->number >= epoch && newest->number < VC_EPOCH_MAX) {
+    session->fleet.is_after_loss |= remote->is_after_loss;
     fleet_claim(ledger, session);
     return;
   }
@@ -309,6 +310,7 @@ static void fenced(struct ledger *ledger, struct session *session, const struct 
   ledger_count(ledger, EPOCHS_FENCED);
   vc_log(VC_LOG_WARN, VC_EVENT("ledger.fenced"), VC_STR("session", session->slug),
          VC_INT("epoch", epoch->number));
+  session->fleet.is_after_loss = 1; // what was refused is nowhere else
   fleet_claim(ledger, session);
 }
 

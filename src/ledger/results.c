@@ -169,8 +169,16 @@ static void show_state(struct ledger *ledger, struct session *session)
   }
 }
 
+// Who was told to leave, and says the last words of what was taken back, ends it here.
+static enum vc_close_reason why_it_ends(const struct session *session, enum vc_close_reason why)
+{
+  int is_ours = session->fleet.claim == CLAIM_HELD && session->fleet.taken_ns == 0;
+  return why == VC_CLOSE_TAKEN_OVER && is_ours ? VC_CLOSE_PUBLISHER_LEFT : why;
+}
+
 static void end(struct ledger *ledger, struct session *session, enum vc_close_reason why)
 {
+  why = why_it_ends(session, why);
   const char *reason = vc_close_reason_text(why);
   if (why == VC_CLOSE_SHUTDOWN && ledger->publisher != NULL) {
     say_status(ledger, session, VC_STATE_RECONNECTING, reason); // it may go on elsewhere

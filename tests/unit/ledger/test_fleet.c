@@ -119,7 +119,7 @@ static void test_a_claim_that_was_overtaken_is_made_again(void **state)
   rig_final(rig, session, "a", "One.");
   rig_expect_watcher(rig, "claim demo e-#0 floor e0", NULL);
   rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 1, 0, NULL, "live"); // by itself
-  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  rig_remote_owned_late(rig, "demo", E0 + 1);
   rig_expect_publisher(rig, NULL);
   rig_expect_watcher(rig, "claim demo e1#0 floor e2", NULL);
   rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 3, 0, NULL, "live");
@@ -127,7 +127,8 @@ static void test_a_claim_that_was_overtaken_is_made_again(void **state)
   rig_expect_publisher(rig, NULL);
   rig_expect_watcher(rig, "claim demo e3#0 floor e4", NULL);
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 5, 0);
-  rig_expect_publisher(rig, "message hello e5#0 live", "message final e5#1 1-0-a One.", NULL);
+  rig_expect_publisher(rig, "message hello e5#0 live after loss", "message final e5#1 1-0-a One.",
+                       NULL);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
@@ -224,7 +225,7 @@ static void test_a_claim_without_an_answer_is_a_gap(void **state)
   session = rig_open(rig, "demo"); // its own went on to its end
   rig_remote_owned_late(rig, "demo", 0);
   rig_expect(rig, 0, "live! hello e2#0 live", NULL);
-  rig_expect_publisher(rig, "message hello e2#0 live", NULL);
+  rig_expect_publisher(rig, "message hello e2#0 live after loss", NULL); // others may know more
   rig_catch_up(rig, "demo", 1, E0 + 1, 2);
   rig_expect(rig, 0, "answer 1 last e2#1", "- hello e2#0 live", NULL);
   assert_int_equal(rig_count(rig, "ledger.remote_gaps_total"), 1);
@@ -266,6 +267,21 @@ static void test_who_is_ahead_of_a_claim_without_an_answer(void **state)
   rig_catch_up(rig, "demo", 1, E0 - 5, 7);
   rig_expect(rig, 0, "answer 1 last e300#2", "- gap e-5 8-0", "- hello e300#1 live",
              "- final e300#1 1-0-a Here.", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+// Redis did answer, and knows less: it was flushed.
+static void test_who_is_ahead_of_a_claim(void **state)
+{
+  struct rig *rig = *state;
+  rig_join_since(rig, "demo", 0, E0 - 5, 7);
+  rig_pass_ms(rig, 300);
+  rig_expect(rig, 0, "answer 1 last e-5#8", "- hello e-#0 unknown", NULL);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 300, 0);
+  rig_expect(rig, 0, "live! hello e300#0 live", NULL);
+  rig_catch_up(rig, "demo", 1, E0 - 5, 7);
+  rig_expect(rig, 0, "answer 1 last e300#1", "- gap e-5 8-0", "- hello e300#0 live", NULL);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
@@ -460,6 +476,37 @@ static void test_what_is_taken_is_closed_when_there_is_room(void **state)
   assert_int_equal(rig_count(rig, "ledger.closes_late_total"), 2);
 }
 
+// Nor who began before the taking, and was told to leave as well.
+static void test_who_began_before_does_not_take_it_back_later(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  uint64_t began_ns = rig->now_ns;
+  rig_pass_ms(rig, 1);
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  rig_pass_ms(rig, 2500);
+  struct vc_session *again = rig_open_at(rig, "demo", "Bob", began_ns);
+  rig_expect_watcher(rig, NULL);
+  rig_close(rig, &again, VC_CLOSE_TAKEN_OVER);
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+}
+
+// It is ours again when its last word is that of who was told to leave.
+static void test_what_was_taken_back_ends(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  struct vc_session *late = rig_open_of(rig, "demo", "Bob");
+  rig_pass_ms(rig, 2000);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2001, 0);
+  rig_close(rig, &late, VC_CLOSE_PUBLISHER_LEFT);
+  rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
+  rig_expect_publisher(rig, "message hello e0#0 live", "release demo e0#0",
+                       "message hello e2001#0 live", "message end e2001#1  publisher_left",
+                       "release demo e2001#1", NULL);
+}
+
 // Who was to be told it has gone, or goes on with who takes it back.
 static void test_who_takes_it_back_is_not_closed_late(void **state)
 {
@@ -496,6 +543,9 @@ static void test_a_fenced_epoch_goes_on_as_a_new_one(void **state)
              "live retract e0#2 1-0-a", "live hello e1#0 live", "live final e1#1 1-0-a One.", NULL);
   rig_expect_records(rig, "started demo e0", "ended demo e0", "started demo e1", "final demo e1#1",
                      NULL);
+  rig_expect_publisher(rig, "message hello e0#0 live", "message partial e0#1 1-0-a o",
+                       "message retract e0#2 1-0-a", "message hello e1#0 live after loss",
+                       "message final e1#1 1-0-a One.", NULL);
   rig_remote(rig, VC_REMOTE_FENCED, "demo", E0, 0); // of the epoch before: known
   rig_expect_watcher(rig, NULL);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
@@ -789,6 +839,7 @@ static void test_a_session_that_moved_keeps_its_history(void **state)
   struct vc_session *session = begin(rig, "demo");
   rig_final(rig, session, "a", "Here.");
   rig_join(rig, "demo");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
   rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
   rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 7, 0, NULL, "live");
   rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 + 7, 1, "1-0-a", "There.");
@@ -976,12 +1027,15 @@ int main(void)
       TEST(test_a_claim_without_an_answer_is_a_gap),
       TEST(test_who_did_not_say_its_last_in_time_is_a_gap),
       TEST(test_who_is_ahead_of_a_claim_without_an_answer),
+      TEST(test_who_is_ahead_of_a_claim),
       TEST(test_a_drained_node_says_no_end),
       TEST(test_another_node_takes_it),
       TEST(test_an_older_epoch_takes_nothing),
       TEST(test_what_is_taken_is_let_go_of_in_time),
       TEST(test_who_came_behind_the_taking_takes_it_back),
       TEST(test_who_takes_it_back_has_missed_something),
+      TEST(test_who_began_before_does_not_take_it_back_later),
+      TEST(test_what_was_taken_back_ends),
       TEST(test_who_began_before_the_taking_does_not_take_it_back),
       TEST(test_who_came_behind_the_taking_is_taken_from_too),
       TEST(test_who_joins_when_it_was_let_go_of_takes_it_back),
