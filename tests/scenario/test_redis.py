@@ -14,6 +14,7 @@ from track import tone
 
 UTTERANCE_S = 0.2
 OWNER_S = 5        # half of what an owner's key lives that nobody renews
+SLOW_S = 0.3       # of a Redis that answers late
 MORE = 8           # finals that show that it goes on
 PASSWORD = "opensesame-4711"
 KEPT = ("transcript", "status", "end")  # and of the transcripts the finals
@@ -497,6 +498,28 @@ def test_the_owner_drains():
         moved = world.watch(2, since=(last["epoch"], last["seq"]))
         moved.wait_epoch_after(old)
         assert finals_of(moved, old) == [] and not moved.of("gap")
+
+
+def test_the_owner_drains_while_redis_is_slow():
+    """Its last words are not answered at once; who takes over waits for them, and misses nothing."""
+    with Redises() as world:
+        viewers, _ = world.begin()
+        old = viewers[0].epoch()
+        world.stt.holds_end = True
+        world.nodes[0].signal(signal.SIGTERM)
+        harness.wait_until(lambda: "reason=shutdown" in world.nodes[0].log(), "its publisher is told")
+        world.publish(1)
+        harness.wait_until(lambda: json.loads(world.redis.ask("GET", "vc:owner:room"))["epoch"] > old, "node 1 has claimed it")
+        world.redis.freeze()
+        world.stt.holds_end = False
+        harness.wait_until(lambda: "event=ledger.ended" in world.nodes[0].log(), "its last words are said")
+        time.sleep(SLOW_S)
+        world.redis.thaw()
+        assert world.nodes[0].wait() == 0, world.nodes[0].log()[-2000:]
+        for viewer in viewers[1:]:
+            viewer.wait_epoch_after(old)
+            assert not viewer.of("gap"), viewer.of("gap")
+            assert len(finals_of(viewer, old)) == world.stt.sessions["s1"].told
 
 
 def test_the_owner_drains_without_redis():
