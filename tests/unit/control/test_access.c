@@ -496,6 +496,8 @@ static void test_a_token_of_a_room_whose_name_is_no_slug(void **state)
                      join_claims(API_KEY, "\"room\":\"Raum 1\",\"roomJoin\":true", 60)));
   snprintf(target, sizeof target, "/sessions/%s/transcript.txt", slug);
   expect(nodes.livekit, HTTP_DOOR, "GET", target, headers, 200);
+  no_memory_for_digest(1);
+  expect(nodes.livekit, HTTP_DOOR, "GET", target, headers, 503);
   expect(nodes.livekit, HTTP_DOOR, "GET", TRANSCRIPT, headers, 403);
   // Nor does a room that is called as that session let anybody to it.
   char claims[256];

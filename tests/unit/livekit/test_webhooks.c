@@ -60,6 +60,21 @@ static void test_no_memory_to_verify(void **state)
   rig_await_ended(&rig, "one ");
 }
 
+// Nor to hash the body; the first is what LiveKit hashes.
+static void test_no_memory_for_a_hash(void **state)
+{
+  (void)state;
+  no_memory_for_digest(2);
+  assert_int_equal(rig_bring_good(&rig, FINISHED("EV_1", "one")), 503);
+  assert_int_equal(rig_counter(&rig, "livekit.webhooks_refused_total"), 0);
+  assert_int_equal(rig_counter(&rig, "livekit.webhooks_unqueued_total"), 1);
+  no_memory_for_digest(3); // the name that its session has
+  assert_int_equal(rig_bring_good(&rig, FINISHED("EV_1", "two words")), 200);
+  rig_await_counter(&rig, "livekit.out_of_memory_total", 1);
+  assert_int_equal(rig_bring_good(&rig, FINISHED("EV_2", "one")), 200);
+  rig_await_ended(&rig, "one ");
+}
+
 // Without LIVEKIT_AUTO_EGRESS.
 static void test_room_that_begins(void **state)
 {
@@ -182,6 +197,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_room_that_is_over, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_no_memory_to_verify, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(test_no_memory_for_a_hash, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_room_that_begins, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_event_of_another_node, set_up, tear_down),
       cmocka_unit_test_setup_teardown(test_who_is_let_in, set_up, tear_down),
