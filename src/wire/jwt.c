@@ -306,7 +306,7 @@ static enum vc_jwt_verdict read_algorithm(const struct parts *parts, jwt_alg_t *
 
 // libjwt parses once more what is known to be JSON. Neither it nor OpenSSL tells all that it has no
 // memory for from a wrong signature, and what libjwt then compares with is not to be believed;
-// malloc says so.
+// malloc says so (and, rarely, where it has found some after all).
 static enum vc_jwt_verdict check_key(const struct key *key, const char *token)
 {
   jwt_t *jwt = NULL;
