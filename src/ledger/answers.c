@@ -192,10 +192,12 @@ static int fill(struct ledger *ledger, struct session *session, struct vc_answer
 
 // --- where to begin
 
+// Or nothing that is kept lies behind it: partials of an epoch that is over came elsewhere only.
 static int is_held(const struct session *session, struct vc_position position)
 {
   const struct epoch *epoch = session_find_epoch(session, position.epoch);
-  return epoch != NULL && position.seq <= epoch->last_seq;
+  return epoch != NULL &&
+         (position.seq <= epoch->last_seq || (epoch->next != NULL && !epoch->is_cut));
 }
 
 static struct cursor newcomer_cursor(const struct ledger *ledger, const struct session *session)

@@ -541,7 +541,7 @@ static void handle_held(struct ledger *ledger, struct vc_item *results)
   }
 }
 
-// What we said ourselves up to now is with other nodes too.
+// Where somebody publishes here all that was said before is ours, or known to be lost.
 static int may_lack_rest(const struct session *session)
 {
   return session->live == NULL || session_newest(session)->is_cut;
@@ -561,7 +561,10 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch, 
     remote_lose_rest(ledger, session);
   }
   fleet->is_after_loss |= is_after_loss && may_lack_rest(session);
-  fleet->is_unsure |= fleet->late_until_ns == UINT64_MAX; // who was told `unknown` may be ahead
+  if (fleet->late_until_ns == UINT64_MAX) { // who was told `unknown` may be ahead
+    fleet->is_unsure = 1;
+    fleet->late_until_ns = 0;
+  }
   remote_show_rest(ledger, session);
   remote_forget(session);
   if (session->live != NULL) {

@@ -310,7 +310,7 @@ static void fenced(struct ledger *ledger, struct session *session, const struct 
   ledger_count(ledger, EPOCHS_FENCED);
   vc_log(VC_LOG_WARN, VC_EVENT("ledger.fenced"), VC_STR("session", session->slug),
          VC_INT("epoch", epoch->number));
-  session->fleet.is_after_loss = 1; // what was refused is nowhere else
+  session->fleet.is_after_loss |= epoch->last_kept > remote->seq; // which is nowhere else
   fleet_claim(ledger, session);
 }
 

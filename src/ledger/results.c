@@ -169,10 +169,15 @@ static void show_state(struct ledger *ledger, struct session *session)
   }
 }
 
-// Who was told to leave, and says the last words of what was taken back, ends it here.
+// Who was told to leave, and says the last words of what was taken back, ends it here. Who leaves
+// what another node has taken does not.
 static enum vc_close_reason why_it_ends(const struct session *session, enum vc_close_reason why)
 {
-  int is_ours = session->fleet.claim == CLAIM_HELD && session->fleet.taken_ns == 0;
+  const struct fleet *fleet = &session->fleet;
+  if (why == VC_CLOSE_PUBLISHER_LEFT && fleet->taken_ns != 0) {
+    return VC_CLOSE_TAKEN_OVER;
+  }
+  int is_ours = fleet->claim == CLAIM_HELD && fleet->taken_ns == 0;
   return why == VC_CLOSE_TAKEN_OVER && is_ours ? VC_CLOSE_PUBLISHER_LEFT : why;
 }
 

@@ -134,8 +134,9 @@ static int tell_watcher(struct publisher *publisher, const struct owned *owned)
 static void tell(struct publisher *publisher, struct owned *owned)
 {
   if (owned->must_tell_fenced) {
+    uint64_t written = owned->done.epoch == owned->epoch ? owned->done.seq : 0;
     owned->must_tell_fenced =
-        tell_ledger(publisher, owned, VC_REMOTE_FENCED, owned->other.node, owned->epoch, 0);
+        tell_ledger(publisher, owned, VC_REMOTE_FENCED, owned->other.node, owned->epoch, written);
   }
   if (owned->must_tell_taken) {
     owned->must_tell_taken =
@@ -288,9 +289,9 @@ static void let_go(struct publisher *publisher, struct owned *owned)
 
 static int is_time_to_let_go(const struct publisher *publisher, const struct owned *owned)
 {
-  int is_all_answered = publisher->is_draining && owned->n_unanswered == 0;
-  return is_complete(owned) || owned->is_fenced || is_all_answered ||
-         now_of(publisher) - owned->released_ns >= LET_GO_MS * VC_NS_PER_MS;
+  int is_late = now_of(publisher) - owned->released_ns >= LET_GO_MS * VC_NS_PER_MS;
+  return is_complete(owned) || owned->is_fenced ||
+         (publisher->is_draining ? owned->n_unanswered == 0 : is_late);
 }
 
 // Returns: 1 when it is gone.

@@ -270,6 +270,23 @@ static void test_who_is_ahead_of_a_claim_without_an_answer(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// By a partial of the lost node; what it kept is here.
+static void test_who_is_ahead_by_what_is_not_kept(void **state)
+{
+  struct rig *rig = *state;
+  rig_join_since(rig, "demo", 0, E0 - 5, 4);
+  rig_pass_ms(rig, 300);
+  rig_skip(rig, 0);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 - 5, 0, NULL, "live");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0 - 5, 3, "1-0-a", "One.");
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 300, 0);
+  rig_skip(rig, 0);
+  rig_catch_up(rig, "demo", 1, E0 - 5, 4);
+  rig_expect(rig, 0, "answer 1 last e300#1", "- hello e300#0 live", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 // Redis did answer, and knows less: it was flushed.
 static void test_who_is_ahead_of_a_claim(void **state)
 {
@@ -491,6 +508,15 @@ static void test_who_began_before_does_not_take_it_back_later(void **state)
   rig_close(rig, &session, VC_CLOSE_TAKEN_OVER);
 }
 
+static void test_who_leaves_what_was_taken_does_not_end_it(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_expect_publisher(rig, "message hello e0#0 live", "release demo e0#0", NULL);
+}
+
 // It is ours again when its last word is that of who was told to leave.
 static void test_what_was_taken_back_ends(void **state)
 {
@@ -544,10 +570,15 @@ static void test_a_fenced_epoch_goes_on_as_a_new_one(void **state)
   rig_expect_records(rig, "started demo e0", "ended demo e0", "started demo e1", "final demo e1#1",
                      NULL);
   rig_expect_publisher(rig, "message hello e0#0 live", "message partial e0#1 1-0-a o",
-                       "message retract e0#2 1-0-a", "message hello e1#0 live after loss",
+                       "message retract e0#2 1-0-a", "message hello e1#0 live",
                        "message final e1#1 1-0-a One.", NULL);
   rig_remote(rig, VC_REMOTE_FENCED, "demo", E0, 0); // of the epoch before: known
   rig_expect_watcher(rig, NULL);
+  rig_final(rig, session, "b", "Two.");
+  rig_remote(rig, VC_REMOTE_FENCED, "demo", E0 + 1, 1); // that one was not written
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 2, 0);
+  rig_expect_publisher(rig, "message final e1#2 1-0-b Two.", "message hello e2#0 live after loss",
+                       NULL);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
@@ -1036,6 +1067,8 @@ int main(void)
       TEST(test_who_takes_it_back_has_missed_something),
       TEST(test_who_began_before_does_not_take_it_back_later),
       TEST(test_what_was_taken_back_ends),
+      TEST(test_who_leaves_what_was_taken_does_not_end_it),
+      TEST(test_who_is_ahead_by_what_is_not_kept),
       TEST(test_who_began_before_the_taking_does_not_take_it_back),
       TEST(test_who_came_behind_the_taking_is_taken_from_too),
       TEST(test_who_joins_when_it_was_let_go_of_takes_it_back),
