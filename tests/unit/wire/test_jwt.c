@@ -906,7 +906,7 @@ void __lsan_enable(void) __attribute__((weak));
 // there are.
 static size_t fail_each(void (*attempt)(void))
 {
-  enum { TRIES = 100 };
+  enum { TRIES = 50 };
   if (__lsan_disable != NULL) {
     __lsan_disable();
   }
