@@ -37,6 +37,8 @@ def test_an_erasure_reaches_every_database():
         node = stack.enter_context(harness.node(stt.url, KAFKA_BROKERS=kafka.brokers(), DATABASE_URL=url, SESSION_KEEP_MS=0))
 
         def own():
+            if not postgres.query(f"SELECT 1 WHERE to_regclass('{TABLES[-1]}') IS NOT NULL"):
+                return (0, 0, 0)
             return tuple(int(postgres.query(f"SELECT count(*) FROM {table}")[0][0]) for table in TABLES)
 
         with harness.viewer(node, "room") as viewer, harness.publisher(node, "room", seconds=2) as publisher:
