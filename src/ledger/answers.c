@@ -196,8 +196,8 @@ static int fill(struct ledger *ledger, struct session *session, struct vc_answer
 static int is_held(const struct session *session, struct vc_position position)
 {
   const struct epoch *epoch = session_find_epoch(session, position.epoch);
-  return epoch != NULL &&
-         (position.seq <= epoch->last_seq || (epoch->next != NULL && !epoch->is_cut));
+  return epoch != NULL && (position.seq <= epoch->last_seq ||
+                           (epoch->next != NULL && !epoch->is_cut && !epoch->is_refused));
 }
 
 static struct cursor newcomer_cursor(const struct ledger *ledger, const struct session *session)

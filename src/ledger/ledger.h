@@ -111,6 +111,7 @@ struct epoch {
   uint64_t dropped_to; // history no longer has what is numbered up to here; 0: it has all
   int is_cut;          // what came after last_seq is lost; how much is not known
   int is_after_loss;   // other nodes are told that of the epoch before
+  int is_refused;      // other nodes have not all of it, and may have what is not here
   enum vc_state state;
   char reason[96];
   struct history history;

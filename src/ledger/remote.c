@@ -302,7 +302,7 @@ static void owned(struct ledger *ledger, struct session *session, const struct v
 
 static void fenced(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
-  const struct epoch *epoch = session_newest(session);
+  struct epoch *epoch = session_newest(session);
   if (session->live == NULL || session->fleet.claim != CLAIM_HELD || session->fleet.taken_ns != 0 ||
       epoch->number != remote->epoch) {
     return;
@@ -310,7 +310,9 @@ static void fenced(struct ledger *ledger, struct session *session, const struct 
   ledger_count(ledger, EPOCHS_FENCED);
   vc_log(VC_LOG_WARN, VC_EVENT("ledger.fenced"), VC_STR("session", session->slug),
          VC_INT("epoch", epoch->number));
-  session->fleet.is_after_loss |= epoch->last_kept > remote->seq; // which is nowhere else
+  epoch->is_refused = epoch->last_kept > remote->seq;
+  // A loss that its hello would have told is still to be told.
+  session->fleet.is_after_loss |= epoch->is_refused || (epoch->is_after_loss && remote->seq == 0);
   fleet_claim(ledger, session);
 }
 

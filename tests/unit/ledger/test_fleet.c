@@ -582,6 +582,34 @@ static void test_a_fenced_epoch_goes_on_as_a_new_one(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// Its hello was to tell of it.
+static void test_a_loss_that_was_refused_is_told_again(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote_owned_late(rig, "demo", 0);
+  rig_expect_publisher(rig, "message hello e1#0 live after loss", NULL);
+  rig_remote(rig, VC_REMOTE_FENCED, "demo", E0 + 1, 0);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 9, 0);
+  rig_expect_publisher(rig, "message hello e9#0 live after loss", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
+// Another node has said more of it, behind what was refused.
+static void test_who_is_ahead_of_what_was_refused(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_final(rig, session, "a", "One.");
+  rig_final(rig, session, "b", "Two.");
+  rig_remote(rig, VC_REMOTE_FENCED, "demo", E0, 0);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
+  rig_join_since(rig, "demo", 0, E0, 1000000);
+  rig_expect(rig, 0, "answer 1 last e1#1", "- hello e1#0 live", "- gap e0 1000001-0", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 static void test_what_redis_missed_is_given_again(void **state)
 {
   struct rig *rig = *state;
@@ -1075,6 +1103,8 @@ int main(void)
       TEST(test_who_takes_it_back_is_not_closed_late),
       TEST(test_what_is_taken_is_closed_when_there_is_room),
       TEST(test_a_fenced_epoch_goes_on_as_a_new_one),
+      TEST(test_a_loss_that_was_refused_is_told_again),
+      TEST(test_who_is_ahead_of_what_was_refused),
       TEST(test_what_redis_missed_is_given_again),
       TEST(test_what_redis_missed_is_given_after_the_end),
       TEST(test_a_long_history_is_given_in_pieces),
