@@ -137,10 +137,10 @@ def finals_of(viewer, epoch=None):
 
 def same_finals(viewers, epoch=None):
     """All of them have the same; those that lag are waited for."""
-    harness.wait_until(lambda: len({tuple(finals_of(viewer, epoch)) for viewer in viewers}) == 1,
+    harness.wait_until(lambda: finals_of(viewers[0], epoch) and len({tuple(finals_of(viewer, epoch)) for viewer in viewers}) == 1,
                        f"all have the same finals of {epoch or 'every epoch'}")
     found = finals_of(viewers[0], epoch)
-    assert found and len(set(found)) == len(found), found
+    assert len(set(found)) == len(found), found
     return found
 
 
