@@ -440,7 +440,7 @@ void fleet_fini(struct session *session);
 #define FLEET_OPEN_MAX OPEN_MAX
 void handle_remote(struct ledger *ledger, const struct vc_remote *remote);
 void remote_forget(struct session *session); // what is open of another node's publishing
-// Redis did not say in time how the newest epoch went on at the node before.
+// How the newest epoch went on elsewhere was not heard here.
 void remote_lose_rest(struct ledger *ledger, struct session *session);
 // A claim is answered: viewers catch up with what came meanwhile of older epochs.
 void remote_show_rest(struct ledger *ledger, struct session *session);

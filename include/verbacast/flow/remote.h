@@ -55,7 +55,7 @@ struct vc_remote {
   char slug[VC_SLUG_MAX + 1];
   char node[96];
   int64_t epoch;
-  uint64_t seq;               // ASK; GAP: the last that was given before it
+  uint64_t seq;               // ASK, FENCED; GAP: the last that was given before it
   uint64_t to;                // GAP; 0: all the rest of the epoch, if there was any
   int is_after_loss;          // OWNED: what was said before may not all have come, or be written
   struct vc_message *message; // MESSAGE: one reference; no record, and its hash as its utterance id
