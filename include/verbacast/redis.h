@@ -32,7 +32,7 @@ struct vc_redis_settings {
   const struct vc_redis_options *options;
   const char *node;
   int64_t history_finals;  // about so many entries a stream
-  int64_t session_keep_ms; // how long a stream stays after its owner last renewed it
+  int64_t session_keep_ms; // how long a stream stays after its owner last renewed it, 10 s at least
   const struct vc_clock *clock;
   struct vc_metrics *metrics;
   struct vc_health *health;

@@ -11,6 +11,7 @@
 
 #define LANE_CAPACITY 8192
 #define TICK_MS 100
+#define KEEP_MIN_MS 10000 // a stream that is renewed every 3 s must not go meanwhile
 
 // --- the condition
 
@@ -215,6 +216,9 @@ int vc_redis_create(struct vc_redis **redis_out, const struct vc_redis_settings 
     return vc_error_set(error, "redis: no memory");
   }
   redis->settings = *settings;
+  if (redis->settings.session_keep_ms < KEEP_MIN_MS) {
+    redis->settings.session_keep_ms = KEEP_MIN_MS;
+  }
   redis->dialing_fd = -1;
   pthread_condattr_t attributes;
   pthread_condattr_init(&attributes);

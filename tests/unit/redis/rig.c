@@ -131,7 +131,7 @@ struct vc_redis_settings rig_settings(struct rig *rig, const char *node)
   return (struct vc_redis_settings){.options = &rig->options,
                                     .node = node,
                                     .history_finals = 1000,
-                                    .session_keep_ms = RIG_KEEP_MS,
+                                    .session_keep_ms = rig->keeps_nothing ? 0 : RIG_KEEP_MS,
                                     .clock = &vc_clock_system,
                                     .metrics = rig->metrics,
                                     .health = rig->health,

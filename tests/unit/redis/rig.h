@@ -24,6 +24,7 @@ struct rig {
   struct rig_box owned;   // and to the watching worker
   char sessions[64];      // what the node says of itself, "" nothing
   size_t sessions_size;   // instead: an empty list of so many bytes
+  int keeps_nothing;      // SESSION_KEEP_MS is 0
 };
 
 struct vc_redis_settings rig_settings(struct rig *rig, const char *node);

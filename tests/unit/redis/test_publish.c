@@ -535,6 +535,21 @@ static void test_release(void **state)
   rig_wait_gauge(&rig, "redis.owned", 0);
 }
 
+// SESSION_KEEP_MS is of ended sessions: a live one's words are for those who come to other nodes.
+static void test_who_keeps_no_ended_session_keeps_a_live_one(void **state)
+{
+  rig_stop(&rig);
+  rig = (struct rig){.keeps_nothing = 1};
+  rig_start(&rig, &server, "a", server.url);
+  rig_wait_gauge(&rig, "redis.connections", 3);
+  begin();
+  assert_in_range(server_number(&server, "PTTL vc:history:demo"), 9000, 10000);
+  say(5, FINAL, 4, 3);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-4");
+  rig_expect_no_remote(&rig);
+  assert_int_equal(rig_metric(&rig, "redis.holes_total"), 0);
+}
+
 // Its end did not fit the lane.
 static void test_release_without_its_last(void **state)
 {
@@ -687,6 +702,7 @@ int main(void)
       WITH(test_claimed_again),
       WITH(test_later_epoch),
       WITH(test_release),
+      WITH(test_who_keeps_no_ended_session_keeps_a_live_one),
       WITH(test_release_without_its_last),
       WITH(test_release_of_what_is_not_whole),
       WITH(test_release_of_what_nobody_has),
