@@ -84,9 +84,11 @@ static void greet(struct ledger *ledger, struct session *session, struct epoch *
   vc_message_unref(hello);
 }
 
-// The epoch that the message is of: the newest, or a new one, which is greeted.
-static struct epoch *get_epoch(struct ledger *ledger, struct session *session, int64_t number)
+// The epoch that it is of: the newest, or a new one, which is greeted.
+static struct epoch *get_epoch(struct ledger *ledger, struct session *session,
+                               const struct vc_remote *remote)
 {
+  int64_t number = remote->epoch;
   struct epoch *epoch = session_newest(session);
   if (epoch != NULL && epoch->number >= number) {
     return epoch->number == number ? epoch : NULL;
@@ -96,7 +98,8 @@ static struct epoch *get_epoch(struct ledger *ledger, struct session *session, i
     ledger_out_of_memory(ledger);
     return NULL;
   }
-  epoch->started_unix_ms = number;
+  // A number is about the time it was made at: all that is known when the first words are lost.
+  epoch->started_unix_ms = remote->started_unix_ms != 0 ? remote->started_unix_ms : number;
   remote_forget(session);
   vc_message_unref(session->hello);
   session->hello = NULL;
@@ -108,7 +111,7 @@ static void take_message(struct ledger *ledger, struct session *session,
                          const struct vc_remote *remote)
 {
   struct vc_message *message = remote->message;
-  struct epoch *epoch = get_epoch(ledger, session, message->epoch);
+  struct epoch *epoch = get_epoch(ledger, session, remote);
   if (epoch == NULL || (message->seq <= epoch->last_seq && message->kind != VC_MESSAGE_HELLO)) {
     ledger_count(ledger, REMOTE_STRAYS);
     return;
@@ -153,7 +156,7 @@ static void lose(struct ledger *ledger, struct session *session, struct epoch *e
 
 static void take_gap(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
-  struct epoch *epoch = get_epoch(ledger, session, remote->epoch);
+  struct epoch *epoch = get_epoch(ledger, session, remote);
   int is_over = epoch != NULL && epoch->state == VC_STATE_ENDED;
   if (epoch == NULL || (remote->to == 0 ? is_over : remote->to <= epoch->last_seq)) {
     ledger_count(ledger, REMOTE_STRAYS);

@@ -72,6 +72,7 @@ static struct vc_remote *wrap(const struct vc_envelope_parsed *envelope, const c
   snprintf(remote->node, sizeof remote->node, "%s", envelope->fields.node);
   snprintf(remote->reason, sizeof remote->reason, "%s", envelope->reason);
   remote->epoch = envelope->fields.epoch;
+  remote->started_unix_ms = envelope->fields.started_at_ms;
   remote->state = state_of(envelope);
   remote->message = build(envelope, slug);
   if (remote->message == NULL) {

@@ -58,6 +58,7 @@ struct vc_remote {
   uint64_t seq;               // ASK, FENCED; GAP: the last that was given before it
   uint64_t to;                // GAP; 0: all the rest of the epoch, if there was any
   int is_after_loss;          // OWNED: what was said before may not all have come, or be written
+  int64_t started_unix_ms;    // MESSAGE: when its session began; 0: not known
   struct vc_message *message; // MESSAGE: one reference; no record, and its hash as its utterance id
   enum vc_state state;        // MESSAGE of HELLO, STATUS, END: what it says
   char reason[96];            // "" none

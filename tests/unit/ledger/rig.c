@@ -515,6 +515,8 @@ void rig_remote_say(struct rig *rig, enum vc_message_kind kind, const char *slug
   assert_true(remote != NULL && message != NULL);
   message->epoch = epoch;
   message->seq = seq;
+  remote->epoch = epoch;
+  remote->started_unix_ms = rig->remote_started_ms;
   message->is_after_loss = rig->says_after_loss && kind == VC_MESSAGE_HELLO;
   if (id != NULL) {
     snprintf(message->utterance_id, sizeof message->utterance_id, "%s", id);

@@ -33,6 +33,7 @@ struct rig {
   struct vc_putter *putter;             // into the ledger
   char taken_over[VC_SLUG_MAX + 1];     // by another node, as the ledger said last
   int says_after_loss;                  // other nodes, of the epochs that begin
+  int64_t remote_started_ms;            // when their sessions began, 0: they do not say
   int n_taken_over;                     // times that it said so
   int is_ingest_full;                   // to which it says it
   uint64_t next_session, next_viewer;

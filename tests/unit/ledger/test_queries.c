@@ -73,6 +73,26 @@ static void test_lists_its_sessions(void **state)
   vc_session_unref(live);
 }
 
+// As its node says, or as its epoch's number does.
+static void test_tells_when_another_nodes_session_began(void **state)
+{
+  struct rig *rig = rig_create(rig_with_fleet);
+  for (int is_told = 0; is_told < 2; is_told++) {
+    int64_t epoch = RIG_UNIX_MS + is_told;
+    rig->remote_started_ms = is_told ? RIG_UNIX_MS - 2500 : 0;
+    rig_join(rig, "demo");
+    rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", epoch, 0, NULL, "live");
+    rig_remote(rig, VC_REMOTE_FILLED, "demo", epoch, 0);
+    struct vc_query *query = rig_ask(rig, VC_QUERY_SESSIONS, NULL);
+    json_t *list = reply_of(query);
+    assert_true(vc_json_real(find(list, "demo"), "startedAt", 0) ==
+                (double)(is_told ? RIG_UNIX_MS - 2500 : epoch) / 1000);
+    json_decref(list);
+    vc_query_unref(query);
+  }
+  rig_destroy(rig);
+}
+
 // `began_ms`: -1 where the slug is not held.
 static void expect_began(struct rig *rig, int64_t began_ms)
 {
@@ -290,6 +310,7 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       CASE(test_lists_its_sessions),
+      cmocka_unit_test(test_tells_when_another_nodes_session_began),
       CASE(test_knows_when_a_session_that_is_on_began),
       CASE(test_lists_nothing),
       CASE(test_gives_the_records_of_all_epochs),

@@ -50,6 +50,7 @@ static void test_all_kinds(void **state)
     write_message(rows[i].letter, seq, seq > 0 ? 3 : 0);
     assert_int_equal(incoming_parse(text.at, text.size, "demo", &remote, NULL), 0);
     assert_int_equal(remote->kind, VC_REMOTE_MESSAGE);
+    assert_int_equal(remote->started_unix_ms, 1000);
     assert_string_equal(remote->slug, "demo");
     assert_int_equal(remote->message->kind, rows[i].kind);
     assert_int_equal(remote->message->seq, seq);
