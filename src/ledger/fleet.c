@@ -235,7 +235,8 @@ static void care_for_lost(struct ledger *ledger, struct session *session)
   const struct epoch *epoch = session_newest(session);
   const char *reason = vc_close_reason_text(VC_CLOSE_OWNER_LOST);
   if (!should_watch(session) || epoch == NULL || epoch->state == VC_STATE_ENDED ||
-      ledger->is_redis_away || !is_past(ledger, fleet->said_ns, ORPHAN_AGAIN_MS)) {
+      ledger->is_redis_away || !is_past(ledger, fleet->gone_ns, ORPHAN_AFTER_MS) ||
+      !is_past(ledger, fleet->said_ns, ORPHAN_AGAIN_MS)) {
     return;
   }
   // Partials of the lost node came to others that did not come here: what is said for it has a
@@ -243,7 +244,7 @@ static void care_for_lost(struct ledger *ledger, struct session *session)
   uint64_t seq = epoch->last_seq + ORPHAN_SEQ_STEP;
   if (is_past(ledger, fleet->gone_ns, (uint64_t)ledger->settings->session_resume_ms)) {
     say_for_lost(ledger, session, end_create(ledger, session, seq, reason));
-  } else if (is_past(ledger, fleet->gone_ns, ORPHAN_AFTER_MS) && !is_given_up(epoch)) {
+  } else if (!is_given_up(epoch)) {
     say_for_lost(ledger, session,
                  status_create(ledger, session, seq, VC_STATE_RECONNECTING, reason));
   }

@@ -880,6 +880,25 @@ static void test_a_session_whose_node_is_lost_ends(void **state)
   rig_expect_publisher(rig, NULL);
 }
 
+static void with_short_resume(struct rig *rig)
+{
+  rig_with_fleet(rig);
+  rig->settings.session_resume_ms = 1000;
+}
+
+// Its publisher has less time to come back than it takes to know that a node is lost.
+static void test_a_node_is_not_lost_before_it_can_be_known(void **state)
+{
+  struct rig *rig = rig_create(with_short_resume);
+  watch(rig);
+  rig_remote(rig, VC_REMOTE_OWNER, "demo", 0, 0);
+  rig_pass_ms(rig, 4999);
+  rig_expect_publisher(rig, NULL);
+  rig_pass_ms(rig, 1);
+  rig_expect_publisher(rig, "orphan end e0#1000003  owner_lost", NULL);
+  rig_destroy(rig);
+}
+
 static void test_an_owner_that_is_back_is_not_lost(void **state)
 {
   struct rig *rig = *state;
@@ -1120,6 +1139,7 @@ int main(void)
       TEST(test_the_lost_rest_of_an_epoch_is_a_gap),
       TEST(test_open_partials_of_others_keep_their_numbers),
       TEST(test_a_session_whose_node_is_lost_ends),
+      cmocka_unit_test(test_a_node_is_not_lost_before_it_can_be_known),
       TEST(test_an_owner_that_is_back_is_not_lost),
       TEST(test_a_session_that_moved_keeps_its_history),
       TEST(test_nobody_waits_for_a_newer_epoch),
