@@ -13,13 +13,17 @@ static int is_published(const json_t *row)
   return json_is_object(json_object_get(row, "publisher"));
 }
 
-// Of two rows of a slug, whether `a` tells more: who publishes it, else who knows the newer epoch.
+// Of two rows of a slug, whether `a` tells more: who publishes it, else who knows the newer epoch,
+// else who has the smaller name, so that it looks alike wherever it is asked.
 static int tells_more(const json_t *a, const json_t *b)
 {
   if (is_published(a) != is_published(b)) {
     return is_published(a);
   }
-  return vc_json_integer(a, "epoch", 0) > vc_json_integer(b, "epoch", 0);
+  int64_t epoch_a = vc_json_integer(a, "epoch", 0), epoch_b = vc_json_integer(b, "epoch", 0);
+  return epoch_a != epoch_b
+             ? epoch_a > epoch_b
+             : strcmp(vc_json_string(a, "node", ""), vc_json_string(b, "node", "")) < 0;
 }
 
 // The row that tells more, with the viewers of both.

@@ -143,6 +143,8 @@ void static_page(struct call *call);
 json_t *degraded_list(struct vc_control *control);
 void respond_json(struct call *call, int status, json_t *value); // takes the reference
 int wants(const struct call *call, const char *name);            // the query has name=1
+// Whether each node of a fleet has a database of its own.
+int has_file_of_its_own(const struct vc_control *control);
 
 // --- tracks.c: WebSockets that publish
 int tracks_are_at(const char *path);

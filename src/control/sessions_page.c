@@ -189,12 +189,17 @@ static void add_topics(const struct vc_control *control, json_t *remains)
   }
 }
 
+int has_file_of_its_own(const struct vc_control *control)
+{
+  return control->publisher != NULL && !has_kafka(control) &&
+         vc_store_is_file(control->settings.database_url);
+}
+
 // Other nodes hear of the erasure by Redis and forget what they hold in memory; of files that they
 // write themselves nobody tells them.
 static void add_files(const struct vc_control *control, json_t *remains)
 {
-  if (control->publisher != NULL && !has_kafka(control) &&
-      vc_store_is_file(control->settings.database_url)) {
+  if (has_file_of_its_own(control)) {
     add_failure(remains, "files", "each node's database is a file of its own: ask each of them");
   }
 }

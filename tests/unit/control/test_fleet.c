@@ -82,6 +82,26 @@ static void test_sessions_of_all_nodes(void **state)
   json_decref(list);
 }
 
+// Nobody publishes it any more, and both know it alike: whoever is asked names the same node.
+static void test_an_ended_session_of_two_nodes(void **state)
+{
+#define ENDED "{\"slug\":\"s\",\"epoch\":5,\"state\":\"ended\",\"startedAt\":1.000,\"viewers\":1"
+  static const char *const others[] = {"0b", "b2"}, *const named[] = {"0b", "a1"};
+  for (size_t i = 0; i < 2; i++) {
+    char rows[160];
+    snprintf(rows, sizeof rows, "[" ENDED ",\"publisher\":null,\"node\":\"%s\"}]", others[i]);
+    reply(VC_QUERY_SESSIONS, 200, "[" ENDED "}]");
+    reply(VC_QUERY_PUBLISHERS, 200, "{}");
+    reply(VC_QUERY_FLEET_SESSIONS, 200, rows);
+    assert_int_equal(rig_get(rig, ADMIN_DOOR, "/sessions?all=1"), 200);
+    json_t *list = vc_json_parse(rig->body, rig->body_size, NULL);
+    assert_int_equal(json_array_size(list), 1);
+    expect_row(list, 0, "s", named[i], 2);
+    json_decref(list);
+  }
+#undef ENDED
+}
+
 static void test_sessions_of_this_node_do_not_ask_redis(void **state)
 {
   reply(VC_QUERY_FLEET_SESSIONS, 503, NULL);
@@ -180,6 +200,40 @@ static void test_another_nodes_words(void **state)
   expect_transcript(200, "w1\nw2\nw3\n", PART);
   free(remote);
   free(own);
+}
+
+// What Redis let go of stands in the file of the node that said it.
+static void test_the_rest_of_another_nodes_words_is_in_its_file(void **state)
+{
+  struct folder folder;
+  char variable[128];
+  struct vc_store *store;
+  struct vc_error error;
+  folder_make(&folder);
+  snprintf(variable, sizeof variable, "DATABASE_URL=sqlite:%s", folder_file(&folder, "store.db"));
+  const char *url = strchr(variable, '=') + 1;
+  const char *const environment[] = {"REDIS_URL=redis://", variable, NULL};
+  assert_int_equal(vc_store_open(&store, url, &error), 0);
+  struct rig *own = rig_create(environment, "");
+  char *others = list_of(3, 4);
+  rig_reply(own, VC_QUERY_TRANSCRIPT, (struct rig_reply){.status = 404});
+  rig_reply(own, VC_QUERY_UNRELAYED, (struct rig_reply){.status = 404});
+  rig_reply(own, VC_QUERY_FLEET_TRANSCRIPT,
+            (struct rig_reply){.status = 200, .text = others, .is_incomplete = 1});
+  assert_int_equal(rig_get(own, HTTP_DOOR, "/sessions/demo/transcript.txt"), 200);
+  assert_string_equal(own->body, "w3\nw4\n");
+  assert_non_null(strstr(own->head, PART));
+  char *value = record_final("demo", 1000, 2, "1-0-2", "w2");
+  struct vc_store_row row = {.value = value, .size = strlen(value)};
+  assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
+  assert_int_equal(rig_get(own, HTTP_DOOR, "/sessions/demo/transcript.txt"), 200);
+  assert_string_equal(own->body, "w2\nw3\nw4\n");
+  assert_non_null(strstr(own->head, WHOLE));
+  free(value);
+  free(others);
+  rig_destroy(own);
+  vc_store_close(&store);
+  folder_remove(&folder);
 }
 
 static void test_a_transcript_without_redis(void **state)
@@ -328,11 +382,13 @@ int main(void)
 {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(test_sessions_of_all_nodes, answer),
+      cmocka_unit_test(test_an_ended_session_of_two_nodes),
       cmocka_unit_test_setup(test_sessions_of_this_node_do_not_ask_redis, answer),
       cmocka_unit_test_setup(test_sessions_that_are_too_many_for_one_answer, answer),
       cmocka_unit_test_setup(test_a_fleet_of_one, answer),
       cmocka_unit_test_setup(test_what_others_are_told, answer),
       cmocka_unit_test_setup(test_another_nodes_words, answer),
+      cmocka_unit_test(test_the_rest_of_another_nodes_words_is_in_its_file),
       cmocka_unit_test_setup(test_a_transcript_without_redis, answer),
       cmocka_unit_test(test_an_expired_token_of_a_session_of_another_node),
       cmocka_unit_test(test_an_expired_token_of_a_stream_of_another_node),
