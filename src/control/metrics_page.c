@@ -208,19 +208,18 @@ static void print_sessions(struct vc_control *control, FILE *out)
   json_decref(latency);
 }
 
-static void print_state(const struct vc_control *control, FILE *out)
+static void print_state(const struct vc_control *control, const struct stuck *stuck, FILE *out)
 {
-  char name[STUCK_NAME_MAX];
   vc_program_state_print_prometheus(
       &(struct vc_program_state){
-          .stuck = find_stuck(control, name),
+          .stuck = stuck->name[0] != '\0' ? stuck->name : NULL,
           .is_draining = atomic_load_explicit(&control->is_draining, memory_order_relaxed),
           .node = control->settings.node,
           .version = control->settings.version},
       out);
 }
 
-static void prometheus_page(struct call *call)
+static void prometheus_page(struct call *call, const struct stuck *stuck)
 {
   struct vc_control *control = call->control;
   char *text = NULL;
@@ -232,7 +231,7 @@ static void prometheus_page(struct call *call)
   }
   vc_metrics_print_prometheus(control->settings.metrics, out);
   vc_health_print_prometheus(control->settings.health, out);
-  print_state(control, out);
+  print_state(control, stuck, out);
   if (control->settings.options->metrics_per_session) {
     print_sessions(control, out);
   }
@@ -246,9 +245,11 @@ static void prometheus_page(struct call *call)
 
 void metrics_page(struct call *call)
 {
+  struct stuck stuck;
   take_counts(call->control);
+  find_stuck(call->control, &stuck);
   if (vc_request_wants_prometheus(call->request)) {
-    prometheus_page(call);
+    prometheus_page(call, &stuck);
   } else {
     json_page(call);
   }

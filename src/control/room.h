@@ -154,8 +154,12 @@ void tracks_adopt(struct vc_control *control, const struct vc_request *request, 
 
 // --- routes.c
 #define STUCK_NAME_MAX 64
-// Returns: a thread that has been silent for more than 5 s, NULL: none.
-const char *find_stuck(const struct vc_control *control, char name[STUCK_NAME_MAX]);
+struct stuck {
+  int is_in_the_way;         // without it nobody is served
+  char name[STUCK_NAME_MAX]; // "": none is
+};
+// Looks for a thread that has been silent for more than 5 s, and tells of it in what is degraded.
+void find_stuck(struct vc_control *control, struct stuck *stuck);
 void route(struct vc_control *control, struct vc_request *request, enum door door);
 int route_socket(struct vc_control *control, struct vc_request *request, char slug[],
                  struct vc_position *since);

@@ -46,21 +46,48 @@ static const struct route routes[] = {
 };
 
 #define SILENT_MS 5000
+#define STUCK_WHY_MAX (STUCK_NAME_MAX + 64)
 
-const char *find_stuck(const struct vc_control *control, char name[STUCK_NAME_MAX])
+static int find_among(const struct vc_stage *const *stages, size_t n, char name[STUCK_NAME_MAX])
 {
-  const struct vc_control_settings *settings = &control->settings;
-  const struct vc_stage *const stages[] = {
-      settings->ingest,    settings->decode,  settings->stt,       settings->ledger,
-      settings->broadcast, settings->journal, settings->publisher, settings->watcher};
-  for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+  for (size_t i = 0; i < n; i++) {
     int stuck = stages[i] != NULL ? vc_stage_stuck_worker(stages[i], SILENT_MS) : -1;
     if (stuck >= 0) {
       snprintf(name, STUCK_NAME_MAX, "%s-%d", vc_stage_name(stages[i]), stuck);
-      return name;
+      return 1;
     }
   }
-  return settings->stuck(settings->context, SILENT_MS);
+  return 0;
+}
+
+static int find_another(const struct vc_control *control, char name[STUCK_NAME_MAX])
+{
+  const char *found = control->settings.stuck(control->settings.context, SILENT_MS);
+  snprintf(name, STUCK_NAME_MAX, "%s", found != NULL ? found : "");
+  return found != NULL;
+}
+
+static void say_stuck(char why[STUCK_WHY_MAX], const struct stuck *stuck)
+{
+  snprintf(why, STUCK_WHY_MAX, "worker %s has been silent for more than 5 s", stuck->name);
+}
+
+void find_stuck(struct vc_control *control, struct stuck *stuck)
+{
+  const struct vc_control_settings *settings = &control->settings;
+  const struct vc_stage *const serving[] = {settings->ingest, settings->decode, settings->stt,
+                                            settings->ledger, settings->broadcast};
+  const struct vc_stage *const beside[] = {settings->journal, settings->publisher,
+                                           settings->watcher};
+  char why[STUCK_WHY_MAX];
+  stuck->is_in_the_way = find_among(serving, sizeof serving / sizeof *serving, stuck->name);
+  if (!stuck->is_in_the_way && !find_among(beside, sizeof beside / sizeof *beside, stuck->name) &&
+      !find_another(control, stuck->name)) {
+    vc_health_clear(settings->health, "stuck");
+    return;
+  }
+  say_stuck(why, stuck);
+  vc_health_set(settings->health, "stuck", why);
 }
 
 int wants(const struct call *call, const char *name)
@@ -71,10 +98,11 @@ int wants(const struct call *call, const char *name)
 
 static void healthz_page(struct call *call)
 {
-  char name[STUCK_NAME_MAX], why[128];
-  const char *stuck = find_stuck(call->control, name);
-  if (stuck != NULL) {
-    snprintf(why, sizeof why, "worker %s has been silent for more than 5 s", stuck);
+  struct stuck stuck;
+  char why[STUCK_WHY_MAX];
+  find_stuck(call->control, &stuck);
+  if (stuck.name[0] != '\0') {
+    say_stuck(why, &stuck);
     vc_respond_error(call->request, 503, why);
     return;
   }
@@ -82,27 +110,30 @@ static void healthz_page(struct call *call)
   vc_respond(call->request, 200, "application/json", "", ok, sizeof ok - 1);
 }
 
-// A balancer asks this page alone: a worker that hangs is told here too. ?publish=1 is of those who
-// would begin a session.
+// A balancer asks this page alone: a worker without which nobody is served is told here too, while
+// what keeps the words, or carries them to other nodes, degrades: its trouble may be that of all
+// nodes. ?publish=1 is of those who would begin a session.
 static void readyz_page(struct call *call)
 {
   enum { DRAINING, STUCK, FULL, SERVING } what = SERVING;
   static const char *const texts[] = {"draining", "stuck", "full", "serving"};
   static const int statuses[] = {404, 503, 404, 200};
   const struct vc_control_settings *settings = &call->control->settings;
-  char name[STUCK_NAME_MAX];
-  const char *stuck = NULL, *why = NULL;
+  const char *why = NULL;
+  struct stuck stuck;
+  find_stuck(call->control, &stuck);
   if (atomic_load_explicit(&call->control->is_draining, memory_order_relaxed)) {
     what = DRAINING;
-  } else if ((stuck = find_stuck(call->control, name)) != NULL) {
+  } else if (stuck.is_in_the_way) {
     what = STUCK;
   } else if (wants(call, "publish") &&
              (why = settings->publisher_refusal(settings->context)) != NULL) {
     what = FULL;
   }
   respond_json(call, statuses[what],
-               json_pack("{s:s,s:s*,s:s*,s:o}", "status", texts[what], "worker", stuck, "reason",
-                         why, "degraded", degraded_list(call->control)));
+               json_pack("{s:s,s:s*,s:s*,s:o}", "status", texts[what], "worker",
+                         what == STUCK ? stuck.name : NULL, "reason", why, "degraded",
+                         degraded_list(call->control)));
 }
 
 // It is signed: nobody waits for the body of one who has not LiveKit's key, nor keeps it.

@@ -2,6 +2,7 @@
 (takes long)"""
 
 import contextlib
+import json
 import os
 import re
 import resource
@@ -117,11 +118,23 @@ def test_a_frozen_node_is_left():
         balancer.wait_state(0, "UP")
 
 
+def degraded(node):
+    status, _, body = harness.http(node.url("admin", "/readyz"))
+    assert status == 200
+    return [row["what"] for row in json.loads(body)["degraded"]]
+
+
 def test_a_node_whose_worker_hangs_is_left():
-    """Its /readyz says 503, which it says of nothing else."""
+    """Its /readyz says 503, which it says of nothing else: not of a journal that hangs."""
     with Fleet() as fleet, Haproxy(fleet) as balancer, contextlib.ExitStack() as stack:
         viewers = opened(stack, fleet, balancer, "room", 6)
         with harness.Frozen(fleet.nodes[0].process.pid, "vc-journal-0"):
+            harness.wait_until(lambda: "stuck" in degraded(fleet.nodes[0]), "it says so")
+            viewers += opened(stack, fleet, balancer, "room", 3)
+            assert 0 in map(node_of, viewers[6:])
+        harness.wait_until(lambda: "stuck" not in degraded(fleet.nodes[0]), "it goes on")
+        assert not any(viewer.is_over() for viewer in viewers)
+        with harness.Frozen(fleet.nodes[0].process.pid, "vc-decode-0"):
             balancer.wait_state(0, "DOWN")
             for viewer in viewers:
                 if node_of(viewer) == 0:
