@@ -192,7 +192,8 @@ static int fill(struct ledger *ledger, struct session *session, struct vc_answer
 
 // --- where to begin
 
-// Or nothing that is kept lies behind it: partials of an epoch that is over came elsewhere only.
+// Or nothing that is kept is known to lie behind it: what came elsewhere only is taken for partials
+// of an epoch that is over.
 static int is_held(const struct session *session, struct vc_position position)
 {
   const struct epoch *epoch = session_find_epoch(session, position.epoch);

@@ -556,6 +556,7 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch, 
   fleet->claimed_epoch = epoch;
   fleet->key_epoch = epoch > 0 ? epoch : fleet->key_epoch;
   fleet->gone_ns = 0;
+  fleet->is_elsewhere = 0;
   fleet->results = NULL;
   fleet->n_results = 0;
   if (is_after_loss && session->live == NULL) {
@@ -596,6 +597,7 @@ void fleet_let_go(struct ledger *ledger, struct session *session)
   fleet->taken_ns = 0;
   if (fleet->claim == CLAIM_HELD) {
     fleet->claim = CLAIM_NONE;
+    fleet->is_elsewhere = session->live != NULL;
     fleet->is_after_loss = 0;
     fleet->must_release = 1;
     // Who is closed too late says more, which other nodes do not hear; with a newcomer they will.

@@ -173,6 +173,7 @@ struct fleet {
   enum closing closing;
   int must_release;  // what was kept up to `released` is not ours any more, and that not told
   int has_said_last; // of it, to other nodes
+  int is_elsewhere;  // let go of while somebody here was still to leave
   int is_resending;  // what is kept after `resend_after` is to be put
   int64_t claimed_epoch;
   int64_t key_epoch; // of the owner's key that was claimed last, or what it is at least

@@ -154,11 +154,17 @@ static void lose(struct ledger *ledger, struct session *session, struct epoch *e
   }
 }
 
+// As its owner said: who takes it for lost does not know what it said.
+static int is_over(const struct epoch *epoch)
+{
+  return epoch->state == VC_STATE_ENDED &&
+         strcmp(epoch->reason, vc_close_reason_text(VC_CLOSE_OWNER_LOST)) != 0;
+}
+
 static void take_gap(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
   struct epoch *epoch = get_epoch(ledger, session, remote);
-  int is_over = epoch != NULL && epoch->state == VC_STATE_ENDED;
-  if (epoch == NULL || (remote->to == 0 ? is_over : remote->to <= epoch->last_seq)) {
+  if (epoch == NULL || (remote->to == 0 ? is_over(epoch) : remote->to <= epoch->last_seq)) {
     ledger_count(ledger, REMOTE_STRAYS);
     return;
   }
@@ -177,7 +183,7 @@ void remote_lose_rest(struct ledger *ledger, struct session *session)
 {
   struct epoch *epoch = session_newest(session);
   session->fleet.is_unsure = 1;
-  if (epoch != NULL && epoch->state != VC_STATE_ENDED && !epoch->is_cut) {
+  if (epoch != NULL && !is_over(epoch) && !epoch->is_cut) {
     ledger_count(ledger, REMOTE_GAPS);
     epoch->is_cut = 1;
   }

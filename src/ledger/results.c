@@ -170,11 +170,11 @@ static void show_state(struct ledger *ledger, struct session *session)
 }
 
 // Who was told to leave, and says the last words of what was taken back, ends it here. Who leaves
-// what another node has taken does not.
+// what another node has taken, however late, does not.
 static enum vc_close_reason why_it_ends(const struct session *session, enum vc_close_reason why)
 {
   const struct fleet *fleet = &session->fleet;
-  if (why == VC_CLOSE_PUBLISHER_LEFT && fleet->taken_ns != 0) {
+  if (why != VC_CLOSE_SHUTDOWN && (fleet->taken_ns != 0 || fleet->is_elsewhere)) {
     return VC_CLOSE_TAKEN_OVER;
   }
   int is_ours = fleet->claim == CLAIM_HELD && fleet->taken_ns == 0;

@@ -2,10 +2,12 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <utlist.h>
 
 #include <verbacast/base/clock.h>
+#include <verbacast/flow/packet.h>
 
 struct order_held {
   struct order_held *prev, *next; // in order.held
@@ -61,6 +63,18 @@ static void announce(struct order *order, int64_t epoch, uint64_t from, uint64_t
   order->ops->gap(order->context, epoch, from, to);
 }
 
+static int reaches_back(const struct order *order)
+{
+  return order->begins.epoch > 0 && compare(order->begins, order->given) <= 0;
+}
+
+// Others may have said that it is over, of a node that they took for lost.
+static int is_end(const struct vc_remote *remote)
+{
+  return remote->message->kind == VC_MESSAGE_END &&
+         strcmp(remote->reason, vc_close_reason_text(VC_CLOSE_OWNER_LOST)) != 0;
+}
+
 // The next number of those that are kept is this, and `prev_final` the one before it: what lies
 // between is lost. So may be the rest of an epoch, where the stream begins after what was given of
 // it: it was trimmed, or flushed; or where the next one's owner did not hear that it was all.
@@ -69,7 +83,7 @@ static void move_on(struct order *order, struct vc_position number, uint64_t pre
 {
   const struct vc_position given = order->given;
   uint64_t from = given.epoch == number.epoch ? given.seq : 0;
-  int is_whole = !is_after_loss && order->begins.epoch > 0 && compare(order->begins, given) <= 0;
+  int is_whole = !is_after_loss && reaches_back(order);
   if (given.epoch > 0 && given.epoch < number.epoch && !order->has_ended && !is_whole) {
     announce(order, given.epoch, given.seq, 0);
   }
@@ -85,7 +99,7 @@ static void give(struct order *order, struct vc_remote *remote)
 {
   const struct vc_message *message = remote->message;
   move_on(order, number_of(remote), message->prev_final, message->is_after_loss);
-  order->has_ended = message->kind == VC_MESSAGE_END;
+  order->has_ended = is_end(remote);
   order->ops->give(order->context, remote);
 }
 
@@ -303,6 +317,11 @@ void order_fail_read(struct order *order, uint64_t now_ns)
   order->is_reading = 0;
   order->is_behind = 1;
   order->retry_ns = now_ns + ORDER_RETRY_MS * VC_NS_PER_MS;
+}
+
+int order_may_lack_rest(const struct order *order)
+{
+  return order->given.epoch > 0 && !order->has_ended && !reaches_back(order);
 }
 
 void order_again(struct order *order, uint64_t now_ns)

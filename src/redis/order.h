@@ -46,7 +46,7 @@ struct order {
   struct order_counts *counts; // of many
   /* its owner's thread */
   struct vc_position given;
-  int has_ended;             // by the last that was given
+  int has_ended;             // by the last that was given, its owner's own word
   struct vc_position begins; // what the stream began with when a piece was last read
   struct order_held *held;   // by number, none twice
   size_t n_held;
@@ -85,6 +85,10 @@ void order_entry(struct order *order, struct vc_remote *remote);
 void order_pass(struct order *order, struct vc_position number, int is_lost);
 void order_end_read(struct order *order, uint64_t now_ns);
 void order_fail_read(struct order *order, uint64_t now_ns);
+
+// Whether what was said of the epoch that was given last may go on behind that: as far as a
+// complete read of the stream tells, when no message came behind it.
+int order_may_lack_rest(const struct order *order);
 
 // The channel was deaf until now: the stream is to be read.
 void order_again(struct order *order, uint64_t now_ns);

@@ -300,6 +300,7 @@ static void has_read(struct slug *slug, const struct piece *piece)
   struct vc_owner owner;
   order_end_read(&slug->order, watcher_now(slug->watcher));
   if (slug->claim != NULL) {
+    slug->claim->is_after_loss |= order_may_lack_rest(&slug->order);
     claim_has_read(slug);
     return;
   }

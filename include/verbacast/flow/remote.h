@@ -44,7 +44,7 @@ enum vc_remote_kind {
   VC_REMOTE_TAKEN,   // another node has claimed what we own, or has numbered it meanwhile: `epoch`
                      // is its, `node` may be ""
   VC_REMOTE_FENCED,  // `epoch` is refused and nothing more is published of it than what is kept up
-                     // to `seq`; it is not taken: claim again
+                     // to `seq` at least; it is not taken: claim again
   VC_REMOTE_ASK,     // give what is kept after (`epoch`, `seq`); (0, 0): all that is held
   VC_REMOTE_ERASED,  // the slug was erased on another node, up to `epoch`
 };

@@ -517,6 +517,28 @@ static void test_who_leaves_what_was_taken_does_not_end_it(void **state)
   rig_expect_publisher(rig, "message hello e0#0 live", "release demo e0#0", NULL);
 }
 
+// Its recogniser takes longer than the node may wait.
+static void test_who_leaves_late_what_was_taken_does_not_end_it(void **state)
+{
+  struct rig *rig = *state;
+  static const enum vc_close_reason reasons[] = {VC_CLOSE_PUBLISHER_LEFT, VC_CLOSE_KICKED};
+  for (size_t i = 0; i < 2; i++) {
+    const char *slug = i == 0 ? "left" : "kicked";
+    struct vc_session *session = begin(rig, slug);
+    rig_join(rig, slug);
+    rig_skip(rig, 0);
+    rig_remote(rig, VC_REMOTE_TAKEN, slug, E0 + 2007, 0);
+    rig_pass_ms(rig, 2000);
+    rig_close(rig, &session, reasons[i]);
+    rig_expect(rig, 0, NULL);
+    session = begin(rig, slug); // who comes back, and has it, ends it
+    rig_skip(rig, 0);
+    rig_close(rig, &session, reasons[i]);
+    rig_expect(rig, 0, i == 0 ? "live end e2000#1  publisher_left" : "live end e4000#1  kicked",
+               NULL);
+  }
+}
+
 // It is ours again when its last word is that of who was told to leave.
 static void test_what_was_taken_back_ends(void **state)
 {
@@ -841,6 +863,36 @@ static void test_the_lost_rest_of_an_epoch_is_a_gap(void **state)
              "- gap e0 4-0", "- hello e5#1 live", "- final e5#1 1-0-a New.", NULL);
 }
 
+// Other nodes said that it is over because they had lost its owner, who said more meanwhile.
+static void test_the_lost_rest_of_a_lost_owners_epoch_is_a_gap(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 9, NULL, "owner_lost");
+  rig_skip(rig, 0);
+  rig_remote_gap(rig, "demo", E0, 9, 0);
+  rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", E0 + 5, 0, NULL, "live");
+  rig_expect(rig, 0, "live! hello e5#0 live", NULL);
+  rig_join_since(rig, "demo", 0, E0, 9);
+  rig_expect(rig, 0, "answer 2 last e5#1", "- hello e5#0 live", "- gap e0 10-0",
+             "- hello e5#0 live", NULL);
+}
+
+static void test_a_claim_after_a_lost_owner_tells_of_the_loss(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 9, NULL, "owner_lost");
+  rig_skip(rig, 0);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote_owned_late(rig, "demo", E0 + 5);
+  rig_expect(rig, 0, "live! hello e5#0 live", NULL);
+  rig_join_since(rig, "demo", 0, E0, 9);
+  rig_expect(rig, 0, "answer 2 last e5#1", "- hello e5#0 live", "- gap e0 10-0",
+             "- hello e5#0 live", NULL);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+}
+
 // A partial of another node cannot be numbered again: who is behind it is not led back to it.
 static void test_open_partials_of_others_keep_their_numbers(void **state)
 {
@@ -1115,6 +1167,7 @@ int main(void)
       TEST(test_who_began_before_does_not_take_it_back_later),
       TEST(test_what_was_taken_back_ends),
       TEST(test_who_leaves_what_was_taken_does_not_end_it),
+      TEST(test_who_leaves_late_what_was_taken_does_not_end_it),
       TEST(test_who_is_ahead_by_what_is_not_kept),
       TEST(test_who_began_before_the_taking_does_not_take_it_back),
       TEST(test_who_came_behind_the_taking_is_taken_from_too),
@@ -1137,6 +1190,8 @@ int main(void)
       TEST(test_a_position_that_nobody_holds_is_a_gap),
       TEST(test_what_is_lost_for_good_is_a_gap),
       TEST(test_the_lost_rest_of_an_epoch_is_a_gap),
+      TEST(test_the_lost_rest_of_a_lost_owners_epoch_is_a_gap),
+      TEST(test_a_claim_after_a_lost_owner_tells_of_the_loss),
       TEST(test_open_partials_of_others_keep_their_numbers),
       TEST(test_a_session_whose_node_is_lost_ends),
       cmocka_unit_test(test_a_node_is_not_lost_before_it_can_be_known),

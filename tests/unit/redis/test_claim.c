@@ -57,6 +57,13 @@ static void begin(void)
   await_stream("demo", 2);
 }
 
+// What the node that had it said behind what is known here went with it.
+static void test_an_empty_stream_behind_what_is_known(void **state)
+{
+  node_claim(&a, "demo", (struct vc_position){5, 2}, 6);
+  node_expect(&a, "demo owned after loss 6");
+}
+
 static void test_a_slug_of_nobody(void **state)
 {
   node_claim(&a, "demo", nowhere, 5);
@@ -376,6 +383,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
   const struct CMUnitTest tests[] = {
       TEST(test_a_slug_of_nobody),
+      TEST(test_an_empty_stream_behind_what_is_known),
       TEST(test_what_is_known_of_it_is_read_first),
       TEST(test_another_node_lets_go),
       TEST(test_another_node_that_is_gone),

@@ -330,6 +330,54 @@ static void test_a_hello_tells_of_a_loss(void **state)
   }
 }
 
+// Others took its owner for lost, and said so.
+static void test_an_end_that_is_not_the_owners_hides_no_loss(void **state)
+{
+  (void)state;
+  for (int is_after_loss = 0; is_after_loss <= 1; is_after_loss++) {
+    struct by_hand it;
+    begin(&it, 5, 0);
+    begin_read(&it, 1);
+    order_begins_with(&it.order, (struct vc_position){.epoch = 5});
+    struct vc_remote *last = message('e', 5, 2, 0);
+    snprintf(last->reason, sizeof last->reason, "owner_lost");
+    order_entry(&it.order, last);
+    struct vc_remote *hello = message('h', 6, 0, 0);
+    hello->message->is_after_loss = is_after_loss;
+    order_entry(&it.order, hello);
+    end_read(&it, 1);
+    expect(&it, is_after_loss ? "5.2 [5.2-0] 6.0" : "5.2 6.0");
+    finish(&it);
+  }
+}
+
+// Nothing came behind what was given: then it is the stream that tells.
+static void test_what_may_lack_its_rest(void **state)
+{
+  (void)state;
+  static const struct {
+    struct vc_position given, begins;
+    int is_lacking;
+  } rows[] = {{{0, 0}, {0, 0}, 0}, {{5, 2}, {0, 0}, 1}, {{5, 2}, {5, 0}, 0},
+              {{5, 2}, {5, 2}, 0}, {{5, 2}, {5, 3}, 1}, {{5, 2}, {4, 9}, 0}};
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+    struct by_hand it;
+    begin(&it, rows[i].given.epoch, rows[i].given.seq);
+    begin_read(&it, 1);
+    order_begins_with(&it.order, rows[i].begins);
+    end_read(&it, 1);
+    assert_int_equal(order_may_lack_rest(&it.order), rows[i].is_lacking);
+    finish(&it);
+  }
+  struct by_hand ended;
+  begin(&ended, 5, 2);
+  read_nothing(&ended, 1);
+  live(&ended, 'e', 5, 3, 2, 1);
+  assert_false(order_may_lack_rest(&ended.order));
+  expect(&ended, "5.3");
+  finish(&ended);
+}
+
 static void test_a_stream_that_is_written_again(void **state)
 {
   (void)state;
@@ -888,6 +936,8 @@ int main(void)
       cmocka_unit_test(test_an_epoch_that_lost_its_begin),
       cmocka_unit_test(test_the_end_of_an_epoch_may_be_trimmed),
       cmocka_unit_test(test_a_hello_tells_of_a_loss),
+      cmocka_unit_test(test_an_end_that_is_not_the_owners_hides_no_loss),
+      cmocka_unit_test(test_what_may_lack_its_rest),
       cmocka_unit_test(test_a_stream_that_is_written_again),
       cmocka_unit_test(test_what_cannot_be_read_is_passed),
       cmocka_unit_test(test_partials_are_let_go_before_finals),
