@@ -63,9 +63,11 @@ static int put(struct ledger *ledger, struct vc_putter *putter, struct vc_fleet 
 static int put_turn(struct ledger *ledger, struct vc_putter *putter, const struct session *session,
                     enum vc_fleet_kind kind, struct vc_position position)
 {
+  const struct epoch *newest = session_newest(session);
   struct vc_fleet *fleet = vc_fleet_create(kind, session->slug, 0);
   if (fleet != NULL) {
     fleet->position = position;
+    fleet->is_over = newest != NULL && newest->state == VC_STATE_ENDED;
     fleet->epoch_floor = kind == VC_FLEET_CLAIM ? session->fleet.key_epoch : 0;
     fleet->is_last = kind == VC_FLEET_RELEASE && session->fleet.has_said_last;
   }

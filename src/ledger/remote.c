@@ -116,6 +116,9 @@ static void take_message(struct ledger *ledger, struct session *session,
     ledger_count(ledger, REMOTE_STRAYS);
     return;
   }
+  if (remote->started_unix_ms != 0) { // a gap that began it did not say
+    epoch->started_unix_ms = remote->started_unix_ms;
+  }
   ledger_count(ledger, REMOTE_MESSAGES);
   session_revive(ledger, session); // it goes on elsewhere: its history is not that of an ended one
   if (message->kind == VC_MESSAGE_HELLO) {

@@ -131,7 +131,7 @@ void claims_fini(struct watcher *watcher)
 static void read_stream(struct claim *claim)
 {
   enter(claim, CLAIM_READING, ANSWER_MS);
-  slug_order_begin(claim->slug, claim->position);
+  slug_order_begin(claim->slug, claim->position, claim->is_over);
   slug_look(claim->slug);
 }
 
@@ -246,6 +246,7 @@ static struct claim *claim_create(struct slug *slug, const struct vc_fleet *flee
   if (claim != NULL) {
     claim->slug = slug;
     claim->position = fleet->position;
+    claim->is_over = fleet->is_over;
     claim->epoch_floor = fleet->epoch_floor;
     claim->began_ns = watcher_now(slug->watcher);
     enter(claim, CLAIM_CONNECTING, ANSWER_MS);

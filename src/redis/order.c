@@ -30,10 +30,14 @@ static int compare(struct vc_position a, struct vc_position b)
 }
 
 void order_init(struct order *order, const struct order_ops *ops, void *context,
-                struct order_counts *counts, struct vc_position given)
+                struct order_counts *counts, struct vc_position given, int is_over)
 {
-  *order = (struct order){
-      .ops = ops, .context = context, .counts = counts, .given = given, .is_behind = 1};
+  *order = (struct order){.ops = ops,
+                          .context = context,
+                          .counts = counts,
+                          .given = given,
+                          .is_over = is_over,
+                          .is_behind = 1};
 }
 
 static void let_go(struct order *order, struct order_held *held)
@@ -83,7 +87,7 @@ static void move_on(struct order *order, struct vc_position number, uint64_t pre
 {
   const struct vc_position given = order->given;
   uint64_t from = given.epoch == number.epoch ? given.seq : 0;
-  int is_whole = !is_after_loss && reaches_back(order);
+  int is_whole = !is_after_loss && (order->is_over || reaches_back(order));
   if (given.epoch > 0 && given.epoch < number.epoch && !order->has_ended && !is_whole) {
     announce(order, given.epoch, given.seq, 0);
   }
@@ -91,7 +95,7 @@ static void move_on(struct order *order, struct vc_position number, uint64_t pre
     announce(order, number.epoch, from, prev_final);
   }
   order->given = number;
-  order->has_ended = 0;
+  order->has_ended = order->is_over = 0;
 }
 
 // Takes the message.
@@ -100,6 +104,7 @@ static void give(struct order *order, struct vc_remote *remote)
   const struct vc_message *message = remote->message;
   move_on(order, number_of(remote), message->prev_final, message->is_after_loss);
   order->has_ended = is_end(remote);
+  order->is_over = message->kind == VC_MESSAGE_END;
   order->ops->give(order->context, remote);
 }
 
@@ -321,7 +326,7 @@ void order_fail_read(struct order *order, uint64_t now_ns)
 
 int order_may_lack_rest(const struct order *order)
 {
-  return order->given.epoch > 0 && !order->has_ended && !reaches_back(order);
+  return order->given.epoch > 0 && !order->is_over && !reaches_back(order);
 }
 
 void order_again(struct order *order, uint64_t now_ns)
@@ -340,7 +345,7 @@ void order_forget(struct order *order, int64_t epoch)
 {
   if (order->given.epoch <= epoch) {
     order->given = (struct vc_position){.epoch = epoch, .seq = UINT64_MAX};
-    order->has_ended = 1; // nothing of it is to come
+    order->has_ended = order->is_over = 1; // nothing of it is to come
   }
   give_held(order); // those that it makes repeats
 }

@@ -46,7 +46,8 @@ struct order {
   struct order_counts *counts; // of many
   /* its owner's thread */
   struct vc_position given;
-  int has_ended;             // by the last that was given, its owner's own word
+  int has_ended; // by the last that was given, its owner's own word
+  int is_over;   // by that or by others' word: nothing of the epoch is written behind it
   struct vc_position begins; // what the stream began with when a piece was last read
   struct order_held *held;   // by number, none twice
   size_t n_held;
@@ -57,9 +58,9 @@ struct order {
   uint64_t looked_ns; // when the last complete read began
 };
 
-// The stream is to be read first.
+// The stream is to be read first. `is_over`: the epoch of `given` has ended.
 void order_init(struct order *order, const struct order_ops *ops, void *context,
-                struct order_counts *counts, struct vc_position given);
+                struct order_counts *counts, struct vc_position given, int is_over);
 // Frees what is held.
 void order_fini(struct order *order);
 

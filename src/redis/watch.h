@@ -101,6 +101,7 @@ struct claim {
   struct slug *slug;
   enum claim_phase phase;
   struct vc_position position;
+  int is_over; // its epoch is
   int64_t epoch_floor;
   uint64_t began_ns, until_ns;
   int64_t epoch;            // that Redis gave
@@ -197,8 +198,8 @@ void watched_settle_reads(struct watcher *watcher);
 void watched_poll(struct watcher *watcher);
 // Another has the slug, or nobody: epoch 0.
 void watched_owner(struct slug *slug, const struct vc_owner *owner);
-// The order begins anew after the position, for a claim or to be watched.
-void slug_order_begin(struct slug *slug, struct vc_position after);
+// The order begins anew after the position, whose epoch may be over, for a claim or to be watched.
+void slug_order_begin(struct slug *slug, struct vc_position after, int is_over);
 void slug_order_end(struct slug *slug);
 // The slug's order may want a read.
 void slug_look(struct slug *slug);

@@ -89,10 +89,10 @@ static void give_gap(void *context, int64_t epoch, uint64_t from, uint64_t to)
 
 static const struct order_ops to_ledger = {.give = give, .gap = give_gap};
 
-void slug_order_begin(struct slug *slug, struct vc_position after)
+void slug_order_begin(struct slug *slug, struct vc_position after, int is_over)
 {
   slug_order_end(slug);
-  order_init(&slug->order, &to_ledger, slug, &slug->watcher->counts, after);
+  order_init(&slug->order, &to_ledger, slug, &slug->watcher->counts, after, is_over);
   slug->fill_ns = watcher_now(slug->watcher);
 }
 
@@ -597,7 +597,7 @@ int watched_begin(struct watcher *watcher, const struct vc_fleet *fleet)
     DL_APPEND(watcher->polled, slug);
   }
   slug->is_filled = 0;
-  slug_order_begin(slug, fleet->position);
+  slug_order_begin(slug, fleet->position, fleet->is_over);
   slug_look(slug);
   list_by_channel(slug);
   return 0;

@@ -550,11 +550,11 @@ static void add_fleet(struct lines *lines, const struct vc_fleet *fleet)
   unsigned long long seq = fleet->position.seq;
   switch (fleet->kind) {
   case VC_FLEET_CLAIM:
-    add_line(lines, "claim %s %s#%llu floor %s", fleet->slug, e, seq,
-             epoch_text(fleet->epoch_floor, floor));
+    add_line(lines, "claim %s %s#%llu floor %s%s", fleet->slug, e, seq,
+             epoch_text(fleet->epoch_floor, floor), fleet->is_over ? " over" : "");
     break;
   case VC_FLEET_WATCH:
-    add_line(lines, "watch %s %s#%llu", fleet->slug, e, seq);
+    add_line(lines, "watch %s %s#%llu%s", fleet->slug, e, seq, fleet->is_over ? " over" : "");
     break;
   case VC_FLEET_UNWATCH:
     add_line(lines, "unwatch %s", fleet->slug);

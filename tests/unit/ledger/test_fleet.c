@@ -64,7 +64,7 @@ static void test_a_session_is_claimed_before_it_is_numbered(void **state)
   rig_expect_records(rig, "started demo e5", "final demo e5#2", NULL);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
   rig_expect_publisher(rig, "message end e5#3  publisher_left", "release demo e5#3", NULL);
-  rig_expect_watcher(rig, "watch demo e5#3", NULL); // its viewer stays
+  rig_expect_watcher(rig, "watch demo e5#3 over", NULL); // its viewer stays
 }
 
 static void test_a_claim_is_not_waited_for_for_ever(void **state)
@@ -146,7 +146,7 @@ static void test_one_after_another_before_the_answer(void **state)
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 1, 0);
   rig_expect_publisher(rig, "message hello e1#0 live", "message final e1#1 1-0-a One.",
                        "message end e1#2  publisher_left", "release demo e1#2", NULL);
-  rig_expect_watcher(rig, "claim demo e1#2 floor e9", NULL);
+  rig_expect_watcher(rig, "claim demo e1#2 floor e9 over", NULL);
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 8, 0); // of a claim before
   rig_expect_publisher(rig, NULL);
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 9, 0);

@@ -73,6 +73,15 @@ static void test_lists_its_sessions(void **state)
   vc_session_unref(live);
 }
 
+static void expect_started(struct rig *rig, int64_t started_ms)
+{
+  struct vc_query *query = rig_ask(rig, VC_QUERY_SESSIONS, NULL);
+  json_t *list = reply_of(query);
+  assert_true(vc_json_real(find(list, "demo"), "startedAt", 0) == (double)started_ms / 1000);
+  json_decref(list);
+  vc_query_unref(query);
+}
+
 // As its node says, or as its epoch's number does.
 static void test_tells_when_another_nodes_session_began(void **state)
 {
@@ -83,13 +92,12 @@ static void test_tells_when_another_nodes_session_began(void **state)
     rig_join(rig, "demo");
     rig_remote_say(rig, VC_MESSAGE_HELLO, "demo", epoch, 0, NULL, "live");
     rig_remote(rig, VC_REMOTE_FILLED, "demo", epoch, 0);
-    struct vc_query *query = rig_ask(rig, VC_QUERY_SESSIONS, NULL);
-    json_t *list = reply_of(query);
-    assert_true(vc_json_real(find(list, "demo"), "startedAt", 0) ==
-                (double)(is_told ? RIG_UNIX_MS - 2500 : epoch) / 1000);
-    json_decref(list);
-    vc_query_unref(query);
+    expect_started(rig, is_told ? RIG_UNIX_MS - 2500 : epoch);
   }
+  rig_remote_gap(rig, "demo", RIG_UNIX_MS + 2, 0, 299); // what it began with was trimmed
+  expect_started(rig, RIG_UNIX_MS + 2);
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", RIG_UNIX_MS + 2, 300, "1-0-a", "One.");
+  expect_started(rig, RIG_UNIX_MS - 2500);
   rig_destroy(rig);
 }
 

@@ -64,6 +64,15 @@ static void test_an_empty_stream_behind_what_is_known(void **state)
   node_expect(&a, "demo owned after loss 6");
 }
 
+static void test_an_empty_stream_behind_an_end(void **state)
+{
+  struct vc_fleet *turn = node_turn(VC_FLEET_CLAIM, "demo", (struct vc_position){5, 2});
+  turn->epoch_floor = 6;
+  turn->is_over = 1;
+  node_put_turn(&a, turn);
+  node_expect(&a, "demo owned 6");
+}
+
 static void test_a_slug_of_nobody(void **state)
 {
   node_claim(&a, "demo", nowhere, 5);
@@ -384,6 +393,7 @@ int main(void)
   const struct CMUnitTest tests[] = {
       TEST(test_a_slug_of_nobody),
       TEST(test_an_empty_stream_behind_what_is_known),
+      TEST(test_an_empty_stream_behind_an_end),
       TEST(test_what_is_known_of_it_is_read_first),
       TEST(test_another_node_lets_go),
       TEST(test_another_node_that_is_gone),

@@ -70,7 +70,7 @@ static void begin(struct by_hand *by_hand, int64_t epoch, uint64_t seq)
 {
   memset(by_hand, 0, sizeof *by_hand);
   order_init(&by_hand->order, &writing, by_hand, &by_hand->counts,
-             (struct vc_position){.epoch = epoch, .seq = seq});
+             (struct vc_position){.epoch = epoch, .seq = seq}, 0);
 }
 
 // What was said since, and no more.
@@ -347,6 +347,34 @@ static void test_an_end_that_is_not_the_owners_hides_no_loss(void **state)
     order_entry(&it.order, hello);
     end_read(&it, 1);
     expect(&it, is_after_loss ? "5.2 [5.2-0] 6.0" : "5.2 6.0");
+    finish(&it);
+  }
+}
+
+// The stream expires, and somebody begins again.
+static void test_a_stream_that_expired_behind_an_end_lacks_nothing(void **state)
+{
+  (void)state;
+  for (int is_known = 0; is_known <= 1; is_known++) { // when the order begins
+    struct by_hand it;
+    begin(&it, 5, is_known ? 2 : 0);
+    it.order.is_over = is_known;
+    begin_read(&it, 1);
+    order_begins_with(&it.order, (struct vc_position){.epoch = 5});
+    if (!is_known) {
+      struct vc_remote *last = message('e', 5, 2, 0);
+      snprintf(last->reason, sizeof last->reason, "owner_lost");
+      order_entry(&it.order, last);
+    }
+    end_read(&it, 1);
+    expect(&it, is_known ? "" : "5.2");
+    live(&it, 'h', 6, 0, 0, 100000);
+    begin_read(&it, 100001);
+    order_begins_with(&it.order, (struct vc_position){.epoch = 6});
+    assert_false(order_may_lack_rest(&it.order));
+    order_entry(&it.order, message('h', 6, 0, 0));
+    end_read(&it, 100002);
+    expect(&it, "6.0");
     finish(&it);
   }
 }
@@ -896,7 +924,7 @@ static size_t run_seed(uint64_t seed, int loss)
   model->random = seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
   model->loss = loss;
   model->now_ns = VC_NS_PER_S;
-  order_init(&model->order, &checking, model, &model->counts, (struct vc_position){0});
+  order_init(&model->order, &checking, model, &model->counts, (struct vc_position){0}, 0);
   for (int i = 0; i < 1500; i++) {
     step(model);
   }
@@ -937,6 +965,7 @@ int main(void)
       cmocka_unit_test(test_the_end_of_an_epoch_may_be_trimmed),
       cmocka_unit_test(test_a_hello_tells_of_a_loss),
       cmocka_unit_test(test_an_end_that_is_not_the_owners_hides_no_loss),
+      cmocka_unit_test(test_a_stream_that_expired_behind_an_end_lacks_nothing),
       cmocka_unit_test(test_what_may_lack_its_rest),
       cmocka_unit_test(test_a_stream_that_is_written_again),
       cmocka_unit_test(test_what_cannot_be_read_is_passed),
