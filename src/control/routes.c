@@ -75,13 +75,14 @@ static void say_stuck(char why[STUCK_WHY_MAX], const struct stuck *stuck)
 void find_stuck(struct vc_control *control, struct stuck *stuck)
 {
   const struct vc_control_settings *settings = &control->settings;
-  const struct vc_stage *const serving[] = {settings->ingest, settings->decode, settings->stt,
-                                            settings->ledger, settings->broadcast};
-  const struct vc_stage *const beside[] = {settings->journal, settings->publisher,
-                                           settings->watcher};
+  // Those of Redis never wait for it: where one hangs it is this node's own fault.
+  const struct vc_stage *const serving[] = {
+      settings->ingest,    settings->decode,    settings->stt,    settings->ledger,
+      settings->broadcast, settings->publisher, settings->watcher};
+  const struct vc_stage *const journal = settings->journal;
   char why[STUCK_WHY_MAX];
   stuck->is_in_the_way = find_among(serving, sizeof serving / sizeof *serving, stuck->name);
-  if (!stuck->is_in_the_way && !find_among(beside, sizeof beside / sizeof *beside, stuck->name) &&
+  if (!stuck->is_in_the_way && !find_among(&journal, 1, stuck->name) &&
       !find_another(control, stuck->name)) {
     vc_health_clear(settings->health, "stuck");
     return;
@@ -111,8 +112,8 @@ static void healthz_page(struct call *call)
 }
 
 // A balancer asks this page alone: a worker without which nobody is served is told here too, while
-// what keeps the words, or carries them to other nodes, degrades: its trouble may be that of all
-// nodes. ?publish=1 is of those who would begin a session.
+// what keeps the words degrades: its trouble may be that of all nodes. ?publish=1 is of those who
+// would begin a session.
 static void readyz_page(struct call *call)
 {
   enum { DRAINING, STUCK, FULL, SERVING } what = SERVING;

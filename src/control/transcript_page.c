@@ -35,7 +35,6 @@ enum {
 struct document {
   struct vc_transcript_printer printer;
   struct source sources[N_SOURCES];
-  struct vc_position first; // of what was printed
 };
 
 static void advance(struct source *source)
@@ -69,19 +68,11 @@ static struct source *earliest(struct document *document)
   return found;
 }
 
-static void add(struct document *document, const struct vc_record_fields *fields)
-{
-  if (document->printer.n == 0) {
-    document->first = (struct vc_position){fields->epoch, fields->seq};
-  }
-  vc_transcript_add(&document->printer, fields);
-}
-
 // Prints what a source has next, and moves all that have it on.
 static void add_next(struct document *document, struct source *first)
 {
   const struct vc_record_fields place = first->next; // its strings live in the list
-  add(document, &first->next);
+  vc_transcript_add(&document->printer, &first->next);
   for (size_t i = 0; i < N_SOURCES; i++) {
     if (is_same_place(&document->sources[i], &place)) {
       advance(&document->sources[i]);
@@ -108,7 +99,7 @@ static void add_stored(void *context, const struct vc_record_fields *fields)
 {
   struct document *document = context;
   if (!add_until(document, fields)) {
-    add(document, fields);
+    vc_transcript_add(&document->printer, fields);
   }
 }
 
@@ -187,20 +178,12 @@ static enum remote find_remote(struct vc_control *control, const char *slug, str
                                 : REMOTE_PART;
 }
 
-static int begins_before(const struct document *document, struct vc_position other)
-{
-  return document->first.epoch < other.epoch ||
-         (document->first.epoch == other.epoch && document->first.seq < other.seq);
-}
-
 // Returns: 1 when it is all there ever was.
 static int fill(struct call *call, struct document *document, int is_held_complete)
 {
   struct vc_control *control = call->control;
   advance(&document->sources[HELD]);
-  struct source *others = &document->sources[REMOTE];
-  enum remote remote = find_remote(control, call->slug, others);
-  const struct vc_position others_first = {others->next.epoch, others->next.seq};
+  enum remote remote = find_remote(control, call->slug, &document->sources[REMOTE]);
   int is_held = document->sources[HELD].list != NULL;
   int is_complete =
       remote == REMOTE_WHOLE || (is_held_complete && (is_held || remote == REMOTE_NONE));
@@ -209,11 +192,10 @@ static int fill(struct call *call, struct document *document, int is_held_comple
     is_complete = find_waiting(control, call->slug, &document->sources[WAITING]);
     is_complete &= add_from_store(control, call->slug, document);
   }
-  add_until(document, NULL);
   if (remote == REMOTE_PART && has_file_of_its_own(control)) {
-    // What Redis let go of may stand in another node's file.
-    is_complete &= begins_before(document, others_first);
+    is_complete = 0; // what Redis let go of may stand in another node's file
   }
+  add_until(document, NULL);
   json_decref(document->sources[WAITING].list);
   json_decref(document->sources[REMOTE].list);
   return is_complete && remote != REMOTE_AWAY;

@@ -227,7 +227,10 @@ static void test_the_rest_of_another_nodes_words_is_in_its_file(void **state)
   struct vc_store_row row = {.value = value, .size = strlen(value)};
   assert_int_equal(vc_store_write(store, &row, 1, &error), 0);
   assert_int_equal(rig_get(own, HTTP_DOOR, "/sessions/demo/transcript.txt"), 200);
-  assert_string_equal(own->body, "w2\nw3\nw4\n");
+  assert_string_equal(own->body, "w2\nw3\nw4\n"); // others may have said something between
+  assert_non_null(strstr(own->head, PART));
+  rig_reply(own, VC_QUERY_FLEET_TRANSCRIPT, (struct rig_reply){.status = 200, .text = others});
+  assert_int_equal(rig_get(own, HTTP_DOOR, "/sessions/demo/transcript.txt"), 200);
   assert_non_null(strstr(own->head, WHOLE));
   free(value);
   free(others);
