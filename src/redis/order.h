@@ -47,7 +47,8 @@ struct order {
   /* its owner's thread */
   struct vc_position given;
   int has_ended; // by the last that was given, its owner's own word
-  int is_over;   // by that or by others' word: nothing of the epoch is written behind it
+  int is_over;   // by that or by others' word, behind which an owner that is back is fenced: unless
+                 // the stream was lost meanwhile
   struct vc_position begins; // what the stream began with when a piece was last read
   struct order_held *held;   // by number, none twice
   size_t n_held;

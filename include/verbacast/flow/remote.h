@@ -89,7 +89,7 @@ struct vc_fleet {
                                  // what was asked for or the last of the piece before; RELEASE:
                                  // the last that is kept of the session, written before it is gone
   int is_over;                   // WATCH, CLAIM: the epoch of `position` has ended, by its node's
-                                 // word or by others' for it
+                                 // word or by others' for it; of no meaning in other kinds
   int64_t epoch_floor;           // CLAIM: the epoch is to be at least this
   int64_t started_unix_ms;       // MESSAGE, HISTORY: when the session began
   int is_last;                   // HISTORY: the next messages follow by themselves; RELEASE: no
