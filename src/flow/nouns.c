@@ -25,6 +25,11 @@ const char *vc_close_reason_text(enum vc_close_reason reason)
   return texts[reason];
 }
 
+int vc_close_reason_is_owner_lost(const char *text)
+{
+  return strcmp(text, vc_close_reason_text(VC_CLOSE_OWNER_LOST)) == 0;
+}
+
 const char *vc_state_text(enum vc_state state)
 {
   static const char *const texts[] = {"idle",     "live",  "reconnecting",

@@ -218,8 +218,7 @@ void fleet_resend(struct ledger *ledger, struct session *session, const char *sl
 
 static int is_given_up(const struct epoch *epoch)
 {
-  return epoch->state == VC_STATE_RECONNECTING &&
-         strcmp(epoch->reason, vc_close_reason_text(VC_CLOSE_OWNER_LOST)) == 0;
+  return epoch->state == VC_STATE_RECONNECTING && vc_close_reason_is_owner_lost(epoch->reason);
 }
 
 static void say_for_lost(struct ledger *ledger, struct session *session, struct vc_message *message)

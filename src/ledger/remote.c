@@ -160,8 +160,7 @@ static void lose(struct ledger *ledger, struct session *session, struct epoch *e
 // As its owner said: who takes it for lost does not know what it said.
 static int is_over(const struct epoch *epoch)
 {
-  return epoch->state == VC_STATE_ENDED &&
-         strcmp(epoch->reason, vc_close_reason_text(VC_CLOSE_OWNER_LOST)) != 0;
+  return epoch->state == VC_STATE_ENDED && !vc_close_reason_is_owner_lost(epoch->reason);
 }
 
 static void take_gap(struct ledger *ledger, struct session *session, const struct vc_remote *remote)

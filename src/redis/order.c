@@ -2,7 +2,6 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <utlist.h>
 
@@ -72,11 +71,9 @@ static int reaches_back(const struct order *order)
   return order->begins.epoch > 0 && compare(order->begins, order->given) <= 0;
 }
 
-// Others may have said that it is over, of a node that they took for lost.
 static int is_end(const struct vc_remote *remote)
 {
-  return remote->message->kind == VC_MESSAGE_END &&
-         strcmp(remote->reason, vc_close_reason_text(VC_CLOSE_OWNER_LOST)) != 0;
+  return remote->message->kind == VC_MESSAGE_END && !vc_close_reason_is_owner_lost(remote->reason);
 }
 
 // The next number of those that are kept is this, and `prev_final` the one before it: what lies

@@ -30,6 +30,8 @@ enum vc_close_reason {
   VC_CLOSE_TAKEN_OVER,     // "taken_over": another node publishes it now; viewers are told no end
 };
 const char *vc_close_reason_text(enum vc_close_reason reason);
+// Whether others said so, of a node that they took for lost.
+int vc_close_reason_is_owner_lost(const char *text);
 
 struct vc_packet {
   struct vc_item item;

@@ -150,6 +150,8 @@ static void test_texts(void **state)
 {
   assert_string_equal(vc_close_reason_text(VC_CLOSE_PUBLISHER_LEFT), "publisher_left");
   assert_string_equal(vc_close_reason_text(VC_CLOSE_OWNER_LOST), "owner_lost");
+  assert_true(vc_close_reason_is_owner_lost("owner_lost"));
+  assert_false(vc_close_reason_is_owner_lost("publisher_left"));
   assert_string_equal(vc_state_text(VC_STATE_IDLE), "idle");
   assert_string_equal(vc_state_text(VC_STATE_STT_DOWN), "stt_down");
   assert_string_equal(vc_state_text(VC_STATE_UNKNOWN), "unknown");
