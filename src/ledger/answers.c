@@ -50,23 +50,23 @@ static int has_greeted(const struct vc_answer *answer, const struct epoch *epoch
   return 0;
 }
 
-// What history let go of an epoch. In the newest that may have been the last word on its state, or
-// a partial that is still open.
+// What history let go of an epoch, or never had. In the newest that may have been the last word on
+// its state, or a partial that is still open.
 static int add_known_gap(struct ledger *ledger, struct session *session, struct vc_answer *answer,
                          struct cursor *cursor)
 {
   struct epoch *epoch = cursor->epoch;
   assert(epoch != NULL);
-  struct vc_position after = {epoch->number, epoch->dropped_to};
-  if (add(answer, gap_create(ledger, session, epoch->number, cursor->seq + 1, epoch->dropped_to,
-                             after)) != 0) {
+  uint64_t to = cursor->seq < epoch->dropped_to ? epoch->dropped_to : epoch->hole_to;
+  struct vc_position after = {epoch->number, to};
+  if (add(answer, gap_create(ledger, session, epoch->number, cursor->seq + 1, to, after)) != 0) {
     return -1;
   }
-  cursor->seq = epoch->dropped_to;
+  cursor->seq = to;
   if (epoch != session_newest(session)) {
     return 0;
   }
-  bring_open_behind(ledger, session, epoch->dropped_to);
+  bring_open_behind(ledger, session, to);
   return has_greeted(answer, epoch) ? 0 : add(answer, hello_get(ledger, session, epoch));
 }
 
@@ -114,6 +114,10 @@ static enum step next_step(const struct session *session, const struct cursor *c
     return STEP_GAP;
   }
   *message = epoch != NULL ? next_of(session, cursor) : NULL;
+  if (epoch != NULL && cursor->seq < epoch->hole_to &&
+      (*message == NULL || (*message)->seq > epoch->hole_to)) {
+    return STEP_GAP;
+  }
   if (*message != NULL) {
     return STEP_MESSAGE;
   }

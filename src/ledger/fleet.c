@@ -74,15 +74,16 @@ static int put_turn(struct ledger *ledger, struct vc_putter *putter, const struc
   return put(ledger, putter, fleet);
 }
 
-static int put_message(struct ledger *ledger, const struct session *session,
-                       enum vc_fleet_kind kind, struct vc_message *message)
+// NULL without memory.
+static struct vc_fleet *create_message(const struct session *session, enum vc_fleet_kind kind,
+                                       struct vc_message *message)
 {
-  struct vc_fleet *fleet = message != NULL ? vc_fleet_create(kind, session->slug, 1) : NULL;
+  struct vc_fleet *fleet = vc_fleet_create(kind, session->slug, 1);
   if (fleet != NULL) {
     vc_fleet_add(fleet, message);
     fleet->started_unix_ms = session_newest(session)->started_unix_ms;
   }
-  return put(ledger, ledger->publisher, fleet);
+  return fleet;
 }
 
 // --- what is kept, once more
@@ -221,13 +222,25 @@ static int is_given_up(const struct epoch *epoch)
   return epoch->state == VC_STATE_RECONNECTING && vc_close_reason_is_owner_lost(epoch->reason);
 }
 
+// Takes the message, which may be NULL. `after` it is written. Returns: 0, or -1: not now.
+static int put_orphan(struct ledger *ledger, const struct session *session,
+                      struct vc_message *message, uint64_t after)
+{
+  struct vc_fleet *fleet =
+      message != NULL ? create_message(session, VC_FLEET_ORPHAN, message) : NULL;
+  if (fleet != NULL) {
+    fleet->position = (struct vc_position){message->epoch, after};
+  }
+  vc_message_unref(message);
+  return put(ledger, ledger->publisher, fleet);
+}
+
 static void say_for_lost(struct ledger *ledger, struct session *session, struct vc_message *message)
 {
-  if (put_message(ledger, session, VC_FLEET_ORPHAN, message) == 0) {
+  if (put_orphan(ledger, session, message, session_newest(session)->last_kept) == 0) {
     session->fleet.said_ns = vc_worker_now_ns(ledger->worker);
     ledger_count(ledger, ORPHANS);
   }
-  vc_message_unref(message);
 }
 
 static void care_for_lost(struct ledger *ledger, struct session *session)
@@ -248,6 +261,19 @@ static void care_for_lost(struct ledger *ledger, struct session *session)
   } else if (!is_given_up(epoch)) {
     say_for_lost(ledger, session,
                  status_create(ledger, session, seq, VC_STATE_RECONNECTING, reason));
+  }
+}
+
+// The number before its own is nobody's: who waits for it learns that words are lost. Here none
+// are, and it is not shown.
+void fleet_end_given_up(struct ledger *ledger, struct session *session, uint64_t seq)
+{
+  struct epoch *epoch = session_newest(session);
+  struct vc_message *message = end_create(ledger, session, seq + 2, epoch->reason);
+  if (message != NULL) {
+    message->prev_final = seq + 1;
+    epoch_number(session, epoch, message);
+    put_orphan(ledger, session, message, seq); // else it is told again
   }
 }
 
@@ -614,7 +640,7 @@ void fleet_let_go(struct ledger *ledger, struct session *session)
 void fleet_send(struct ledger *ledger, struct session *session, struct vc_message *message)
 {
   if (session->fleet.claim == CLAIM_HELD &&
-      put_message(ledger, session, VC_FLEET_MESSAGE, message) != 0) {
+      put(ledger, ledger->publisher, create_message(session, VC_FLEET_MESSAGE, message)) != 0) {
     ledger_count(ledger, FLEET_DROPPED);
   }
 }

@@ -109,6 +109,7 @@ struct epoch {
   uint64_t last_kept;  // of the last final, status or end
   uint64_t last_final; // of the last final
   uint64_t dropped_to; // history no longer has what is numbered up to here; 0: it has all
+  uint64_t hole_to;    // nor what is numbered between what stands before this and it; 0: no hole
   int is_cut;          // what came after last_seq is lost; how much is not known
   int is_after_loss;   // other nodes are told that of the epoch before
   int is_refused;      // other nodes have not all of it, and may have what is not here
@@ -268,6 +269,10 @@ struct epoch *session_add_epoch(struct ledger *ledger, struct session *session, 
 // History no longer has what is numbered up to `seq`.
 void session_lose_to(struct ledger *ledger, struct session *session, struct epoch *epoch,
                      uint64_t seq);
+// History never had what is numbered after its last and up to `seq`. Of two such holes it keeps
+// what stands behind the first.
+void session_miss_to(struct ledger *ledger, struct session *session, struct epoch *epoch,
+                     uint64_t seq);
 // Takes a reference of the message into the history of the newest epoch, within the bounds.
 void session_keep(struct ledger *ledger, struct session *session, struct vc_message *message);
 void session_end(struct ledger *ledger, struct session *session);
@@ -420,6 +425,8 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch, 
 void fleet_begin_all(struct ledger *ledger);
 // The session's last message was said here.
 void fleet_let_go(struct ledger *ledger, struct session *session);
+// Other nodes have said its end for us and lack words of it: they are told so, behind `seq`.
+void fleet_end_given_up(struct ledger *ledger, struct session *session, uint64_t seq);
 // What was said here, to the other nodes.
 void fleet_send(struct ledger *ledger, struct session *session, struct vc_message *message);
 // What is kept after the position is asked for, of a slug that may be held no longer.

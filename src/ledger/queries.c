@@ -60,7 +60,7 @@ static size_t list_size(const struct session *session, int *is_complete)
   *is_complete = !session->has_lost_epochs;
   DL_FOREACH(session->epochs, epoch)
   {
-    *is_complete &= epoch->dropped_to == 0;
+    *is_complete &= epoch->dropped_to == 0 && epoch->hole_to == 0;
     const struct vc_message *final = NULL;
     while ((final = history_after(&epoch->history, final != NULL ? final->seq : 0,
                                   HISTORY_FINALS_ONLY)) != NULL) {

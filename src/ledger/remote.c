@@ -107,16 +107,31 @@ static struct epoch *get_epoch(struct ledger *ledger, struct session *session,
   return epoch;
 }
 
+// As its owner said: who takes it for lost does not know what it said.
+static int is_over(const struct epoch *epoch)
+{
+  return epoch->state == VC_STATE_ENDED && !vc_close_reason_is_owner_lost(epoch->reason);
+}
+
+// Of what has been said. Where its owner has said the end, others took him for lost in vain.
+static int is_stray(const struct epoch *epoch, const struct vc_remote *remote)
+{
+  const struct vc_message *message = remote->message;
+  return (message->seq <= epoch->last_seq && message->kind != VC_MESSAGE_HELLO) ||
+         (is_over(epoch) && vc_close_reason_is_owner_lost(remote->reason));
+}
+
 static void take_message(struct ledger *ledger, struct session *session,
                          const struct vc_remote *remote)
 {
   struct vc_message *message = remote->message;
   struct epoch *epoch = get_epoch(ledger, session, remote);
-  if (epoch == NULL || (message->seq <= epoch->last_seq && message->kind != VC_MESSAGE_HELLO)) {
+  if (epoch == NULL || is_stray(epoch, remote)) {
     ledger_count(ledger, REMOTE_STRAYS);
     return;
   }
-  if (remote->started_unix_ms != 0) { // a gap that began it did not say
+  // What was only guessed: a gap that began it did not say, or who spoke for its owner.
+  if (remote->started_unix_ms != 0 && epoch->started_unix_ms == epoch->number) {
     epoch->started_unix_ms = remote->started_unix_ms;
   }
   ledger_count(ledger, REMOTE_MESSAGES);
@@ -149,18 +164,12 @@ static void lose(struct ledger *ledger, struct session *session, struct epoch *e
 {
   epoch->last_seq = to;
   epoch->last_kept = to;
-  session_lose_to(ledger, session, epoch, to);
+  session_miss_to(ledger, session, epoch, to);
   if (session->fleet.is_filled) {
     tell_again(ledger, session);
   } else {
     session->fleet.has_unshown = 1;
   }
-}
-
-// As its owner said: who takes it for lost does not know what it said.
-static int is_over(const struct epoch *epoch)
-{
-  return epoch->state == VC_STATE_ENDED && !vc_close_reason_is_owner_lost(epoch->reason);
 }
 
 static void take_gap(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
@@ -327,6 +336,18 @@ static void fenced(struct ledger *ledger, struct session *session, const struct 
   fleet_claim(ledger, session);
 }
 
+// Others said its end for us, and have not all of it: the end is said once more, by us.
+static void given_up(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
+{
+  const struct epoch *epoch = session_newest(session);
+  if (session->live == NULL && session->fleet.claim == CLAIM_NONE && epoch != NULL &&
+      epoch->number == remote->epoch && is_over(epoch)) {
+    vc_log(VC_LOG_WARN, VC_EVENT("ledger.given_up"), VC_STR("session", session->slug),
+           VC_INT("epoch", epoch->number));
+    fleet_end_given_up(ledger, session, remote->seq);
+  }
+}
+
 static void erased(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
   const struct epoch *epoch = session_newest(session);
@@ -386,6 +407,9 @@ static void handle_of_session(struct ledger *ledger, struct session *session,
     break;
   case VC_REMOTE_FENCED:
     fenced(ledger, session, remote);
+    break;
+  case VC_REMOTE_GIVEN_UP:
+    given_up(ledger, session, remote);
     break;
   case VC_REMOTE_ASK:
     fleet_resend(ledger, session, remote->slug, (struct vc_position){remote->epoch, remote->seq});

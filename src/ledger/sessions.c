@@ -27,6 +27,12 @@ struct epoch *session_find_epoch(const struct session *session, int64_t number)
   return NULL;
 }
 
+static int has_until(const struct epoch *epoch, uint64_t seq)
+{
+  const struct history *history = &epoch->history;
+  return history->n > 0 && history->items[history->first]->seq <= seq;
+}
+
 // Pops the oldest of an epoch. Returns: its kind; the history must not be empty.
 static enum vc_message_kind drop_one(struct ledger *ledger, struct session *session,
                                      struct epoch *epoch)
@@ -35,6 +41,9 @@ static enum vc_message_kind drop_one(struct ledger *ledger, struct session *sess
   enum vc_message_kind kind = message->kind;
   size_t bytes = message_bytes(message);
   epoch->dropped_to = message->seq;
+  if (epoch->hole_to > message->seq && !has_until(epoch, epoch->hole_to)) {
+    epoch->dropped_to = epoch->hole_to;
+  }
   session->n_bytes -= bytes;
   ledger->n_bytes -= bytes;
   session->n_items--;
@@ -148,6 +157,19 @@ void session_lose_to(struct ledger *ledger, struct session *session, struct epoc
 {
   drop_all_of(ledger, session, epoch);
   epoch->dropped_to = seq;
+}
+
+void session_miss_to(struct ledger *ledger, struct session *session, struct epoch *epoch,
+                     uint64_t seq)
+{
+  while (has_until(epoch, epoch->hole_to)) {
+    drop_one(ledger, session, epoch);
+  }
+  if (epoch->history.n > 0) {
+    epoch->hole_to = seq;
+  } else {
+    epoch->dropped_to = seq;
+  }
 }
 
 void session_keep(struct ledger *ledger, struct session *session, struct vc_message *message)

@@ -196,6 +196,7 @@ void claim_answered(struct watcher *watcher, const struct redis_claim *answered)
   }
   claim->epoch = answered->epoch;
   claim->previous = answered->previous;
+  claim->is_after_loss |= answered->is_after_loss;
   if (claim->epoch > 0 && claim->taken.epoch > claim->epoch) {
     say_leaving(slug, claim->epoch); // to who has claimed it already
   }
@@ -222,7 +223,7 @@ static void step(struct watcher *watcher, struct claim *claim)
     ask(claim);
   }
   if (claim->phase == CLAIM_RELEASING && is_release_late(claim, now)) {
-    claim->is_after_loss = is_leaving(claim);
+    claim->is_after_loss |= is_leaving(claim);
     read_stream(claim);
   } else if (now >= claim->until_ns || now - claim->began_ns >= CLAIM_MS * VC_NS_PER_MS ||
              (claim->phase == CLAIM_CONNECTING && watcher_is_long_away(watcher))) {

@@ -51,7 +51,8 @@ const struct vc_metric vc_redis_metrics[] = {
     [ASKED] = {"redis.asked_total", VC_METRIC_COUNTER, "times",
                "Times that the ledger was asked for what a stream lacks."},
     [FENCED] = {"redis.fenced_total", VC_METRIC_COUNTER, "times",
-                "Times that Redis refused an epoch of ours for a newer one."},
+                "Times that an epoch of ours was refused for a newer one, or had been given up by "
+                "others."},
     [TAKEN] = {"redis.taken_total", VC_METRIC_COUNTER, "times",
                "Times that a session of ours was found to be another node's."},
     [CLAIMS] = {"redis.claims_total", VC_METRIC_COUNTER, "claims",

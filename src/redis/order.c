@@ -35,7 +35,7 @@ void order_init(struct order *order, const struct order_ops *ops, void *context,
                           .context = context,
                           .counts = counts,
                           .given = given,
-                          .is_over = is_over,
+                          .ending = is_over ? ORDER_GIVEN_UP : ORDER_GOES_ON,
                           .is_behind = 1};
 }
 
@@ -71,9 +71,27 @@ static int reaches_back(const struct order *order)
   return order->begins.epoch > 0 && compare(order->begins, order->given) <= 0;
 }
 
-static int is_end(const struct vc_remote *remote)
+static enum order_ending ending_of(const struct vc_remote *remote)
 {
-  return remote->message->kind == VC_MESSAGE_END && !vc_close_reason_is_owner_lost(remote->reason);
+  if (remote->message->kind != VC_MESSAGE_END) {
+    return ORDER_GOES_ON;
+  }
+  return vc_close_reason_is_owner_lost(remote->reason) ? ORDER_GIVEN_UP : ORDER_ENDED;
+}
+
+// Whether what may follow in the epoch that was given last is lost, now that another begins. One
+// whose owner was given up ends in the stream, or the next one's owner says what that did not tell.
+static int is_rest_lost(const struct order *order, int is_after_loss)
+{
+  switch (order->ending) {
+  case ORDER_ENDED:
+    return 0;
+  case ORDER_GIVEN_UP:
+    return is_after_loss;
+  case ORDER_GOES_ON:
+    break;
+  }
+  return is_after_loss || !reaches_back(order);
 }
 
 // The next number of those that are kept is this, and `prev_final` the one before it: what lies
@@ -84,15 +102,14 @@ static void move_on(struct order *order, struct vc_position number, uint64_t pre
 {
   const struct vc_position given = order->given;
   uint64_t from = given.epoch == number.epoch ? given.seq : 0;
-  int is_whole = !is_after_loss && (order->is_over || reaches_back(order));
-  if (given.epoch > 0 && given.epoch < number.epoch && !order->has_ended && !is_whole) {
+  if (given.epoch > 0 && given.epoch < number.epoch && is_rest_lost(order, is_after_loss)) {
     announce(order, given.epoch, given.seq, 0);
   }
   if (prev_final > from) {
     announce(order, number.epoch, from, prev_final);
   }
   order->given = number;
-  order->has_ended = order->is_over = 0;
+  order->ending = ORDER_GOES_ON;
 }
 
 // Takes the message.
@@ -100,8 +117,7 @@ static void give(struct order *order, struct vc_remote *remote)
 {
   const struct vc_message *message = remote->message;
   move_on(order, number_of(remote), message->prev_final, message->is_after_loss);
-  order->has_ended = is_end(remote);
-  order->is_over = message->kind == VC_MESSAGE_END;
+  order->ending = ending_of(remote);
   order->ops->give(order->context, remote);
 }
 
@@ -323,7 +339,7 @@ void order_fail_read(struct order *order, uint64_t now_ns)
 
 int order_may_lack_rest(const struct order *order)
 {
-  return order->given.epoch > 0 && !order->is_over && !reaches_back(order);
+  return order->given.epoch > 0 && order->ending == ORDER_GOES_ON && !reaches_back(order);
 }
 
 void order_again(struct order *order, uint64_t now_ns)
@@ -342,7 +358,7 @@ void order_forget(struct order *order, int64_t epoch)
 {
   if (order->given.epoch <= epoch) {
     order->given = (struct vc_position){.epoch = epoch, .seq = UINT64_MAX};
-    order->has_ended = order->is_over = 1; // nothing of it is to come
+    order->ending = ORDER_ENDED; // nothing of it is to come
   }
   give_held(order); // those that it makes repeats
 }

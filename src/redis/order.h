@@ -24,6 +24,13 @@
 #define ORDER_PATIENCE_MS 2000
 #define ORDER_RETRY_MS 250 // between two reads for the same hole
 
+// How the epoch that was given last goes on.
+enum order_ending {
+  ORDER_GOES_ON,
+  ORDER_GIVEN_UP, // others took its owner for lost, who may have said more than it could write
+  ORDER_ENDED,    // by its owner's own word: nothing is to come
+};
+
 struct order_held;
 
 struct order_ops {
@@ -46,9 +53,7 @@ struct order {
   struct order_counts *counts; // of many
   /* its owner's thread */
   struct vc_position given;
-  int has_ended; // by the last that was given, its owner's own word
-  int is_over;   // by that or by others' word, behind which an owner that is back is fenced: unless
-                 // the stream was lost meanwhile
+  enum order_ending ending;
   struct vc_position begins; // what the stream began with when a piece was last read
   struct order_held *held;   // by number, none twice
   size_t n_held;
@@ -59,7 +64,7 @@ struct order {
   uint64_t looked_ns; // when the last complete read began
 };
 
-// The stream is to be read first. `is_over`: the epoch of `given` has ended.
+// The stream is to be read first. `is_over`: the epoch of `given` has ended, by whose word ever.
 void order_init(struct order *order, const struct order_ops *ops, void *context,
                 struct order_counts *counts, struct vc_position given, int is_over);
 // Frees what is held.

@@ -33,6 +33,12 @@ static int is_complete(const struct owned *owned)
   return position_compare(&owned->done, &owned->wanted) >= 0;
 }
 
+// The stream ends within the epoch of our last word, behind that.
+static int is_anothers(const struct owned *owned, struct vc_position last)
+{
+  return last.epoch == owned->wanted.epoch && last.seq > owned->wanted.seq;
+}
+
 // --- the table
 
 struct owned *owned_find(const struct publisher *publisher, const char *slug)
@@ -142,6 +148,10 @@ static void tell(struct publisher *publisher, struct owned *owned)
     owned->must_tell_taken =
         tell_ledger(publisher, owned, VC_REMOTE_TAKEN, owned->other.node, owned->other.epoch, 0);
   }
+  if (owned->must_tell_given_up) {
+    owned->must_tell_given_up = tell_ledger(publisher, owned, VC_REMOTE_GIVEN_UP, "",
+                                            owned->wanted.epoch, owned->given_up_seq);
+  }
   if (owned->must_tell_released) {
     owned->must_tell_released = tell_watcher(publisher, owned);
   }
@@ -175,10 +185,19 @@ static void take_away(struct publisher *publisher, struct owned *owned)
   owned->must_tell_taken = !owned->is_released;
 }
 
+static void renew_at_once(struct publisher *publisher, struct owned *owned);
+
 // The stream ends with `last`: with a larger epoch, which wins, or with ours by another's hand.
+// What was released has nobody to go on: it is looked at, for whether the stream has all of it.
 static void fence(struct publisher *publisher, struct owned *owned, struct vc_position last)
 {
   if (owned->is_fenced) {
+    return;
+  }
+  if (owned->is_released && last.epoch <= owned->epoch) {
+    owned->must_tell_released |= !owned->is_let_go;
+    owned->is_let_go = 1; // the key is nobody's, or expires
+    renew_at_once(publisher, owned);
     return;
   }
   publisher_count(publisher, FENCED, 1);
@@ -189,7 +208,7 @@ static void fence(struct publisher *publisher, struct owned *owned, struct vc_po
     owned->other = (struct vc_owner){.epoch = last.epoch}; // whose it is the key may not tell yet
     take_away(publisher, owned);
   } else {
-    owned->must_tell_fenced = !owned->is_released;
+    owned->must_tell_fenced = 1;
   }
   stand(publisher, owned, STANDING_UNKNOWN);
 }
@@ -382,6 +401,21 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
   settle(publisher, owned);
 }
 
+// Others took us for lost while we were cut off, and what they said stands where the last words of
+// what was released belong: those cannot be written any more. Told at each look, until it is said.
+static void give_up(struct publisher *publisher, struct owned *owned, struct vc_position last)
+{
+  if (!owned->is_given_up) {
+    publisher_count(publisher, FENCED, 1);
+    vc_log(VC_LOG_WARN, VC_EVENT("redis.given_up"), VC_STR("session", owned->slug),
+           VC_INT("epoch", owned->wanted.epoch));
+  }
+  owned->is_given_up = 1;
+  owned->given_up_seq = last.seq;
+  owned->must_tell_given_up = 1;
+  stand(publisher, owned, STANDING_UNKNOWN);
+}
+
 static void looked(struct redis_link *link, const struct redis_call *call, const redisReply *reply)
 {
   struct publisher *publisher = link->owner;
@@ -398,6 +432,9 @@ static void looked(struct redis_link *link, const struct redis_call *call, const
   int is_known = read_end(reply, 0, 0, publisher, owned, &last) == 0;
   if (is_known && last.epoch > owned->epoch) {
     fence(publisher, owned, last);
+  } else if (is_known && is_anothers(owned, last) &&
+             reply_number(reply, 2) < (int64_t)owned->wanted.seq) {
+    give_up(publisher, owned, last);
   } else if (is_known) {
     learn(publisher, owned, last);
   }
@@ -415,6 +452,8 @@ static int renew(struct publisher *publisher, struct owned *owned)
   if (owned->is_let_go) {
     run_init(&run, redis, SCRIPT_LOOK);
     run_key(&run, "history", owned->slug);
+    run_number(&run, owned->wanted.epoch);
+    run_number(&run, (int64_t)owned->wanted.seq);
   } else {
     run_init_owner(&run, redis, SCRIPT_RENEW, owned->slug);
     run_number(&run, owned->epoch);
@@ -590,9 +629,10 @@ static int put_live(struct publisher *publisher, struct owned *owned,
 static void begin_epoch(struct publisher *publisher, struct owned *owned, int64_t epoch)
 {
   owned->epoch = epoch;
-  owned->is_fenced = owned->is_taken = owned->is_let_go = 0;
+  owned->is_fenced = owned->is_taken = owned->is_given_up = owned->is_let_go = 0;
   owned->is_released = owned->has_said_last = 0;
-  owned->must_tell_fenced = owned->must_tell_taken = owned->must_tell_released = 0;
+  owned->must_tell_fenced = owned->must_tell_taken = owned->must_tell_given_up = 0;
+  owned->must_tell_released = 0;
 }
 
 // The answer came so late that the ledger had gone on without it, and is done: the key goes.
@@ -604,7 +644,7 @@ static void let_go_again(struct publisher *publisher, struct owned *owned, int64
 }
 
 // Answers in flight were of the older epoch: what the stream ends with is as they left it.
-void owned_claimed(struct publisher *publisher, const struct redis_claim *claim)
+void owned_claimed(struct publisher *publisher, struct redis_claim *claim)
 {
   struct owned *owned = owned_find(publisher, claim->slug);
   owned = owned != NULL ? owned : owned_add(publisher, claim->slug);
@@ -615,6 +655,7 @@ void owned_claimed(struct publisher *publisher, const struct redis_claim *claim)
     let_go_again(publisher, owned, claim->epoch);
     return;
   }
+  claim->is_after_loss = is_anothers(owned, claim->last) && !is_complete(owned);
   begin_epoch(publisher, owned, claim->epoch);
   owned->floor = claim->epoch_floor;
   stand(publisher, owned, STANDING_UNKNOWN);
@@ -749,6 +790,16 @@ void owned_release(struct publisher *publisher, const struct vc_fleet *fleet)
   owned->released_ns = now_of(publisher);
   ask_when_due(publisher, owned);
   let_go_when_due(publisher, owned);
+}
+
+void owned_orphaned(struct publisher *publisher, const struct vc_message *message)
+{
+  struct owned *owned = owned_find(publisher, message->slug);
+  if (owned != NULL && owned->is_given_up && owned->wanted.epoch == message->epoch) {
+    owned->is_given_up = owned->must_tell_given_up = 0;
+    owned->wanted = owned->done = message_position(message);
+    settle(publisher, owned);
+  }
 }
 
 int owned_forget(struct publisher *publisher, const char *slug)

@@ -161,6 +161,9 @@ static void orphaned(struct redis_link *link, const struct redis_call *call,
   }
   int is_said = reply != NULL && reply->type == REDIS_REPLY_INTEGER && reply->integer == 1;
   publisher_count(publisher, ORPHANS, (uint64_t)is_said);
+  if (is_said) {
+    owned_orphaned(publisher, fleet->messages[0]);
+  }
   vc_item_destroy(&fleet->item);
 }
 

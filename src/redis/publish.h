@@ -45,13 +45,16 @@ struct owned {
   uint64_t retry_ms;           // 0: the last try went well
   int is_fenced;               // `epoch` is
   int is_taken;                // by `other`
+  int is_given_up;             // `epoch` is, as far as `other` says for us; words of it are lost
   int is_alone;                // the stream ends with what no node has numbered
   int is_released;             // the ledger says no more of it
   int has_said_last;           // because there is no more
   int is_let_go;               // and the key is free
   uint64_t released_ns;
   struct vc_owner other;
-  int must_tell_fenced, must_tell_taken, must_tell_released; // the ledger, the watching worker
+  uint64_t given_up_seq; // what the stream ends with, by others' hand
+  int must_tell_fenced, must_tell_taken, must_tell_given_up; // the ledger
+  int must_tell_released;                                    // the watching worker
 };
 
 struct publisher {
@@ -92,10 +95,12 @@ int publisher_print(struct publisher *publisher, const struct vc_message *messag
 struct owned *owned_find(const struct publisher *publisher, const char *slug);
 struct owned *owned_add(struct publisher *publisher, const char *slug); // NULL: no room, no memory
 void owned_free(struct publisher *publisher, struct owned *owned);
-void owned_claimed(struct publisher *publisher, const struct redis_claim *claim);
+void owned_claimed(struct publisher *publisher, struct redis_claim *claim);
 void owned_message(struct publisher *publisher, const struct vc_fleet *fleet);
 void owned_history(struct publisher *publisher, const struct vc_fleet *fleet);
 void owned_release(struct publisher *publisher, const struct vc_fleet *fleet);
+// What was said for its owner is in the stream: where that is ourselves nothing is left to say.
+void owned_orphaned(struct publisher *publisher, const struct vc_message *message);
 // The stream is to go: nothing of a slug that was released is written any more.
 // Returns: 0, or 1: it is published here.
 int owned_forget(struct publisher *publisher, const char *slug);

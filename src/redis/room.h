@@ -94,7 +94,7 @@ enum redis_script {
   SCRIPT_ORPHAN,   // the same of a session whose owner is lost
   SCRIPT_CLAIM,    // a slug becomes ours
   SCRIPT_RENEW,    // it still is
-  SCRIPT_LOOK,     // what the stream ends with
+  SCRIPT_LOOK,     // what the stream ends with, and how far it has what is ours
   SCRIPT_RELEASE,  // it is nobody's
   SCRIPT_ERASE,    // the stream goes
   SCRIPT_END,      // its owner is told to end it
@@ -150,6 +150,7 @@ struct redis_claim {
   int64_t epoch;            // 0: Redis is away, or refuses
   struct vc_owner previous; // whose it was, epoch 0: nobody's
   struct vc_position last;  // of the stream, epoch 0: there is none
+  int is_after_loss;        // what we said last can no longer be written
 };
 
 struct redis_released {

@@ -127,9 +127,14 @@ const char *const redis_scripts[N_SCRIPTS] = {
     "end\n"
     "return {0, whose, whose_epoch, last_epoch, last_seq}\n",
 
-    // KEYS history. Answers {epoch, seq}.
-    [SCRIPT_LOOK] = LAST "local last_epoch, last_seq = last(KEYS[1])\n"
-                         "return {last_epoch, last_seq}\n",
+    // KEYS history. ARGV our epoch, the last seq that we have of it. Answers {what the stream ends
+    // with, the last seq in it of those that are ours: -1 none is}: what others say for us is
+    // numbered far beyond.
+    [SCRIPT_LOOK] = LAST
+    "local last_epoch, last_seq = last(KEYS[1])\n"
+    "local ours = redis.call('XREVRANGE', KEYS[1], ARGV[1] .. '-' .. ARGV[2], ARGV[1] .. '-0',\n"
+    "  'COUNT', 1)[1]\n"
+    "return {last_epoch, last_seq, ours and tonumber(string.match(ours[1], '%d+$')) or -1}\n",
 
     // KEYS owner, history, ctl. ARGV node, epoch, node as it is, time to live of the stream, 1:
     // the stream holds all of it, and who waits for that need not wait any longer. Answers 1: it

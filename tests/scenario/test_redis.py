@@ -663,6 +663,28 @@ def test_both_own_it_while_redis_is_away():
         stop_speaking(world, viewers, new)
 
 
+def test_an_owner_that_was_given_up_while_it_was_cut_off():
+    """It ended meanwhile: others lack what it said last, and are told so when it is back."""
+    with Redises(SESSION_RESUME_MS=1000) as world, contextlib.closing(services.Proxy(world.redis.port)) as proxy:
+        world.fleet.start(0, REDIS_URL=f"redis://127.0.0.1:{proxy.port}")
+        viewers, publisher = world.begin()
+        proxy.cut()
+        viewers[0].wait_more()
+        publisher.stop()
+        assert viewers[0].wait_type("end")["reason"] == "publisher_left"
+        for viewer in viewers[1:]:
+            assert viewer.wait_type("end")["reason"] == "owner_lost"
+        proxy.heal()
+        for viewer in viewers[1:]:
+            viewer.wait(lambda message: message["type"] == "end" and message["reason"] == "publisher_left", "the owner's own end")
+            assert [message["type"] for message in viewer.messages if message["type"] in ("end", "gap")] == ["end", "gap", "end"]
+        world.wait_well()
+        assert len(viewers[0].of("end")) == 1 and not viewers[0].of("gap"), "it has all of it"
+        late = world.watch(1)
+        assert late.wait_type("gap")["to"] == viewers[1].of("end")[-1]["seq"] - 1
+        assert finals_of(late) == finals_of(viewers[1]), "what they have is still given"
+
+
 # --- what it asks for
 
 

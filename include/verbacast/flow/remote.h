@@ -32,21 +32,24 @@
 // --- redis -> ledger
 
 enum vc_remote_kind {
-  VC_REMOTE_MESSAGE, // watched: the next message, HELLO for a new epoch
-  VC_REMOTE_GAP,     // watched: (epoch, from] .. to is lost; `message` NULL
-  VC_REMOTE_FILLED,  // watched: all that the stream held was given; `epoch` of the owner key, or
-                     // 0: nobody owns the slug
-  VC_REMOTE_OWNER,   // watched: the owner key changed: `epoch` and `node`, or 0: it is gone
-  VC_REMOTE_AWAY,    // no slug: Redis is silent; nothing will be filled
-  VC_REMOTE_BACK,    // no slug: it answers again
-  VC_REMOTE_OWNED,   // the answer to a claim: number on from `epoch` (0: nothing is known of the
-                     // slug or Redis is away; as the ledger would by itself)
-  VC_REMOTE_TAKEN,   // another node has claimed what we own, or has numbered it meanwhile: `epoch`
-                     // is its, `node` may be ""
-  VC_REMOTE_FENCED,  // `epoch` is refused and nothing more is published of it than what is kept up
-                     // to `seq` at least; it is not taken: claim again
-  VC_REMOTE_ASK,     // give what is kept after (`epoch`, `seq`); (0, 0): all that is held
-  VC_REMOTE_ERASED,  // the slug was erased on another node, up to `epoch`
+  VC_REMOTE_MESSAGE,  // watched: the next message, HELLO for a new epoch
+  VC_REMOTE_GAP,      // watched: (epoch, from] .. to is lost; `message` NULL
+  VC_REMOTE_FILLED,   // watched: all that the stream held was given; `epoch` of the owner key, or
+                      // 0: nobody owns the slug
+  VC_REMOTE_OWNER,    // watched: the owner key changed: `epoch` and `node`, or 0: it is gone
+  VC_REMOTE_AWAY,     // no slug: Redis is silent; nothing will be filled
+  VC_REMOTE_BACK,     // no slug: it answers again
+  VC_REMOTE_OWNED,    // the answer to a claim: number on from `epoch` (0: nothing is known of the
+                      // slug or Redis is away; as the ledger would by itself)
+  VC_REMOTE_TAKEN,    // another node has claimed what we own, or has numbered it meanwhile: `epoch`
+                      // is its, `node` may be ""
+  VC_REMOTE_FENCED,   // `epoch` is refused and nothing more is published of it than what is kept up
+                      // to `seq` at least; it is not taken: claim again
+  VC_REMOTE_GIVEN_UP, // `epoch` was released, and others took its owner for lost: what was kept of
+                      // it is not all written and never will be, because the stream ends with
+                      // `seq`, by their hand. Comes again until an ORPHAN behind that is written
+  VC_REMOTE_ASK,      // give what is kept after (`epoch`, `seq`); (0, 0): all that is held
+  VC_REMOTE_ERASED,   // the slug was erased on another node, up to `epoch`
 };
 
 struct vc_remote {
@@ -55,7 +58,7 @@ struct vc_remote {
   char slug[VC_SLUG_MAX + 1];
   char node[96];
   int64_t epoch;
-  uint64_t seq;               // ASK, FENCED; GAP: the last that was given before it
+  uint64_t seq;               // ASK, FENCED, GIVEN_UP; GAP: the last that was given before it
   uint64_t to;                // GAP; 0: all the rest of the epoch, if there was any
   int is_after_loss;          // OWNED: what was said before may not all have come, or be written
   int64_t started_unix_ms;    // MESSAGE: when its session began; 0: not known
@@ -76,7 +79,8 @@ enum vc_fleet_kind {
                     // without messages where nothing is held
   VC_FLEET_RELEASE, // publishing worker: its last message was put, or none will come
   VC_FLEET_ORPHAN,  // publishing worker: a status or end of a session whose owner is lost, said by
-                    // one that watches it; refused where somebody owns the slug or was faster
+                    // one that watches it, or by that owner when it is back; refused where somebody
+                    // owns the slug or the stream does not end with `position`
   VC_FLEET_WATCH,   // watching worker: everything after `position`; (0, 0): from the beginning
   VC_FLEET_UNWATCH, // watching worker
 };
@@ -87,7 +91,8 @@ struct vc_fleet {
   char slug[VC_SLUG_MAX + 1];
   struct vc_position position;   // WATCH, CLAIM; HISTORY: what its first message follows, which is
                                  // what was asked for or the last of the piece before; RELEASE:
-                                 // the last that is kept of the session, written before it is gone
+                                 // the last that is kept of the session, written before it is
+                                 // gone; ORPHAN: what it is written behind
   int is_over;                   // WATCH, CLAIM: the epoch of `position` has ended, by its node's
                                  // word or by others' for it; of no meaning in other kinds
   int64_t epoch_floor;           // CLAIM: the epoch is to be at least this

@@ -570,8 +570,13 @@ static void add_fleet(struct lines *lines, const struct vc_fleet *fleet)
       add_line(lines, "- %.*s%s", LINE - 32, line, after_loss(fleet->messages[i]));
     }
     break;
-  case VC_FLEET_MESSAGE:
   case VC_FLEET_ORPHAN:
+    assert_int_equal(fleet->n_messages, 1);
+    rig_describe(fleet->messages[0], line);
+    add_line(lines, "orphan %.*s behind %s#%llu%s", LINE - 64, line, e, seq,
+             fleet->messages[0]->prev_final != seq ? " and a hole" : "");
+    break;
+  case VC_FLEET_MESSAGE:
     assert_int_equal(fleet->n_messages, 1);
     rig_describe(fleet->messages[0], line);
     add_line(lines, "%s %.*s%s", kind, LINE - 32, line, after_loss(fleet->messages[0]));

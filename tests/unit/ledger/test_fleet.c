@@ -618,6 +618,50 @@ static void test_a_loss_that_was_refused_is_told_again(void **state)
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// It ended here while the node was cut off, and others had said the end for it: they lack words.
+static void test_an_end_that_others_said_first_is_said_again(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_join(rig, "demo");
+  rig_final(rig, session, "a", "One.");
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_skip(rig, 0);
+  rig_expect_publisher(rig, "message hello e0#0 live", "message final e0#1 1-0-a One.",
+                       "message end e0#2  publisher_left", "release demo e0#2", NULL);
+  rig_expect_watcher(rig, "watch demo e0#2 over", NULL);
+  rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 1000000, NULL, "owner_lost");
+  rig_remote(rig, VC_REMOTE_FILLED, "demo", 0, 0);
+  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 1000000);
+  rig_expect_publisher(rig, "orphan end e0#1000002  publisher_left behind e0#1000000 and a hole",
+                       NULL);
+  rig_remote_gap(rig, "demo", E0, 1000000, 1000001);
+  rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 1000002, NULL, "publisher_left");
+  rig_expect(rig, 0, NULL);                                 // who watched here has all of it
+  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 2000000); // they were faster
+  rig_expect_publisher(rig, "orphan end e0#2000002  publisher_left behind e0#2000000 and a hole",
+                       NULL);
+  rig_join_since(rig, "demo", 0, E0, 0);
+  rig_expect(rig, 0, "answer 2 last e0#2000003", "- hello e0#2000002 ended publisher_left",
+             "- final e0#1 1-0-a One.", "- end e0#2  publisher_left", NULL);
+}
+
+static void test_what_has_not_ended_here_is_not_ended_again(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 1000003, NULL, "owner_lost");
+  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 1000003);
+  rig_expect_publisher(rig, NULL);
+  struct vc_session *session = rig_open(rig, "demo");
+  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 1000003);
+  rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 9, 0);
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 1000003); // of another epoch
+  rig_expect_publisher(rig, "message hello e9#0 live", "message end e9#1  publisher_left",
+                       "release demo e9#1", NULL);
+}
+
 // Another node has said more of it, behind what was refused.
 static void test_who_is_ahead_of_what_was_refused(void **state)
 {
@@ -847,6 +891,64 @@ static void test_what_is_lost_for_good_is_a_gap(void **state)
   assert_int_equal(rig_count(rig, "ledger.remote_gaps_total"), 1);
 }
 
+// What came before it and behind it is kept, until there is a second.
+static void test_what_is_kept_has_a_hole_in_it(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_remote_gap(rig, "demo", E0, 3, 8);
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 10, "1-0-d", "Four.");
+  rig_skip(rig, 0);
+  rig_join(rig, "demo");
+  rig_join_since(rig, "demo", 0, E0, 3);
+  rig_join_since(rig, "demo", 0, E0, 8);
+  rig_expect(rig, 0, "answer 2 last e0#11", "- hello e0#10 live", "- final e0#3 1-0-a One.",
+             "- gap e0 4-8", "- final e0#10 1-0-d Four.", "answer 3 last e0#11",
+             "- hello e0#10 live", "- gap e0 4-8", "- final e0#10 1-0-d Four.",
+             "answer 4 last e0#11", "- hello e0#10 live", "- final e0#10 1-0-d Four.", NULL);
+  rig_remote_gap(rig, "demo", E0, 10, 20);
+  rig_skip(rig, 0);
+  rig_join_since(rig, "demo", 0, E0, 0);
+  rig_expect(rig, 0, "answer 5 last e0#21", "- hello e0#20 live", "- gap e0 1-8",
+             "- final e0#10 1-0-d Four.", "- gap e0 11-20", NULL);
+}
+
+// Its last stands behind a hole, and nothing behind that.
+static void test_a_hole_at_the_end(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_remote_gap(rig, "demo", E0, 3, 8);
+  rig_skip(rig, 0);
+  rig_join(rig, "demo");
+  rig_catch_up(rig, "demo", 1, E0, 3);
+  rig_catch_up(rig, "demo", 1, E0, 8);
+  rig_expect(rig, 0, "answer 2 last e0#9", "- hello e0#8 live", "- final e0#3 1-0-a One.",
+             "- gap e0 4-8", "answer 1 last e0#9", "- gap e0 4-8", "- hello e0#8 live",
+             "answer 1 last e0#9", NULL);
+}
+
+static void with_two_finals(struct rig *rig)
+{
+  rig_with_fleet(rig);
+  rig->options.history_finals = 2;
+}
+
+// What stood before the hole has given way: one gap is told, not two.
+static void test_a_hole_at_the_beginning(void **state)
+{
+  struct rig *rig = rig_create(with_two_finals);
+  watch(rig);
+  rig_remote_gap(rig, "demo", E0, 3, 8);
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 10, "1-0-d", "Four.");
+  rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", E0, 11, "1-0-e", "Five.");
+  rig_skip(rig, 0);
+  rig_join_since(rig, "demo", 0, E0, 0);
+  rig_expect(rig, 0, "answer 2 last e0#12", "- hello e0#11 live", "- gap e0 1-8",
+             "- final e0#10 1-0-d Four.", "- final e0#11 1-0-e Five.", NULL);
+  rig_destroy(rig);
+}
+
 // A stream that was flushed under its owner: the rest of the epoch is gone, and nobody knows how
 // much that was.
 static void test_the_lost_rest_of_an_epoch_is_a_gap(void **state)
@@ -918,13 +1020,13 @@ static void test_a_session_whose_node_is_lost_ends(void **state)
   rig_pass_ms(rig, 4999);
   rig_expect_publisher(rig, NULL);
   rig_pass_ms(rig, 1);
-  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost", NULL);
+  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost behind e0#3", NULL);
   rig_expect(rig, 0, NULL); // it is said when it comes back from Redis
   rig_pass_ms(rig, 3000);   // it did not: again
-  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost", NULL);
+  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost behind e0#3", NULL);
   rig_remote_say(rig, VC_MESSAGE_STATUS, "demo", E0, 1000003, NULL, "reconnecting");
   rig_pass_ms(rig, 22000);
-  rig_expect_publisher(rig, "orphan end e0#2000003  owner_lost", NULL);
+  rig_expect_publisher(rig, "orphan end e0#2000003  owner_lost behind e0#1000003", NULL);
   rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 2000003, NULL, "owner_lost");
   rig_expect(rig, 0, "live status e0#1000003 reconnecting", "live end e0#2000003  owner_lost",
              NULL);
@@ -947,7 +1049,7 @@ static void test_a_node_is_not_lost_before_it_can_be_known(void **state)
   rig_pass_ms(rig, 4999);
   rig_expect_publisher(rig, NULL);
   rig_pass_ms(rig, 1);
-  rig_expect_publisher(rig, "orphan end e0#1000003  owner_lost", NULL);
+  rig_expect_publisher(rig, "orphan end e0#1000003  owner_lost behind e0#3", NULL);
   rig_destroy(rig);
 }
 
@@ -1175,6 +1277,8 @@ int main(void)
       TEST(test_who_takes_it_back_is_not_closed_late),
       TEST(test_what_is_taken_is_closed_when_there_is_room),
       TEST(test_a_fenced_epoch_goes_on_as_a_new_one),
+      TEST(test_an_end_that_others_said_first_is_said_again),
+      TEST(test_what_has_not_ended_here_is_not_ended_again),
       TEST(test_a_loss_that_was_refused_is_told_again),
       TEST(test_who_is_ahead_of_what_was_refused),
       TEST(test_what_redis_missed_is_given_again),
@@ -1189,6 +1293,9 @@ int main(void)
       TEST(test_a_newer_epoch_is_asked_for),
       TEST(test_a_position_that_nobody_holds_is_a_gap),
       TEST(test_what_is_lost_for_good_is_a_gap),
+      TEST(test_what_is_kept_has_a_hole_in_it),
+      TEST(test_a_hole_at_the_end),
+      TEST(test_a_hole_at_the_beginning),
       TEST(test_the_lost_rest_of_an_epoch_is_a_gap),
       TEST(test_the_lost_rest_of_a_lost_owners_epoch_is_a_gap),
       TEST(test_a_claim_after_a_lost_owner_tells_of_the_loss),

@@ -98,6 +98,9 @@ static void test_tells_when_another_nodes_session_began(void **state)
   expect_started(rig, RIG_UNIX_MS + 2);
   rig_remote_say(rig, VC_MESSAGE_FINAL, "demo", RIG_UNIX_MS + 2, 300, "1-0-a", "One.");
   expect_started(rig, RIG_UNIX_MS - 2500);
+  rig->remote_started_ms = RIG_UNIX_MS + 2; // who speaks for it has only guessed
+  rig_remote_say(rig, VC_MESSAGE_STATUS, "demo", RIG_UNIX_MS + 2, 301, NULL, "reconnecting");
+  expect_started(rig, RIG_UNIX_MS - 2500);
   rig_destroy(rig);
 }
 

@@ -188,6 +188,9 @@ void node_print(const struct vc_remote *remote, char into[NODE_MAX_SAID])
   case VC_REMOTE_TAKEN:
     print(into, remote, "taken");
     break;
+  case VC_REMOTE_GIVEN_UP:
+    print(into, remote, "given up");
+    break;
   case VC_REMOTE_FENCED:
     snprintf(into, NODE_MAX_SAID, "%s fenced %lld", slug, (long long)remote->epoch);
     break;

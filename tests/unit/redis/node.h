@@ -39,8 +39,8 @@ void node_block(struct node *node, int is_blocked);
 struct vc_remote *node_take(struct node *node);
 struct vc_remote *node_try(struct node *node); // NULL: there is none now
 // What it is: "demo 5.3", "demo [5.0-2]", "demo filled 5 a", "demo owner 0", "demo owned 7", "demo
-// owned after loss 7", "demo taken 9 b", "demo fenced 5", "demo asked 5.2", "demo erased 5",
-// "away", "back".
+// owned after loss 7", "demo taken 9 b", "demo fenced 5", "demo given up 5", "demo asked 5.2",
+// "demo erased 5", "away", "back".
 void node_print(const struct vc_remote *remote, char into[NODE_MAX_SAID]);
 // The next thing is that.
 void node_expect(struct node *node, const char *said);

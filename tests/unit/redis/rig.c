@@ -316,8 +316,15 @@ void rig_say(struct rig *rig, const char *slug, int64_t epoch, struct rig_said s
 
 void rig_orphan(struct rig *rig, const char *slug, int64_t epoch, struct rig_said said)
 {
+  rig_orphan_behind(rig, slug, (struct vc_position){epoch, said.prev}, said);
+}
+
+void rig_orphan_behind(struct rig *rig, const char *slug, struct vc_position last,
+                       struct rig_said said)
+{
   struct vc_fleet *fleet = vc_fleet_create(VC_FLEET_ORPHAN, slug, 1);
-  add(fleet, epoch, said);
+  add(fleet, last.epoch, said);
+  fleet->position = last;
   rig_put(rig, fleet);
 }
 

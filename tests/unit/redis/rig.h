@@ -67,6 +67,9 @@ void rig_give(struct rig *rig, const char *slug, struct vc_position after, int i
               int64_t epoch, const struct rig_said *said, size_t n);
 void rig_release(struct rig *rig, const char *slug, int64_t epoch, uint64_t seq);
 void rig_orphan(struct rig *rig, const char *slug, int64_t epoch, struct rig_said said);
+// The same where the stream ends with something else than what the message says.
+void rig_orphan_behind(struct rig *rig, const char *slug, struct vc_position last,
+                       struct rig_said said);
 // What a query is answered with, and its reply.
 int rig_query(struct rig *rig, enum vc_query_kind kind, const char *slug, int64_t *number,
               struct vc_buffer **reply);

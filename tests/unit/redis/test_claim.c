@@ -73,6 +73,22 @@ static void test_an_empty_stream_behind_an_end(void **state)
   node_expect(&a, "demo owned 6");
 }
 
+// The node was cut off when it said its last, and others have said the end for it.
+static void test_what_was_said_last_can_no_longer_be_written(void **state)
+{
+  begin();
+  node_release(&a, "demo", 5, 3);
+  node_expect(&a, "demo asked 5.2");
+  uint64_t until = now_ms() + SERVER_PATIENCE_MS;
+  while (server_number(&server, "EXISTS vc:owner:demo") == 1) {
+    assert_true(now_ms() < until);
+  }
+  entry(&server, "demo", 'e', 5, 1000002, 2);
+  node_claim(&a, "demo", (struct vc_position){5, 3}, 6);
+  node_expect(&a, "demo 5.1000002");
+  node_expect(&a, "demo owned after loss 6");
+}
+
 static void test_a_slug_of_nobody(void **state)
 {
   node_claim(&a, "demo", nowhere, 5);
@@ -394,6 +410,7 @@ int main(void)
       TEST(test_a_slug_of_nobody),
       TEST(test_an_empty_stream_behind_what_is_known),
       TEST(test_an_empty_stream_behind_an_end),
+      TEST(test_what_was_said_last_can_no_longer_be_written),
       TEST(test_what_is_known_of_it_is_read_first),
       TEST(test_another_node_lets_go),
       TEST(test_another_node_that_is_gone),

@@ -358,7 +358,7 @@ static void test_a_stream_that_expired_behind_an_end_lacks_nothing(void **state)
   for (int is_known = 0; is_known <= 1; is_known++) { // when the order begins
     struct by_hand it;
     begin(&it, 5, is_known ? 2 : 0);
-    it.order.is_over = is_known;
+    it.order.ending = is_known ? ORDER_GIVEN_UP : ORDER_GOES_ON;
     begin_read(&it, 1);
     order_begins_with(&it.order, (struct vc_position){.epoch = 5});
     if (!is_known) {

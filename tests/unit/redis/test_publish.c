@@ -626,6 +626,112 @@ static void test_was_orphaned_while_it_was_cut_off(void **state)
   rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-1000003 6-0");
 }
 
+// It was released with a last word that the stream has not, and others say the end for it.
+static void begin_given_up(void)
+{
+  begin();
+  rig_release(&rig, "demo", 5, 4);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_expect_released(&rig, "demo"); // after LET_GO_MS
+  rig_wait_no_owner(&server, "demo");
+  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+}
+
+static void expect_given_up(uint64_t seq)
+{
+  struct vc_remote *remote = rig_remote(&rig, VC_REMOTE_GIVEN_UP);
+  assert_string_equal(remote->slug, "demo");
+  assert_int_equal(remote->epoch, 5);
+  assert_int_equal(remote->seq, seq);
+  vc_item_destroy(&remote->item);
+}
+
+static void look_again(void)
+{
+  server_do(&server, "CLIENT KILL TYPE normal SKIPME yes");
+}
+
+static void test_was_given_up_after_its_release(void **state)
+{
+  begin_given_up();
+  look_again();
+  expect_given_up(1000003);
+  look_again(); // until it is said
+  expect_given_up(1000003);
+  assert_int_equal(rig_metric(&rig, "redis.fenced_total"), 1);
+  rig_orphan_behind(&rig, "demo", (struct vc_position){5, 1000003},
+                    (struct rig_said){VC_MESSAGE_END, 1000005, 1000004});
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-1000003 5-1000005");
+  rig_wait_gauge(&rig, "redis.owned", 0);
+}
+
+// Others say more before we do.
+static void test_was_given_up_once_more(void **state)
+{
+  begin_given_up();
+  look_again();
+  expect_given_up(1000003);
+  server_do(&server, "XADD vc:history:demo 5-2000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  rig_orphan_behind(&rig, "demo", (struct vc_position){5, 1000003},
+                    (struct rig_said){VC_MESSAGE_END, 1000005, 1000004});
+  look_again();
+  expect_given_up(2000003);
+}
+
+// What it did not know to be in the stream was.
+static void test_was_given_up_with_all_of_its_words(void **state)
+{
+  begin();
+  rig_release(&rig, "demo", 5, 4);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  rig_expect_released(&rig, "demo");
+  server_do(&server, "XADD vc:history:demo 5-4 message {\"v\":1,\"node\":\"a\",\"epoch\":5}");
+  server_do(&server, "XADD vc:history:demo 5-1000004 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  look_again();
+  rig_wait_gauge(&rig, "redis.owned", 0);
+  rig_expect_no_remote(&rig);
+}
+
+// It finds others' word where it writes its own.
+static void test_was_given_up_while_it_was_released(void **state)
+{
+  static const struct rig_said end[] = {{VC_MESSAGE_END, 4, 3}};
+  begin();
+  rig_release(&rig, "demo", 5, 4);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  server_do(&server, "DEL vc:owner:demo");
+  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, end, 1);
+  expect_given_up(1000003);
+  rig_expect_released(&rig, "demo");
+}
+
+// Whoever begins the next epoch says it.
+static void test_a_claim_behind_what_was_given_up(void **state)
+{
+  begin_given_up();
+  for (int64_t epoch = 6; epoch <= 7; epoch++) {
+    struct redis_claim *claim = rig_claim_whole(&rig, "demo", epoch);
+    assert_int_equal(claim->epoch, epoch);
+    assert_int_equal(claim->is_after_loss, epoch == 6);
+    vc_item_destroy(&claim->item.owned.item);
+    say(epoch, HELLO, 0, 0);
+  }
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-1000003 6-0 7-0");
+}
+
+// What the stream lacks then is still to be written.
+static void test_a_claim_before_all_is_written(void **state)
+{
+  begin();
+  rig_release(&rig, "demo", 5, 4);
+  rig_expect_ask(&rig, "demo", 5, 3);
+  struct redis_claim *claim = rig_claim_whole(&rig, "demo", 6);
+  assert_int_equal(claim->epoch, 6);
+  assert_int_equal(claim->is_after_loss, 0);
+  vc_item_destroy(&claim->item.owned.item);
+}
+
 // Two with one NODE_ID: the second says so. One that comes after another that was killed does not.
 static void test_a_namesake(void **state)
 {
@@ -709,6 +815,12 @@ int main(void)
       WITH(test_orphan),
       WITH(test_was_orphaned),
       WITH(test_was_orphaned_while_it_was_cut_off),
+      WITH(test_was_given_up_after_its_release),
+      WITH(test_was_given_up_once_more),
+      WITH(test_was_given_up_with_all_of_its_words),
+      WITH(test_was_given_up_while_it_was_released),
+      WITH(test_a_claim_behind_what_was_given_up),
+      WITH(test_a_claim_before_all_is_written),
       WITH(test_a_namesake),
       WITH(test_stop_lets_go),
   };

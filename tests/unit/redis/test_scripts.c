@@ -237,6 +237,30 @@ static void test_release(void **state)
   }
 }
 
+static void test_look(void **state)
+{
+  static const struct {
+    const char *entries[4];
+    long long epoch, seq, ours;
+  } rows[] = {{{NULL}, 0, 0, -1},
+              {{"5-0", "5-3"}, 5, 3, 3},
+              {{"4-9", "5-0", "5-2", "5-1000002"}, 5, 1000002, 2},
+              {{"5-1000002"}, 5, 1000002, -1}, // ours was trimmed
+              {{"4-3"}, 4, 3, -1},
+              {{"5-2", "6-0"}, 6, 0, 2}};
+  for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    server_do(&server, "FLUSHALL");
+    for (size_t k = 0; k < 4 && rows[i].entries[k] != NULL; k++) {
+      add(rows[i].entries[k]);
+    }
+    redisReply *reply = server_ask(&server, "EVAL %s 1 h 5 4", redis_scripts[SCRIPT_LOOK]);
+    assert_int_equal(reply_number(reply, 0), rows[i].epoch);
+    assert_int_equal(reply_number(reply, 1), rows[i].seq);
+    assert_int_equal(reply_number(reply, 2), rows[i].ours);
+    freeReplyObject(reply);
+  }
+}
+
 static void test_orphan(void **state)
 {
   static const struct {
@@ -274,6 +298,7 @@ int main(void)
       WITH(test_claim_of_nonsense),
       WITH(test_renew),
       WITH(test_release),
+      WITH(test_look),
       WITH(test_orphan),
   };
   if (!server_is_there("redis/scripts")) {
