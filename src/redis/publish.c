@@ -179,7 +179,7 @@ static void orphan(struct publisher *publisher, struct vc_fleet *fleet, uint64_t
   run_key(&run, "live", message->slug);
   run_number(&run, message->epoch);
   run_number(&run, (int64_t)message->seq);
-  run_number(&run, (int64_t)message->prev_final);
+  run_number(&run, (int64_t)fleet->position.seq);
   int status = publisher_print(publisher, message, fleet->started_unix_ms);
   if (status == 0) {
     run_text(&run, publisher->text.at, publisher->text.size);

@@ -573,8 +573,8 @@ static void add_fleet(struct lines *lines, const struct vc_fleet *fleet)
   case VC_FLEET_ORPHAN:
     assert_int_equal(fleet->n_messages, 1);
     rig_describe(fleet->messages[0], line);
-    add_line(lines, "orphan %.*s behind %s#%llu%s", LINE - 64, line, e, seq,
-             fleet->messages[0]->prev_final != seq ? " and a hole" : "");
+    add_line(lines, "orphan %.*s behind %s#%llu, says #%llu", LINE - 96, line, e, seq,
+             (unsigned long long)fleet->messages[0]->prev_final);
     break;
   case VC_FLEET_MESSAGE:
     assert_int_equal(fleet->n_messages, 1);

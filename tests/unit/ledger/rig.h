@@ -99,7 +99,7 @@ void rig_remote_say(struct rig *rig, enum vc_message_kind kind, const char *slug
 // What came out at the workers of the redis room:
 //   "claim demo e-#0 floor e0", "watch demo e0#3", "unwatch demo", "release demo e0#3",
 //   "release demo e0#3 unsaid", "message hello e5#0 live after loss",
-//   "message final e0#3 1-0-a Hello.", "orphan end e0#4  owner_lost behind e0#3", "… and a hole",
+//   "message final e0#3 1-0-a Hello.", "orphan end e0#4  owner_lost behind e0#3, says #3",
 //   "history demo behind e0#1 last", "- final e0#3 1-0-a Hello."
 void rig_expect_watcher(struct rig *rig, ...);
 void rig_expect_publisher(struct rig *rig, ...);

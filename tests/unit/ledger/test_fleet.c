@@ -633,14 +633,14 @@ static void test_an_end_that_others_said_first_is_said_again(void **state)
   rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 1000000, NULL, "owner_lost");
   rig_remote(rig, VC_REMOTE_FILLED, "demo", 0, 0);
   rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 1000000);
-  rig_expect_publisher(rig, "orphan end e0#1000002  publisher_left behind e0#1000000 and a hole",
-                       NULL);
+  rig_expect_publisher(
+      rig, "orphan end e0#1000002  publisher_left behind e0#1000000, says #1000001", NULL);
   rig_remote_gap(rig, "demo", E0, 1000000, 1000001);
   rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 1000002, NULL, "publisher_left");
   rig_expect(rig, 0, NULL);                                 // who watched here has all of it
   rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 2000000); // they were faster
-  rig_expect_publisher(rig, "orphan end e0#2000002  publisher_left behind e0#2000000 and a hole",
-                       NULL);
+  rig_expect_publisher(
+      rig, "orphan end e0#2000002  publisher_left behind e0#2000000, says #2000001", NULL);
   rig_join_since(rig, "demo", 0, E0, 0);
   rig_expect(rig, 0, "answer 2 last e0#2000003", "- hello e0#2000002 ended publisher_left",
              "- final e0#1 1-0-a One.", "- end e0#2  publisher_left", NULL);
@@ -1020,13 +1020,16 @@ static void test_a_session_whose_node_is_lost_ends(void **state)
   rig_pass_ms(rig, 4999);
   rig_expect_publisher(rig, NULL);
   rig_pass_ms(rig, 1);
-  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost behind e0#3", NULL);
+  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost behind e0#3, says #3",
+                       NULL);
   rig_expect(rig, 0, NULL); // it is said when it comes back from Redis
   rig_pass_ms(rig, 3000);   // it did not: again
-  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost behind e0#3", NULL);
+  rig_expect_publisher(rig, "orphan status e0#1000003 reconnecting owner_lost behind e0#3, says #3",
+                       NULL);
   rig_remote_say(rig, VC_MESSAGE_STATUS, "demo", E0, 1000003, NULL, "reconnecting");
   rig_pass_ms(rig, 22000);
-  rig_expect_publisher(rig, "orphan end e0#2000003  owner_lost behind e0#1000003", NULL);
+  rig_expect_publisher(rig, "orphan end e0#2000003  owner_lost behind e0#1000003, says #1000003",
+                       NULL);
   rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 2000003, NULL, "owner_lost");
   rig_expect(rig, 0, "live status e0#1000003 reconnecting", "live end e0#2000003  owner_lost",
              NULL);
@@ -1049,7 +1052,7 @@ static void test_a_node_is_not_lost_before_it_can_be_known(void **state)
   rig_pass_ms(rig, 4999);
   rig_expect_publisher(rig, NULL);
   rig_pass_ms(rig, 1);
-  rig_expect_publisher(rig, "orphan end e0#1000003  owner_lost behind e0#3", NULL);
+  rig_expect_publisher(rig, "orphan end e0#1000003  owner_lost behind e0#3, says #3", NULL);
   rig_destroy(rig);
 }
 
