@@ -75,12 +75,22 @@ static void mark_arrival(struct ring_piece *piece, uint64_t arrival_ns)
   piece->marks[piece->n_marks++] = (struct mark){piece->n, (uint32_t)after};
 }
 
+// A chunk stays whole, so that it is sent as one: what does not fit behind others begins a piece.
+static int fits(const struct ring_piece *piece, const struct ring *ring, const uint8_t *pcm,
+                uint32_t n)
+{
+  if (piece == NULL || piece->n == RING_PIECE_SAMPLES || piece->first + piece->n != ring->end) {
+    return 0;
+  }
+  return pcm == NULL || n > RING_PIECE_SAMPLES || n <= RING_PIECE_SAMPLES - piece->n;
+}
+
 // Appends at the end; pcm NULL is silence.
 static int append(struct ring *ring, const uint8_t *pcm, uint32_t n, uint64_t arrival_ns)
 {
   while (n > 0) {
     struct ring_piece *piece = ring->newest;
-    if (piece == NULL || piece->n == RING_PIECE_SAMPLES || piece->first + piece->n != ring->end) {
+    if (!fits(piece, ring, pcm, n)) {
       piece = add_piece(ring, ring->end);
     }
     if (piece == NULL) {

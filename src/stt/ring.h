@@ -1,13 +1,13 @@
 // The audio of a session that may yet be wanted, by its position on the session's audio clock: what
 // is not sent, not acknowledged, or not yet covered by a final; and when it arrived.
-// Grown and given back in pieces of about 64 KiB. A hole in the clock of at most a second is filled
-// with silence, a longer one begins a new piece.
+// Grown and given back in pieces of about 64 KiB, of which each holds whole chunks. A hole in the
+// clock of at most a second is filled with silence, a longer one begins a new piece.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define RING_PIECE_SAMPLES 32000 // 2 s: whole chunks of most sizes
+#define RING_PIECE_SAMPLES 32000 // 2 s
 #define RING_MARKS_MAX 208       // chunks whose arrival a piece remembers
 
 struct ring_piece;

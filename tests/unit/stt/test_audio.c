@@ -127,6 +127,25 @@ static void test_ring_takes_holes_and_overlaps(void **state)
   stt_ring_fini(&ring);
 }
 
+// Also where the first is short, and what follows fills no piece to its end.
+static void test_ring_keeps_chunks_whole(void **state)
+{
+  struct ring ring;
+  stt_ring_init(&ring, 10 * RING_PIECE_SAMPLES);
+  put(&ring, 0, 300, MS);
+  for (uint64_t at = 300; at < 3 * RING_PIECE_SAMPLES; at += CHUNK) {
+    put(&ring, at, CHUNK, MS);
+  }
+  for (uint64_t at = 300, first; at < ring.end; at += CHUNK) {
+    const uint8_t *pcm;
+    assert_int_equal(stt_ring_run(&ring, at, CHUNK, &first, &pcm), CHUNK);
+    assert_int_equal(first, at);
+  }
+  put(&ring, ring.end, 2 * RING_PIECE_SAMPLES + 5, MS); // what no piece takes is cut
+  assert_int_equal(read_all(&ring, 0), ring.end);
+  stt_ring_fini(&ring);
+}
+
 static void test_ring_without_memory(void **state)
 {
   struct ring ring;
@@ -342,6 +361,7 @@ int main(void)
       cmocka_unit_test(test_ring_keeps_the_newest),
       cmocka_unit_test(test_ring_knows_arrivals),
       cmocka_unit_test(test_ring_takes_holes_and_overlaps),
+      cmocka_unit_test(test_ring_keeps_chunks_whole),
       cmocka_unit_test(test_ring_without_memory),
       cmocka_unit_test(test_trail_runs_straight),
       cmocka_unit_test(test_trail_of_a_resumed_stream),
