@@ -212,6 +212,9 @@ static struct cursor newcomer_cursor(const struct ledger *ledger, const struct s
   if (epoch != NULL) {
     cursor.seq = history_before_last_finals(
         &epoch->history, (size_t)ledger->options.history_on_join, epoch->dropped_to);
+    if (ledger->options.history_on_join == 0 && cursor.seq < epoch->hole_to) {
+      cursor.seq = epoch->hole_to;
+    }
   }
   return cursor;
 }

@@ -264,14 +264,17 @@ static void care_for_lost(struct ledger *ledger, struct session *session)
   }
 }
 
-// The number before its own is nobody's: who waits for it learns that words are lost. Here none
-// are, and it is not shown.
-void fleet_end_given_up(struct ledger *ledger, struct session *session, uint64_t seq)
+// Where words are lost the number before its own is nobody's: who waits for that learns it. Here
+// none are, and it is not shown.
+void fleet_end_given_up(struct ledger *ledger, struct session *session, uint64_t seq,
+                        uint64_t theirs)
 {
   struct epoch *epoch = session_newest(session);
-  struct vc_message *message = end_create(ledger, session, seq + 2, epoch->reason);
+  uint64_t before = seq > epoch->last_seq ? seq : epoch->last_seq;
+  uint64_t missing = epoch->last_final > theirs ? before + 1 : seq;
+  struct vc_message *message = end_create(ledger, session, before + 2, epoch->reason);
   if (message != NULL) {
-    message->prev_final = seq + 1;
+    message->prev_final = missing;
     epoch_number(session, epoch, message);
     put_orphan(ledger, session, message, seq); // else it is told again
   }

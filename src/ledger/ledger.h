@@ -425,8 +425,10 @@ void fleet_begin(struct ledger *ledger, struct session *session, int64_t epoch, 
 void fleet_begin_all(struct ledger *ledger);
 // The session's last message was said here.
 void fleet_let_go(struct ledger *ledger, struct session *session);
-// Other nodes have said its end for us and lack words of it: they are told so, behind `seq`.
-void fleet_end_given_up(struct ledger *ledger, struct session *session, uint64_t seq);
+// Other nodes have said its end for us, with the number `seq`, and have what is numbered up to
+// `theirs`: it is said again behind that.
+void fleet_end_given_up(struct ledger *ledger, struct session *session, uint64_t seq,
+                        uint64_t theirs);
 // What was said here, to the other nodes.
 void fleet_send(struct ledger *ledger, struct session *session, struct vc_message *message);
 // What is kept after the position is asked for, of a slug that may be held no longer.

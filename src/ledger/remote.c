@@ -342,9 +342,7 @@ static void given_up(struct ledger *ledger, struct session *session, const struc
   const struct epoch *epoch = session_newest(session);
   if (session->live == NULL && session->fleet.claim == CLAIM_NONE && epoch != NULL &&
       epoch->number == remote->epoch && is_over(epoch)) {
-    vc_log(VC_LOG_WARN, VC_EVENT("ledger.given_up"), VC_STR("session", session->slug),
-           VC_INT("epoch", epoch->number));
-    fleet_end_given_up(ledger, session, remote->seq);
+    fleet_end_given_up(ledger, session, remote->seq, remote->to);
   }
 }
 

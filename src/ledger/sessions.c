@@ -162,7 +162,8 @@ void session_lose_to(struct ledger *ledger, struct session *session, struct epoc
 void session_miss_to(struct ledger *ledger, struct session *session, struct epoch *epoch,
                      uint64_t seq)
 {
-  while (has_until(epoch, epoch->hole_to)) {
+  int is_second = history_after(&epoch->history, epoch->hole_to, HISTORY_ALL) != NULL;
+  while (is_second && has_until(epoch, epoch->hole_to)) {
     drop_one(ledger, session, epoch);
   }
   if (epoch->history.n > 0) {

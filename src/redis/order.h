@@ -64,7 +64,7 @@ struct order {
   uint64_t looked_ns; // when the last complete read began
 };
 
-// The stream is to be read first. `is_over`: the epoch of `given` has ended, by whose word ever.
+// The stream is to be read first. `is_over`: the epoch of `given` has ended, by whosever word.
 void order_init(struct order *order, const struct order_ops *ops, void *context,
                 struct order_counts *counts, struct vc_position given, int is_over);
 // Frees what is held.

@@ -33,8 +33,8 @@ static int is_complete(const struct owned *owned)
   return position_compare(&owned->done, &owned->wanted) >= 0;
 }
 
-// The stream ends within the epoch of our last word, behind that.
-static int is_anothers(const struct owned *owned, struct vc_position last)
+// The stream ends within the epoch of our last word, behind what we have said of it.
+static int is_behind_ours(const struct owned *owned, struct vc_position last)
 {
   return last.epoch == owned->wanted.epoch && last.seq > owned->wanted.seq;
 }
@@ -103,17 +103,14 @@ void owned_free(struct publisher *publisher, struct owned *owned)
 
 // --- telling
 
-static int tell_ledger(struct publisher *publisher, const struct owned *owned,
-                       enum vc_remote_kind kind, const char *node, int64_t epoch, uint64_t seq)
+// Takes the item, which may be NULL.
+static int put_to_ledger(struct publisher *publisher, const struct owned *owned,
+                         struct vc_remote *remote)
 {
-  struct vc_redis *redis = publisher->redis;
-  struct vc_remote *remote = vc_remote_create(kind, owned->slug);
+  const struct vc_redis *redis = publisher->redis;
   if (remote == NULL) {
     return 1;
   }
-  snprintf(remote->node, sizeof remote->node, "%s", node);
-  remote->epoch = epoch;
-  remote->seq = seq;
   uint32_t worker =
       vc_slug_hash(owned->slug, strlen(owned->slug)) % vc_stage_n_workers(redis->ledger);
   if (vc_putter_put(redis->publish_to_ledger, worker, &remote->item) != 0) {
@@ -121,6 +118,29 @@ static int tell_ledger(struct publisher *publisher, const struct owned *owned,
     return 1;
   }
   return 0;
+}
+
+static int tell_ledger(struct publisher *publisher, const struct owned *owned,
+                       enum vc_remote_kind kind, const char *node, int64_t epoch, uint64_t seq)
+{
+  struct vc_remote *remote = vc_remote_create(kind, owned->slug);
+  if (remote != NULL) {
+    snprintf(remote->node, sizeof remote->node, "%s", node);
+    remote->epoch = epoch;
+    remote->seq = seq;
+  }
+  return put_to_ledger(publisher, owned, remote);
+}
+
+static int tell_given_up(struct publisher *publisher, const struct owned *owned)
+{
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_GIVEN_UP, owned->slug);
+  if (remote != NULL) {
+    remote->epoch = owned->wanted.epoch;
+    remote->seq = owned->given_up_seq;
+    remote->to = owned->given_up_ours;
+  }
+  return put_to_ledger(publisher, owned, remote);
 }
 
 static int tell_watcher(struct publisher *publisher, const struct owned *owned)
@@ -149,8 +169,7 @@ static void tell(struct publisher *publisher, struct owned *owned)
         tell_ledger(publisher, owned, VC_REMOTE_TAKEN, owned->other.node, owned->other.epoch, 0);
   }
   if (owned->must_tell_given_up) {
-    owned->must_tell_given_up = tell_ledger(publisher, owned, VC_REMOTE_GIVEN_UP, "",
-                                            owned->wanted.epoch, owned->given_up_seq);
+    owned->must_tell_given_up = tell_given_up(publisher, owned);
   }
   if (owned->must_tell_released) {
     owned->must_tell_released = tell_watcher(publisher, owned);
@@ -187,17 +206,23 @@ static void take_away(struct publisher *publisher, struct owned *owned)
 
 static void renew_at_once(struct publisher *publisher, struct owned *owned);
 
+// What was released has nobody to go on where it is fenced: whether the stream has all of it is
+// looked at.
+static void look_at_rest(struct publisher *publisher, struct owned *owned)
+{
+  owned->must_tell_released |= !owned->is_let_go;
+  owned->is_let_go = 1; // the key is nobody's, or expires
+  renew_at_once(publisher, owned);
+}
+
 // The stream ends with `last`: with a larger epoch, which wins, or with ours by another's hand.
-// What was released has nobody to go on: it is looked at, for whether the stream has all of it.
 static void fence(struct publisher *publisher, struct owned *owned, struct vc_position last)
 {
   if (owned->is_fenced) {
     return;
   }
   if (owned->is_released && last.epoch <= owned->epoch) {
-    owned->must_tell_released |= !owned->is_let_go;
-    owned->is_let_go = 1; // the key is nobody's, or expires
-    renew_at_once(publisher, owned);
+    look_at_rest(publisher, owned);
     return;
   }
   publisher_count(publisher, FENCED, 1);
@@ -403,15 +428,17 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
 
 // Others took us for lost while we were cut off, and what they said stands where the last words of
 // what was released belong: those cannot be written any more. Told at each look, until it is said.
-static void give_up(struct publisher *publisher, struct owned *owned, struct vc_position last)
+static void give_up(struct publisher *publisher, struct owned *owned, struct vc_position last,
+                    int64_t ours)
 {
   if (!owned->is_given_up) {
-    publisher_count(publisher, FENCED, 1);
+    publisher_count(publisher, GIVEN_UP, 1);
     vc_log(VC_LOG_WARN, VC_EVENT("redis.given_up"), VC_STR("session", owned->slug),
            VC_INT("epoch", owned->wanted.epoch));
   }
   owned->is_given_up = 1;
   owned->given_up_seq = last.seq;
+  owned->given_up_ours = ours > 0 ? (uint64_t)ours : 0;
   owned->must_tell_given_up = 1;
   stand(publisher, owned, STANDING_UNKNOWN);
 }
@@ -430,11 +457,13 @@ static void looked(struct redis_link *link, const struct redis_call *call, const
   }
   struct vc_position last;
   int is_known = read_end(reply, 0, 0, publisher, owned, &last) == 0;
+  int is_ours = reply_number(reply, 2) == 1;
+  int64_t ours = reply_number(reply, 3);
   if (is_known && last.epoch > owned->epoch) {
     fence(publisher, owned, last);
-  } else if (is_known && is_anothers(owned, last) &&
-             reply_number(reply, 2) < (int64_t)owned->wanted.seq) {
-    give_up(publisher, owned, last);
+  } else if (is_known && !is_ours && last.epoch == owned->wanted.epoch &&
+             ours < (int64_t)owned->wanted.seq) {
+    give_up(publisher, owned, last, ours);
   } else if (is_known) {
     learn(publisher, owned, last);
   }
@@ -454,6 +483,7 @@ static int renew(struct publisher *publisher, struct owned *owned)
     run_key(&run, "history", owned->slug);
     run_number(&run, owned->wanted.epoch);
     run_number(&run, (int64_t)owned->wanted.seq);
+    run_text(&run, redis->node_json, strlen(redis->node_json));
   } else {
     run_init_owner(&run, redis, SCRIPT_RENEW, owned->slug);
     run_number(&run, owned->epoch);
@@ -655,7 +685,8 @@ void owned_claimed(struct publisher *publisher, struct redis_claim *claim)
     let_go_again(publisher, owned, claim->epoch);
     return;
   }
-  claim->is_after_loss = is_anothers(owned, claim->last) && !is_complete(owned);
+  // Its end counts as a word: what of it the stream has was not looked at.
+  claim->is_after_loss = is_behind_ours(owned, claim->last) && !is_complete(owned);
   begin_epoch(publisher, owned, claim->epoch);
   owned->floor = claim->epoch_floor;
   stand(publisher, owned, STANDING_UNKNOWN);
@@ -788,6 +819,10 @@ void owned_release(struct publisher *publisher, const struct vc_fleet *fleet)
   owned->is_released = 1;
   owned->has_said_last = fleet->is_last;
   owned->released_ns = now_of(publisher);
+  if (owned->is_fenced && !owned->is_taken) { // the ledger was just done when it was told
+    owned->is_fenced = owned->must_tell_fenced = 0;
+    look_at_rest(publisher, owned);
+  }
   ask_when_due(publisher, owned);
   let_go_when_due(publisher, owned);
 }

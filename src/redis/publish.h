@@ -10,7 +10,7 @@
 //   behind  -- all that was put is answered --> asking
 //   asking  -- the last piece of history was put --> level; nothing came for ASK_PATIENCE_MS
 //              --> behind
-//   any     -- the connection is gone --> unknown
+//   any     -- the connection is gone, or nothing can be written behind others' word --> unknown
 #pragma once
 
 #include "room.h"
@@ -45,14 +45,14 @@ struct owned {
   uint64_t retry_ms;           // 0: the last try went well
   int is_fenced;               // `epoch` is
   int is_taken;                // by `other`
-  int is_given_up;             // `epoch` is, as far as `other` says for us; words of it are lost
+  int is_given_up;             // others ended what was released for us, before they had all of it
   int is_alone;                // the stream ends with what no node has numbered
   int is_released;             // the ledger says no more of it
   int has_said_last;           // because there is no more
   int is_let_go;               // and the key is free
   uint64_t released_ns;
   struct vc_owner other;
-  uint64_t given_up_seq; // what the stream ends with, by others' hand
+  uint64_t given_up_seq, given_up_ours; // what the stream ends with then, and the last of ours
   int must_tell_fenced, must_tell_taken, must_tell_given_up; // the ledger
   int must_tell_released;                                    // the watching worker
 };

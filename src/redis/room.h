@@ -26,6 +26,7 @@ enum metric { // of vc_redis_metrics, in options.c
   HOLES,
   ASKED,
   FENCED,
+  GIVEN_UP,
   TAKEN,
   CLAIMS,
   ORPHANS,

@@ -28,6 +28,13 @@
   "  if not (epoch > 0 and epoch <= 2 ^ 52) then return '', 0 end\n"                               \
   "  return tostring(whose.node or ''), epoch\n"                                                   \
   "end\n"
+// Whether a message is of the node that has ARGV's name, which is JSON: what stands before
+// ',"epoch":' in a message is its node.
+#define OURS                                                                                       \
+  "local function is_ours(text, name)\n"                                                           \
+  "  local said, at = '\"node\":' .. name, string.find(text, ',\"epoch\":', 1, true) or 1\n"       \
+  "  return string.sub(text, math.max(1, at - #said), at - 1) == said\n"                           \
+  "end\n"
 #define NUMBER "local function number(n) return string.format('%.0f', n) end\n"
 // The value of the owner's key, and a message on ctl; `node` is JSON already.
 #define SAY                                                                                        \
@@ -104,18 +111,14 @@ const char *const redis_scripts[N_SCRIPTS] = {
     // is ours is not set again: a Redis that is full refuses that. Answers
     // {what, node and epoch of the owner, what the stream ends with}: 0 ours, 1 another's, 2
     // fenced by what the stream holds.
-    [SCRIPT_RENEW] = LAST OWNER SAY
+    [SCRIPT_RENEW] = LAST OWNER SAY OURS
     "local epoch = tonumber(ARGV[2])\n"
     "local whose, whose_epoch = owner(KEYS[1])\n"
     "local last_epoch, last_seq, message = last(KEYS[2])\n"
-    "local function is_ours(text)\n"
-    "  local said, at = '\"node\":' .. ARGV[1], string.find(text, ',\"epoch\":', 1, true) or 1\n"
-    "  return string.sub(text, math.max(1, at - #said), at - 1) == said\n"
-    "end\n"
     "if whose_epoch > epoch or (whose_epoch == epoch and whose ~= ARGV[5]) then\n"
     "  return {whose == ARGV[5] and 2 or 1, whose, whose_epoch, last_epoch, last_seq}\n"
     "end\n"
-    "if last_epoch > epoch or (last_epoch == epoch and not is_ours(message)) then\n"
+    "if last_epoch > epoch or (last_epoch == epoch and not is_ours(message, ARGV[1])) then\n"
     "  return {2, whose, whose_epoch, last_epoch, last_seq}\n"
     "end\n"
     "redis.call('PEXPIRE', KEYS[2], ARGV[4])\n"
@@ -127,14 +130,16 @@ const char *const redis_scripts[N_SCRIPTS] = {
     "end\n"
     "return {0, whose, whose_epoch, last_epoch, last_seq}\n",
 
-    // KEYS history. ARGV our epoch, the last seq that we have of it. Answers {what the stream ends
-    // with, the last seq in it of those that are ours: -1 none is}: what others say for us is
-    // numbered far beyond.
-    [SCRIPT_LOOK] = LAST
-    "local last_epoch, last_seq = last(KEYS[1])\n"
+    // KEYS history. ARGV our epoch, the last seq that we have of it, node. Answers {what the stream
+    // ends with, 1: that is by our hand, the last seq in it of those that are ours: -1 none is}:
+    // what
+    // others say for us is numbered far beyond.
+    [SCRIPT_LOOK] = LAST OURS
+    "local last_epoch, last_seq, message = last(KEYS[1])\n"
     "local ours = redis.call('XREVRANGE', KEYS[1], ARGV[1] .. '-' .. ARGV[2], ARGV[1] .. '-0',\n"
     "  'COUNT', 1)[1]\n"
-    "return {last_epoch, last_seq, ours and tonumber(string.match(ours[1], '%d+$')) or -1}\n",
+    "return {last_epoch, last_seq, is_ours(message, ARGV[3]) and 1 or 0,\n"
+    "  ours and tonumber(string.match(ours[1], '%d+$')) or -1}\n",
 
     // KEYS owner, history, ctl. ARGV node, epoch, node as it is, time to live of the stream, 1:
     // the stream holds all of it, and who waits for that need not wait any longer. Answers 1: it

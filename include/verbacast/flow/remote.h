@@ -45,7 +45,7 @@ enum vc_remote_kind {
                       // is its, `node` may be ""
   VC_REMOTE_FENCED,   // `epoch` is refused and nothing more is published of it than what is kept up
                       // to `seq` at least; it is not taken: claim again
-  VC_REMOTE_GIVEN_UP, // `epoch` was released, and others took its owner for lost: what was kept of
+  VC_REMOTE_GIVEN_UP, // `epoch` was released, and others took its owner for lost: what is kept of
                       // it is not all written and never will be, because the stream ends with
                       // `seq`, by their hand. Comes again until an ORPHAN behind that is written
   VC_REMOTE_ASK,      // give what is kept after (`epoch`, `seq`); (0, 0): all that is held
@@ -59,7 +59,8 @@ struct vc_remote {
   char node[96];
   int64_t epoch;
   uint64_t seq;               // ASK, FENCED, GIVEN_UP; GAP: the last that was given before it
-  uint64_t to;                // GAP; 0: all the rest of the epoch, if there was any
+  uint64_t to;                // GAP; 0: all the rest of the epoch, if there was any; GIVEN_UP: the
+                              // last of it that is written, 0: none is
   int is_after_loss;          // OWNED: what was said before may not all have come, or be written
   int64_t started_unix_ms;    // MESSAGE: when its session began; 0: not known
   struct vc_message *message; // MESSAGE: one reference; no record, and its hash as its utterance id

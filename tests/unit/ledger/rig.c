@@ -453,6 +453,17 @@ void rig_remote_owned_late(struct rig *rig, const char *slug, int64_t epoch)
   rig_put(rig, &remote->item);
 }
 
+void rig_remote_given_up(struct rig *rig, const char *slug, int64_t epoch, uint64_t seq,
+                         uint64_t theirs)
+{
+  struct vc_remote *remote = vc_remote_create(VC_REMOTE_GIVEN_UP, slug);
+  assert_non_null(remote);
+  remote->epoch = epoch;
+  remote->seq = seq;
+  remote->to = theirs;
+  rig_put(rig, &remote->item);
+}
+
 void rig_remote_gap(struct rig *rig, const char *slug, int64_t epoch, uint64_t from, uint64_t to)
 {
   struct vc_remote *remote = vc_remote_create(VC_REMOTE_GAP, slug);

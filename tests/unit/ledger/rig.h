@@ -91,6 +91,9 @@ void rig_remote(struct rig *rig, enum vc_remote_kind kind, const char *slug, int
                 uint64_t seq);
 // A claim is answered, without all that was said before. `epoch` 0: by nobody.
 void rig_remote_owned_late(struct rig *rig, const char *slug, int64_t epoch);
+// Others ended what was said here, with the number `seq`, and have it up to `theirs`.
+void rig_remote_given_up(struct rig *rig, const char *slug, int64_t epoch, uint64_t seq,
+                         uint64_t theirs);
 void rig_remote_gap(struct rig *rig, const char *slug, int64_t epoch, uint64_t from, uint64_t to);
 // A message of another node. `text` of a final or partial, state of a hello or status, reason of an
 // end.

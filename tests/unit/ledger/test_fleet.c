@@ -632,13 +632,13 @@ static void test_an_end_that_others_said_first_is_said_again(void **state)
   rig_expect_watcher(rig, "watch demo e0#2 over", NULL);
   rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 1000000, NULL, "owner_lost");
   rig_remote(rig, VC_REMOTE_FILLED, "demo", 0, 0);
-  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 1000000);
+  rig_remote_given_up(rig, "demo", E0, 1000000, 0);
   rig_expect_publisher(
       rig, "orphan end e0#1000002  publisher_left behind e0#1000000, says #1000001", NULL);
   rig_remote_gap(rig, "demo", E0, 1000000, 1000001);
   rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 1000002, NULL, "publisher_left");
-  rig_expect(rig, 0, NULL);                                 // who watched here has all of it
-  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 2000000); // they were faster
+  rig_expect(rig, 0, NULL);                         // who watched here has all of it
+  rig_remote_given_up(rig, "demo", E0, 2000000, 0); // they were faster
   rig_expect_publisher(
       rig, "orphan end e0#2000002  publisher_left behind e0#2000000, says #2000001", NULL);
   rig_join_since(rig, "demo", 0, E0, 0);
@@ -646,18 +646,37 @@ static void test_an_end_that_others_said_first_is_said_again(void **state)
              "- final e0#1 1-0-a One.", "- end e0#2  publisher_left", NULL);
 }
 
+// They have all that was heard, and lack nothing but the end. Or they have numbered it as we did.
+static void test_an_end_behind_all_words_tells_of_no_loss(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *session = begin(rig, "demo");
+  rig_final(rig, session, "a", "One.");
+  rig_state(rig, session, VC_STATE_RECONNECTING, "publisher_left");
+  rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
+  rig_expect_publisher(rig, "message hello e0#0 live", "message final e0#1 1-0-a One.",
+                       "message status e0#2 reconnecting publisher_left",
+                       "message end e0#3  publisher_left", "release demo e0#3", NULL);
+  rig_remote_given_up(rig, "demo", E0, 1000001, 1);
+  rig_expect_publisher(
+      rig, "orphan end e0#1000003  publisher_left behind e0#1000001, says #1000001", NULL);
+  rig_remote_given_up(rig, "demo", E0, 2, 0);
+  rig_expect_publisher(rig, "orphan end e0#1000005  publisher_left behind e0#2, says #1000004",
+                       NULL);
+}
+
 static void test_what_has_not_ended_here_is_not_ended_again(void **state)
 {
   struct rig *rig = *state;
   watch(rig);
   rig_remote_say(rig, VC_MESSAGE_END, "demo", E0, 1000003, NULL, "owner_lost");
-  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 1000003);
+  rig_remote_given_up(rig, "demo", E0, 1000003, 0);
   rig_expect_publisher(rig, NULL);
   struct vc_session *session = rig_open(rig, "demo");
-  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 1000003);
+  rig_remote_given_up(rig, "demo", E0, 1000003, 0);
   rig_remote(rig, VC_REMOTE_OWNED, "demo", E0 + 9, 0);
   rig_close(rig, &session, VC_CLOSE_PUBLISHER_LEFT);
-  rig_remote(rig, VC_REMOTE_GIVEN_UP, "demo", E0, 1000003); // of another epoch
+  rig_remote_given_up(rig, "demo", E0, 1000003, 0); // of another epoch
   rig_expect_publisher(rig, "message hello e9#0 live", "message end e9#1  publisher_left",
                        "release demo e9#1", NULL);
 }
@@ -926,6 +945,36 @@ static void test_a_hole_at_the_end(void **state)
   rig_expect(rig, 0, "answer 2 last e0#9", "- hello e0#8 live", "- final e0#3 1-0-a One.",
              "- gap e0 4-8", "answer 1 last e0#9", "- gap e0 4-8", "- hello e0#8 live",
              "answer 1 last e0#9", NULL);
+}
+
+// Two that nothing stands between are one.
+static void test_a_hole_grows(void **state)
+{
+  struct rig *rig = *state;
+  watch(rig);
+  rig_remote_gap(rig, "demo", E0, 3, 8);
+  rig_remote_gap(rig, "demo", E0, 8, 12);
+  rig_skip(rig, 0);
+  rig_join(rig, "demo");
+  rig_expect(rig, 0, "answer 2 last e0#13", "- hello e0#12 live", "- final e0#3 1-0-a One.",
+             "- gap e0 4-12", NULL);
+}
+
+static void with_no_past(struct rig *rig)
+{
+  rig_with_fleet(rig);
+  rig->options.history_on_join = 0;
+}
+
+static void test_who_asks_for_nothing_of_the_past_is_told_no_hole(void **state)
+{
+  struct rig *rig = rig_create(with_no_past);
+  watch(rig);
+  rig_remote_gap(rig, "demo", E0, 3, 8);
+  rig_skip(rig, 0);
+  rig_join(rig, "demo");
+  rig_expect(rig, 0, "answer 2 last e0#9", "- hello e0#8 live", NULL);
+  rig_destroy(rig);
 }
 
 static void with_two_finals(struct rig *rig)
@@ -1281,6 +1330,7 @@ int main(void)
       TEST(test_what_is_taken_is_closed_when_there_is_room),
       TEST(test_a_fenced_epoch_goes_on_as_a_new_one),
       TEST(test_an_end_that_others_said_first_is_said_again),
+      TEST(test_an_end_behind_all_words_tells_of_no_loss),
       TEST(test_what_has_not_ended_here_is_not_ended_again),
       TEST(test_a_loss_that_was_refused_is_told_again),
       TEST(test_who_is_ahead_of_what_was_refused),
@@ -1298,6 +1348,8 @@ int main(void)
       TEST(test_what_is_lost_for_good_is_a_gap),
       TEST(test_what_is_kept_has_a_hole_in_it),
       TEST(test_a_hole_at_the_end),
+      TEST(test_a_hole_grows),
+      TEST(test_who_asks_for_nothing_of_the_past_is_told_no_hole),
       TEST(test_a_hole_at_the_beginning),
       TEST(test_the_lost_rest_of_an_epoch_is_a_gap),
       TEST(test_the_lost_rest_of_a_lost_owners_epoch_is_a_gap),

@@ -626,6 +626,16 @@ static void test_was_orphaned_while_it_was_cut_off(void **state)
   rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-1000003 6-0");
 }
 
+// It may be asked once more for what is not there.
+static void expect_not_given_up(void)
+{
+  struct vc_remote *remote;
+  while ((remote = rig_take_remote(&rig)) != NULL) {
+    assert_int_equal(remote->kind, VC_REMOTE_ASK);
+    vc_item_destroy(&remote->item);
+  }
+}
+
 // It was released with a last word that the stream has not, and others say the end for it.
 static void begin_given_up(void)
 {
@@ -645,6 +655,7 @@ static void expect_given_up(uint64_t seq)
     struct vc_remote *remote = rig_remote(&rig, VC_REMOTE_GIVEN_UP);
     assert_string_equal(remote->slug, "demo");
     assert_int_equal(remote->epoch, 5);
+    assert_int_equal(remote->to, 3);
     told = remote->seq;
     vc_item_destroy(&remote->item);
   }
@@ -665,11 +676,35 @@ static void test_was_given_up_after_its_release(void **state)
   expect_given_up(1000003);
   look_again(); // until it is said
   expect_given_up(1000003);
-  assert_int_equal(rig_metric(&rig, "redis.fenced_total"), 1);
+  assert_int_equal(rig_metric(&rig, "redis.given_up_total"), 1);
   rig_orphan_behind(&rig, "demo", (struct vc_position){5, 1000003},
                     (struct rig_said){VC_MESSAGE_END, 1000005, 1000004});
   rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-1000003 5-1000005");
   rig_wait_gauge(&rig, "redis.owned", 0);
+}
+
+// And the answer is lost.
+static void test_was_given_up_and_has_said_so(void **state)
+{
+  begin_given_up();
+  server_do(&server, "XADD vc:history:demo 5-1000005 message {\"v\":1,\"node\":\"a\",\"epoch\":5}");
+  look_again();
+  rig_wait_gauge(&rig, "redis.owned", 0);
+  expect_not_given_up();
+}
+
+// The ledger, which had just said the end, was told that it is fenced.
+static void test_was_fenced_when_it_was_released(void **state)
+{
+  begin();
+  server_do(&server, "DEL vc:owner:demo");
+  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  say(5, FINAL, 4, 3);
+  vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
+  say(5, VC_MESSAGE_END, 5, 4);
+  rig_release(&rig, "demo", 5, 5);
+  expect_given_up(1000003);
+  rig_expect_released(&rig, "demo");
 }
 
 // Others say more before we do.
@@ -696,7 +731,7 @@ static void test_was_given_up_with_all_of_its_words(void **state)
   server_do(&server, "XADD vc:history:demo 5-1000004 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
   look_again();
   rig_wait_gauge(&rig, "redis.owned", 0);
-  rig_expect_no_remote(&rig);
+  expect_not_given_up();
 }
 
 // It finds others' word where it writes its own.
@@ -823,6 +858,8 @@ int main(void)
       WITH(test_was_orphaned),
       WITH(test_was_orphaned_while_it_was_cut_off),
       WITH(test_was_given_up_after_its_release),
+      WITH(test_was_given_up_and_has_said_so),
+      WITH(test_was_fenced_when_it_was_released),
       WITH(test_was_given_up_once_more),
       WITH(test_was_given_up_with_all_of_its_words),
       WITH(test_was_given_up_while_it_was_released),

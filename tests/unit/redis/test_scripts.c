@@ -241,22 +241,24 @@ static void test_look(void **state)
 {
   static const struct {
     const char *entries[4];
-    long long epoch, seq, ours;
-  } rows[] = {{{NULL}, 0, 0, -1},
-              {{"5-0", "5-3"}, 5, 3, 3},
-              {{"4-9", "5-0", "5-2", "5-1000002"}, 5, 1000002, 2},
-              {{"5-1000002"}, 5, 1000002, -1}, // ours was trimmed
-              {{"4-3"}, 4, 3, -1},
-              {{"5-2", "6-0"}, 6, 0, 2}};
+    long long epoch, seq, is_ours, ours;
+  } rows[] = {{{NULL}, 0, 0, 0, -1},
+              {{"5-0", "5-3"}, 5, 3, 1, 3},
+              {{"4-9", "5-0", "5-2", "5-1000002*"}, 5, 1000002, 0, 2},
+              {{"5-2", "5-1000002*", "5-1000004"}, 5, 1000004, 1, 2},
+              {{"5-1000002*"}, 5, 1000002, 0, -1}, // ours was trimmed
+              {{"4-3*"}, 4, 3, 0, -1},
+              {{"5-2", "6-0*"}, 6, 0, 0, 2}};
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     server_do(&server, "FLUSHALL");
     for (size_t k = 0; k < 4 && rows[i].entries[k] != NULL; k++) {
       add(rows[i].entries[k]);
     }
-    redisReply *reply = server_ask(&server, "EVAL %s 1 h 5 4", redis_scripts[SCRIPT_LOOK]);
+    redisReply *reply = server_ask(&server, "EVAL %s 1 h 5 4 \"a\"", redis_scripts[SCRIPT_LOOK]);
     assert_int_equal(reply_number(reply, 0), rows[i].epoch);
     assert_int_equal(reply_number(reply, 1), rows[i].seq);
-    assert_int_equal(reply_number(reply, 2), rows[i].ours);
+    assert_int_equal(reply_number(reply, 2), rows[i].is_ours);
+    assert_int_equal(reply_number(reply, 3), rows[i].ours);
     freeReplyObject(reply);
   }
 }
