@@ -17,6 +17,8 @@
 #include <cmocka.h>
 
 #define WAIT_S 30
+#define STAGE_WORKERS 2
+#define SILENCE_MS 10000 // twice what a worker may be silent
 #define ANSWER_MAX ((size_t)64 * 1024 * 1024)
 
 // --- stages
@@ -24,13 +26,13 @@
 static int enter(struct vc_worker *worker, void *config, struct vc_error *error)
 {
   (void)error;
-  vc_worker_set_state(worker, *(struct rig **)config);
+  vc_worker_set_state(worker, *(struct rig_place **)config);
   return 0;
 }
 
 static void handle(struct vc_worker *worker, struct vc_item *item)
 {
-  struct rig *rig = vc_worker_state(worker);
+  struct rig *rig = ((struct rig_place *)vc_worker_state(worker))->rig;
   struct vc_query *query = vc_query_of(item);
   enum vc_query_kind kind = vc_query_kind(query);
   pthread_mutex_lock(&rig->mutex);
@@ -58,6 +60,23 @@ static void handle(struct vc_worker *worker, struct vc_item *item)
                   reply.text != NULL ? vc_buffer_copy(reply.text, strlen(reply.text)) : NULL);
 }
 
+static void turned(struct vc_worker *worker)
+{
+  struct rig_place *place = vc_worker_state(worker);
+  struct rig *rig = place->rig;
+  pthread_mutex_lock(&rig->mutex);
+  if (place->is_hanging) {
+    place->n_hung++;
+    pthread_cond_broadcast(&rig->changed);
+    while (place->is_hanging) {
+      pthread_cond_wait(&rig->changed, &rig->mutex);
+    }
+    place->n_hung--;
+    pthread_cond_broadcast(&rig->changed);
+  }
+  pthread_mutex_unlock(&rig->mutex);
+}
+
 static void leave(struct vc_worker *worker)
 {
   (void)worker;
@@ -65,28 +84,75 @@ static void leave(struct vc_worker *worker)
 
 #define STAGE(called)                                                                              \
   {                                                                                                \
-    .name = (called), .enter = enter, .handle = handle, .leave = leave                             \
+    .name = (called), .enter = enter, .handle = handle, .turned = turned, .leave = leave           \
   }
 static const struct vc_stage_ops stage_ops[RIG_STAGES] = {
-    STAGE("ingest"),    STAGE("decode"),  STAGE("stt"),           STAGE("ledger"),
-    STAGE("broadcast"), STAGE("journal"), STAGE("redis-publish"), STAGE("redis-watch"),
+    [INGEST] = STAGE("ingest"),
+    [DECODE] = STAGE("decode"),
+    [STT] = STAGE("stt"),
+    [LEDGER] = STAGE("ledger"),
+    [BROADCAST] = STAGE("broadcast"),
+    [JOURNAL] = STAGE("journal"),
+    [PUBLISHER] = STAGE("redis-publish"),
+    [WATCHER] = STAGE("redis-watch"),
 };
 
-static struct vc_stage *start_stage(struct rig *rig, const struct vc_stage_ops *ops)
+static uint64_t place_ns(void *context)
 {
+  const struct rig_place *place = context;
+  return vc_clock_now_ns(&vc_clock_system) + atomic_load(&place->forward_ns);
+}
+
+static int64_t place_unix_us(void *context)
+{
+  (void)context;
+  return vc_clock_unix_us(&vc_clock_system);
+}
+
+static struct vc_stage *start_stage(struct rig *rig, struct rig_place *place,
+                                    const struct vc_stage_ops *ops)
+{
+  place->rig = rig;
+  place->clock = (struct vc_clock){place_ns, place_unix_us, place};
   struct vc_stage *stage;
   struct vc_error error;
   assert_int_equal(vc_stage_create(&stage,
                                    &(struct vc_stage_settings){.ops = ops,
-                                                               .config = &rig,
-                                                               .config_size = sizeof rig,
-                                                               .n_workers = 2,
+                                                               .config = &place,
+                                                               .config_size = sizeof place,
+                                                               .n_workers = STAGE_WORKERS,
                                                                .lane_capacity = 16,
-                                                               .clock = &vc_clock_system},
+                                                               .clock = &place->clock},
                                    &error),
                    0);
   assert_int_equal(vc_stage_start(stage, &error), 0);
   return stage;
+}
+
+void rig_hang(struct rig *rig, enum rig_stage stage)
+{
+  struct rig_place *place = &rig->places[stage];
+  pthread_mutex_lock(&rig->mutex);
+  place->is_hanging = 1;
+  vc_stage_wake(rig->stages[stage]);
+  while (place->n_hung < STAGE_WORKERS) {
+    pthread_cond_wait(&rig->changed, &rig->mutex);
+  }
+  pthread_mutex_unlock(&rig->mutex);
+  atomic_store(&place->forward_ns, SILENCE_MS * VC_NS_PER_MS);
+}
+
+void rig_unhang(struct rig *rig, enum rig_stage stage)
+{
+  struct rig_place *place = &rig->places[stage];
+  atomic_store(&place->forward_ns, 0);
+  pthread_mutex_lock(&rig->mutex);
+  place->is_hanging = 0;
+  pthread_cond_broadcast(&rig->changed);
+  while (place->n_hung > 0) {
+    pthread_cond_wait(&rig->changed, &rig->mutex);
+  }
+  pthread_mutex_unlock(&rig->mutex);
 }
 
 void rig_reply(struct rig *rig, enum vc_query_kind kind, struct rig_reply reply)
@@ -267,7 +333,7 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
   rig->metrics = vc_metrics_create(&vc_clock_system);
   rig->health = vc_health_create(&vc_clock_system);
   for (size_t i = 0; i < RIG_STAGES; i++) {
-    rig->stages[i] = start_stage(rig, &stage_ops[i]);
+    rig->stages[i] = start_stage(rig, &rig->places[i], &stage_ops[i]);
   }
   const struct vc_control_settings settings = {
       .options = &rig->options,
@@ -279,14 +345,14 @@ struct rig *rig_create(const char *const *environment, const char *proxies)
       .proxies = &rig->proxies,
       .limits = rig->limits,
       .publisher_limits = rig->publisher_limits,
-      .ingest = rig->stages[0],
-      .decode = rig->stages[1],
-      .stt = rig->stages[2],
-      .ledger = rig->stages[3],
-      .broadcast = rig->stages[4],
-      .journal = rig->stages[5],
-      .publisher = rig->has_fleet ? rig->stages[6] : NULL,
-      .watcher = rig->has_fleet ? rig->stages[7] : NULL,
+      .ingest = rig->stages[INGEST],
+      .decode = rig->stages[DECODE],
+      .stt = rig->stages[STT],
+      .ledger = rig->stages[LEDGER],
+      .broadcast = rig->stages[BROADCAST],
+      .journal = rig->stages[JOURNAL],
+      .publisher = rig->has_fleet ? rig->stages[PUBLISHER] : NULL,
+      .watcher = rig->has_fleet ? rig->stages[WATCHER] : NULL,
       .clock = &rig->clock,
       .metrics = rig->metrics,
       .health = rig->health,

@@ -17,6 +17,8 @@
 #define RIG_STORE_REST_MS 3600000
 
 enum rig_door { HTTP_DOOR, ADMIN_DOOR };
+// What control is told of them, and `stages` of the rig, in this order.
+enum rig_stage { INGEST, DECODE, STT, LEDGER, BROADCAST, JOURNAL, PUBLISHER, WATCHER };
 
 // What a stage says to a query.
 struct rig_reply {
@@ -25,6 +27,17 @@ struct rig_reply {
   int is_incomplete;
   int is_held; // none before rig_release
   int64_t number;
+};
+
+struct rig;
+// A stage's place in a rig, which its workers have.
+struct rig_place {
+  struct rig *rig;
+  struct vc_clock clock;       // the system's, set forward
+  _Atomic uint64_t forward_ns; // where its workers hang
+  /* under the rig's mutex */
+  int is_hanging;
+  int n_hung; // workers
 };
 
 struct rig {
@@ -45,6 +58,7 @@ struct rig {
   struct vc_metrics *metrics;
   struct vc_health *health;
   struct vc_stage *stages[RIG_STAGES];
+  struct rig_place places[RIG_STAGES];
   struct vc_control *control;
   struct vc_address doors[2];
   // of the last answer
@@ -77,6 +91,10 @@ struct rig *rig_create(const char *const *environment, const char *proxies);
 void rig_destroy(struct rig *rig);
 void rig_reply(struct rig *rig, enum vc_query_kind kind, struct rig_reply reply);
 void rig_await_held(struct rig *rig, int n);
+// All workers of a stage hang, and have been silent for longer than any may; then they go on, and
+// have shown themselves alive.
+void rig_hang(struct rig *rig, enum rig_stage stage);
+void rig_unhang(struct rig *rig, enum rig_stage stage);
 // Answers all that is held with a status and nothing else.
 void rig_release(struct rig *rig, int status);
 

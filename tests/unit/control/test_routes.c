@@ -258,6 +258,53 @@ static void test_whoever_hangs_is_named(void **state)
   assert_null(strstr(rig->body, "verbacast_stuck{"));
 }
 
+static void expect_ready(struct rig *node, int status, const char *part)
+{
+  int got = rig_ask(node, HTTP_DOOR, "GET", "/readyz", "");
+  if (got != status || strstr(node->body, part) == NULL) {
+    fail_msg("%d, not %d with %s: %s", got, status, part, node->body);
+  }
+}
+
+// A balancer is to pass it by.
+static void test_a_node_whose_stage_hangs_is_not_ready(void **state)
+{
+  static const struct {
+    enum rig_stage stage;
+    const char *worker;
+  } needed[] = {
+      {INGEST, "ingest-0"},       {DECODE, "decode-0"},       {STT, "stt-0"},
+      {LEDGER, "ledger-0"},       {BROADCAST, "broadcast-0"}, {PUBLISHER, "redis-publish-0"},
+      {WATCHER, "redis-watch-0"},
+  };
+  struct rig *node = rig_create((const char *const[]){"REDIS_URL=redis://x", NULL}, "");
+  char said[128];
+  for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+    rig_hang(node, needed[i].stage);
+    snprintf(said, sizeof said,
+             "\"status\":\"stuck\",\"worker\":\"%s\",\"degraded\":[{\"what\":\"stuck\",",
+             needed[i].worker);
+    expect_ready(node, 503, said);
+    rig_unhang(node, needed[i].stage);
+    expect_ready(node, 200, "\"status\":\"serving\",\"degraded\":[]");
+  }
+  rig_destroy(node);
+}
+
+// Viewers are served without it; it hides no other that hangs.
+static void test_a_node_whose_journal_hangs_is_ready(void **state)
+{
+  struct rig *node = rig_create((const char *const[]){NULL}, "");
+  rig_hang(node, JOURNAL);
+  expect_ready(node, 200, "\"status\":\"serving\",\"degraded\":[{\"what\":\"stuck\",");
+  assert_non_null(strstr(node->body, "worker journal-0 has been silent for more than 5 s"));
+  rig_hang(node, BROADCAST);
+  expect_ready(node, 503, "\"status\":\"stuck\",\"worker\":\"broadcast-0\"");
+  rig_unhang(node, BROADCAST);
+  rig_unhang(node, JOURNAL);
+  rig_destroy(node);
+}
+
 static void expect_allow(const char *method, const char *target, const char *allow)
 {
   char line[64];
@@ -532,6 +579,8 @@ int main(void)
       cmocka_unit_test(test_paths),
       cmocka_unit_test(test_a_node_that_takes_no_publishers),
       cmocka_unit_test(test_whoever_hangs_is_named),
+      cmocka_unit_test(test_a_node_whose_stage_hangs_is_not_ready),
+      cmocka_unit_test(test_a_node_whose_journal_hangs_is_ready),
       cmocka_unit_test(test_methods),
       cmocka_unit_test(test_a_sockets_path_without_a_handshake),
       cmocka_unit_test(test_a_viewer_comes),

@@ -577,6 +577,43 @@ static void test_who_takes_it_back_is_not_closed_late(void **state)
   rig_close(rig, &late, VC_CLOSE_PUBLISHER_LEFT);
 }
 
+// Its viewers here are to go elsewhere, and are told so; who only leaves tells them nothing.
+static void test_a_drained_node_says_so_of_what_was_taken(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *drained = begin(rig, "demo");
+  struct vc_session *left = begin(rig, "other");
+  rig_join(rig, "demo");
+  rig_join(rig, "other");
+  rig_skip(rig, 0);
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  rig_remote(rig, VC_REMOTE_TAKEN, "other", E0 + 7, 0);
+  rig_close(rig, &drained, VC_CLOSE_SHUTDOWN);
+  rig_close(rig, &left, VC_CLOSE_PUBLISHER_LEFT);
+  rig_expect(rig, 0, "live status e0#1 reconnecting shutdown", NULL);
+  rig_expect_publisher(rig, "message hello e0#0 live", "message hello e0#0 live",
+                       "message status e0#1 reconnecting shutdown", "release demo e0#1",
+                       "release other e0#0", NULL);
+}
+
+static void test_a_drained_node_says_so_of_what_was_let_go_of(void **state)
+{
+  struct rig *rig = *state;
+  struct vc_session *drained = begin(rig, "demo");
+  struct vc_session *left = begin(rig, "other");
+  rig_join(rig, "demo");
+  rig_join(rig, "other");
+  rig_skip(rig, 0);
+  rig_remote(rig, VC_REMOTE_TAKEN, "demo", E0 + 7, 0);
+  rig_remote(rig, VC_REMOTE_TAKEN, "other", E0 + 7, 0);
+  rig_pass_ms(rig, 2000);
+  rig_close(rig, &drained, VC_CLOSE_SHUTDOWN);
+  rig_close(rig, &left, VC_CLOSE_PUBLISHER_LEFT);
+  rig_expect(rig, 0, "live status e0#1 reconnecting shutdown", NULL);
+  rig_expect_publisher(rig, "message hello e0#0 live", "message hello e0#0 live",
+                       "release demo e0#0 unsaid", "release other e0#0 unsaid", NULL);
+}
+
 static void test_a_fenced_epoch_goes_on_as_a_new_one(void **state)
 {
   struct rig *rig = *state;
@@ -1328,6 +1365,8 @@ int main(void)
       TEST(test_who_joins_when_it_was_let_go_of_takes_it_back),
       TEST(test_who_takes_it_back_is_not_closed_late),
       TEST(test_what_is_taken_is_closed_when_there_is_room),
+      TEST(test_a_drained_node_says_so_of_what_was_taken),
+      TEST(test_a_drained_node_says_so_of_what_was_let_go_of),
       TEST(test_a_fenced_epoch_goes_on_as_a_new_one),
       TEST(test_an_end_that_others_said_first_is_said_again),
       TEST(test_an_end_behind_all_words_tells_of_no_loss),

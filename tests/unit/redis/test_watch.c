@@ -198,6 +198,27 @@ static void test_a_trimmed_stream(void **state)
   node_expect(&node, "demo filled 0");
 }
 
+// What was said behind a position went with the stream, unless that was the epoch's end.
+static void test_an_expired_stream_is_a_gap(void **state)
+{
+  node_watch(&node, "demo", 5, 2);
+  node_expect(&node, "demo filled 0");
+  both(&server, "demo", 'h', 7, 0, 0);
+  node_expect(&node, "demo [5.2-0]");
+  node_expect(&node, "demo 7.0");
+}
+
+static void test_an_expired_stream_behind_an_end_is_none(void **state)
+{
+  struct vc_fleet *turn = node_turn(VC_FLEET_WATCH, "demo", (struct vc_position){5, 2});
+  turn->is_over = 1;
+  node_put_turn(&node, turn);
+  node_expect(&node, "demo filled 0");
+  both(&server, "demo", 'h', 7, 0, 0);
+  node_expect(&node, "demo 7.0");
+  assert_int_equal(node_counter(&node, "redis.gaps_total"), 0);
+}
+
 static void test_a_flushed_stream_is_written_again(void **state)
 {
   begin();
@@ -742,6 +763,8 @@ int main(void)
       TEST(test_a_newer_epoch),
       TEST(test_a_long_stream_comes_in_pieces),
       TEST(test_a_trimmed_stream),
+      TEST(test_an_expired_stream_is_a_gap),
+      TEST(test_an_expired_stream_behind_an_end_is_none),
       TEST(test_a_flushed_stream_is_written_again),
       TEST(test_garbage_is_passed_over),
       TEST(test_an_id_is_checked),
