@@ -1,4 +1,4 @@
-"""deploy/quickstart in a copy of the checkout: builds, plays, is understood, ends with Ctrl-C, starts again. (release only) (runs alone)"""
+"""deploy/quickstart in a copy of the checkout: builds, plays, is understood, ends with Ctrl-C, starts again; takes no arguments. (release only) (runs alone)"""
 
 import glob
 import os
@@ -118,6 +118,12 @@ def check_first_finals(address):
     want = said_in_the_demo()[:len(got)]
     least = 0.7 if harness.ENGINE else 0.3
     assert len(got) >= 8 and len(scoring.align(want, got)[1]) >= least * len(got), (want, got)
+
+
+def test_arguments_are_refused():
+    done = subprocess.run([os.path.join(harness.ROOT, "deploy", "quickstart"), "--help"], capture_output=True, text=True, check=False,
+                          timeout=harness.PATIENCE_S)
+    assert done.returncode == 2 and "'--help'" in done.stderr and not done.stdout, done
 
 
 def test_first_and_second_start():
