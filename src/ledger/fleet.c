@@ -271,10 +271,11 @@ void fleet_end_given_up(struct ledger *ledger, struct session *session, uint64_t
 {
   struct epoch *epoch = session_newest(session);
   uint64_t before = seq > epoch->last_seq ? seq : epoch->last_seq;
-  uint64_t missing = epoch->last_final > theirs ? before + 1 : seq;
-  struct vc_message *message = end_create(ledger, session, before + 2, epoch->reason);
+  int is_lost = epoch->last_final > theirs;
+  uint64_t number = before + (is_lost ? 2 : 1);
+  struct vc_message *message = end_create(ledger, session, number, epoch->reason);
   if (message != NULL) {
-    message->prev_final = missing;
+    message->prev_final = is_lost ? number - 1 : seq;
     epoch_number(session, epoch, message);
     put_orphan(ledger, session, message, seq); // else it is told again
   }

@@ -336,7 +336,7 @@ static void fenced(struct ledger *ledger, struct session *session, const struct 
   fleet_claim(ledger, session);
 }
 
-// Others said its end for us, and have not all of it: the end is said once more, by us.
+// Others spoke for us, and lack what we said last: the end is said once more, by us.
 static void given_up(struct ledger *ledger, struct session *session, const struct vc_remote *remote)
 {
   const struct epoch *epoch = session_newest(session);

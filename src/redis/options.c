@@ -52,8 +52,9 @@ const struct vc_metric vc_redis_metrics[] = {
                "Times that the ledger was asked for what a stream lacks."},
     [FENCED] = {"redis.fenced_total", VC_METRIC_COUNTER, "times",
                 "Times that an epoch of ours was refused for a newer one, or for others' word."},
-    [GIVEN_UP] = {"redis.given_up_total", VC_METRIC_COUNTER, "sessions",
-                  "Sessions that ended here while others said their end for us, and lack words."},
+    [GIVEN_UP] =
+        {"redis.given_up_total", VC_METRIC_COUNTER, "sessions",
+         "Sessions that ended here while others spoke for us, and lack what we said last."},
     [TAKEN] = {"redis.taken_total", VC_METRIC_COUNTER, "times",
                "Times that a session of ours was found to be another node's."},
     [CLAIMS] = {"redis.claims_total", VC_METRIC_COUNTER, "claims",

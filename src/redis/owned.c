@@ -416,7 +416,8 @@ static void renewed(struct redis_link *link, const struct redis_call *call, cons
   if (what == NEWER) {
     fence(publisher, owned, last);
   } else {
-    if (!is_odd) {
+    // What stands behind ours there is not of ours, and tells nothing of what is missing before it.
+    if (!is_odd && (what == OURS || !is_behind_ours(owned, last))) {
       learn(publisher, owned, last);
     }
     if (what == ANOTHERS) {
@@ -455,13 +456,17 @@ static void looked(struct redis_link *link, const struct redis_call *call, const
     publisher_take_error(publisher, reply);
     return;
   }
+  if (!owned->is_let_go || call->position.epoch != owned->epoch) {
+    renew_at_once(publisher, owned); // it was claimed meanwhile
+    return;
+  }
   struct vc_position last;
   int is_known = read_end(reply, 0, 0, publisher, owned, &last) == 0;
   int is_ours = reply_number(reply, 2) == 1;
   int64_t ours = reply_number(reply, 3);
   if (is_known && last.epoch > owned->epoch) {
     fence(publisher, owned, last);
-  } else if (is_known && !is_ours && last.epoch == owned->wanted.epoch &&
+  } else if (is_known && !is_ours && last.epoch > 0 && last.epoch == owned->wanted.epoch &&
              ours < (int64_t)owned->wanted.seq) {
     give_up(publisher, owned, last, ours);
   } else if (is_known) {
@@ -685,8 +690,8 @@ void owned_claimed(struct publisher *publisher, struct redis_claim *claim)
     let_go_again(publisher, owned, claim->epoch);
     return;
   }
-  // Its end counts as a word: what of it the stream has was not looked at.
-  claim->is_after_loss = is_behind_ours(owned, claim->last) && !is_complete(owned);
+  claim->is_after_loss =
+      is_behind_ours(owned, claim->last) && position_compare(&owned->done, &owned->last_final) < 0;
   begin_epoch(publisher, owned, claim->epoch);
   owned->floor = claim->epoch_floor;
   stand(publisher, owned, STANDING_UNKNOWN);
@@ -725,6 +730,19 @@ static int is_overtaken(const struct owned *owned, const struct vc_message *mess
          !owned->is_released && !owned->is_fenced;
 }
 
+// It is the last now. What a full lane has lost before it may have been a final.
+static void want(struct owned *owned, const struct vc_message *message)
+{
+  const struct vc_position position = message_position(message);
+  const struct vc_position before = {position.epoch, message->prev_final};
+  if (message->kind == VC_MESSAGE_FINAL) {
+    owned->last_final = position;
+  } else if (message->kind != VC_MESSAGE_HELLO && position_compare(&before, &owned->wanted) > 0) {
+    owned->last_final = before;
+  }
+  owned->wanted = position;
+}
+
 void owned_message(struct publisher *publisher, const struct vc_fleet *fleet)
 {
   const struct vc_message *message = fleet->messages[0];
@@ -739,7 +757,7 @@ void owned_message(struct publisher *publisher, const struct vc_fleet *fleet)
     tell_ledger(publisher, owned, VC_REMOTE_FENCED, owned->other.node, message->epoch, 0);
   }
   if (is_kept && position_compare(&position, &owned->wanted) > 0) {
-    owned->wanted = position;
+    want(owned, message);
   }
   if (owned->standing == STANDING_LEVEL && is_kept &&
       position_compare(&position, &owned->put) <= 0) {
@@ -811,7 +829,7 @@ void owned_release(struct publisher *publisher, const struct vc_fleet *fleet)
     owned->epoch = fleet->position.epoch;
   }
   if (position_compare(&fleet->position, &owned->wanted) > 0) {
-    owned->wanted = fleet->position;
+    owned->wanted = owned->last_final = fleet->position;
     if (owned->standing == STANDING_LEVEL) {
       fall_behind(publisher, owned, 0); // its last was lost on the way
     }

@@ -35,9 +35,10 @@ struct owned {
   int64_t epoch;
   int64_t floor; // what was claimed for epochs from this on: what is released before is of another
   enum standing standing;
-  struct vc_position wanted; // the last kept message that there is
-  struct vc_position put;    // the last that is on its way to the stream
-  struct vc_position done;   // the last that is in it
+  struct vc_position wanted;     // the last kept message that there is
+  struct vc_position last_final; // of those the last that may be one
+  struct vc_position put;        // the last that is on its way to the stream
+  struct vc_position done;       // the last that is in it
   uint32_t n_unanswered;
   int is_renewing;
   uint64_t renew_ns;           // due
@@ -45,11 +46,11 @@ struct owned {
   uint64_t retry_ms;           // 0: the last try went well
   int is_fenced;               // `epoch` is
   int is_taken;                // by `other`
-  int is_given_up;             // others ended what was released for us, before they had all of it
-  int is_alone;                // the stream ends with what no node has numbered
-  int is_released;             // the ledger says no more of it
-  int has_said_last;           // because there is no more
-  int is_let_go;               // and the key is free
+  int is_given_up;   // others spoke for us, and lack what we said last of what was released
+  int is_alone;      // the stream ends with what no node has numbered
+  int is_released;   // the ledger says no more of it
+  int has_said_last; // because there is no more
+  int is_let_go;     // and the key is free
   uint64_t released_ns;
   struct vc_owner other;
   uint64_t given_up_seq, given_up_ours; // what the stream ends with then, and the last of ours

@@ -696,9 +696,9 @@ static void test_an_end_behind_all_words_tells_of_no_loss(void **state)
                        "message end e0#3  publisher_left", "release demo e0#3", NULL);
   rig_remote_given_up(rig, "demo", E0, 1000001, 1);
   rig_expect_publisher(
-      rig, "orphan end e0#1000003  publisher_left behind e0#1000001, says #1000001", NULL);
+      rig, "orphan end e0#1000002  publisher_left behind e0#1000001, says #1000001", NULL);
   rig_remote_given_up(rig, "demo", E0, 2, 0);
-  rig_expect_publisher(rig, "orphan end e0#1000005  publisher_left behind e0#2, says #1000004",
+  rig_expect_publisher(rig, "orphan end e0#1000004  publisher_left behind e0#2, says #1000003",
                        NULL);
 }
 

@@ -247,12 +247,23 @@ void rig_expect_no_remote(struct rig *rig)
   assert_null(box_take(&rig->remotes));
 }
 
-struct redis_claim *rig_claim_whole(struct rig *rig, const char *slug, int64_t floor)
+struct redis_claim *rig_claim_begin(struct rig *rig, const char *slug, int64_t floor)
 {
   struct redis_claim *claim = redis_claim_create(slug, floor);
   assert_int_equal(vc_putter_put(rig->redis->watch_to_publish, 0, &claim->item.owned.item), 0);
+  return claim;
+}
+
+void rig_claim_await(struct rig *rig, const struct redis_claim *claim)
+{
   struct vc_item *item = box_wait(&rig->owned, "a claim");
   assert_ptr_equal(item, &claim->item.owned.item);
+}
+
+struct redis_claim *rig_claim_whole(struct rig *rig, const char *slug, int64_t floor)
+{
+  struct redis_claim *claim = rig_claim_begin(rig, slug, floor);
+  rig_claim_await(rig, claim);
   return claim;
 }
 

@@ -51,6 +51,8 @@ struct vc_item *rig_take_owned(struct rig *rig);
 void rig_expect_no_remote(struct rig *rig);
 // The epoch that a claim brings, 0 none.
 int64_t rig_claim(struct rig *rig, const char *slug, int64_t floor);
+struct redis_claim *rig_claim_begin(struct rig *rig, const char *slug, int64_t floor);
+void rig_claim_await(struct rig *rig, const struct redis_claim *claim);
 struct redis_claim *rig_claim_whole(struct rig *rig, const char *slug, int64_t floor);
 void rig_expect_released(struct rig *rig, const char *slug);
 

@@ -762,6 +762,42 @@ static void test_a_claim_behind_what_was_given_up(void **state)
   rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-1000003 6-0 7-0");
 }
 
+// Others lack its end and nothing else.
+static void test_a_claim_behind_what_lacks_its_end(void **state)
+{
+  static const struct rig_said end[] = {{VC_MESSAGE_END, 4, 3}};
+  begin();
+  server_do(&server, "DEL vc:owner:demo");
+  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  say(5, end[0].kind, end[0].seq, end[0].prev);
+  vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
+  struct redis_claim *claim = rig_claim_whole(&rig, "demo", 6);
+  assert_int_equal(claim->epoch, 6);
+  assert_int_equal(claim->is_after_loss, 0);
+  vc_item_destroy(&claim->item.owned.item);
+}
+
+// It is looked at while a claim is under way: what that finds is of the epoch before.
+static void test_a_look_over_a_claim(void **state)
+{
+  begin();
+  server_do(&server, "DEL vc:owner:demo");
+  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  say(5, FINAL, 4, 3);
+  vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
+  server_do(&server, "CLIENT PAUSE 1000 ALL");
+  struct redis_claim *claim = rig_claim_begin(&rig, "demo", 6);
+  rig_release(&rig, "demo", 5, 5);
+  rig_expect_released(&rig, "demo");
+  rig_claim_await(&rig, claim);
+  assert_int_equal(claim->epoch, 6);
+  assert_int_equal(claim->is_after_loss, 1);
+  vc_item_destroy(&claim->item.owned.item);
+  say(6, HELLO, 0, 0);
+  rig_wait_stream(&server, "demo", "5-0 5-2 5-3 5-1000003 6-0");
+  rig_expect_no_remote(&rig);
+}
+
 // What the stream lacks then is still to be written.
 static void test_a_claim_before_all_is_written(void **state)
 {
@@ -864,6 +900,8 @@ int main(void)
       WITH(test_was_given_up_with_all_of_its_words),
       WITH(test_was_given_up_while_it_was_released),
       WITH(test_a_claim_behind_what_was_given_up),
+      WITH(test_a_claim_behind_what_lacks_its_end),
+      WITH(test_a_look_over_a_claim),
       WITH(test_a_claim_before_all_is_written),
       WITH(test_a_namesake),
       WITH(test_stop_lets_go),
