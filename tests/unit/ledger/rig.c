@@ -453,25 +453,25 @@ void rig_remote_owned_late(struct rig *rig, const char *slug, int64_t epoch)
   rig_put(rig, &remote->item);
 }
 
-void rig_remote_given_up(struct rig *rig, const char *slug, int64_t epoch, uint64_t seq,
-                         uint64_t theirs)
+static void put_range(struct rig *rig, struct vc_remote *remote, int64_t epoch, uint64_t seq,
+                      uint64_t to)
 {
-  struct vc_remote *remote = vc_remote_create(VC_REMOTE_GIVEN_UP, slug);
   assert_non_null(remote);
   remote->epoch = epoch;
   remote->seq = seq;
-  remote->to = theirs;
+  remote->to = to;
   rig_put(rig, &remote->item);
+}
+
+void rig_remote_given_up(struct rig *rig, const char *slug, int64_t epoch, uint64_t seq,
+                         uint64_t theirs)
+{
+  put_range(rig, vc_remote_create(VC_REMOTE_GIVEN_UP, slug), epoch, seq, theirs);
 }
 
 void rig_remote_gap(struct rig *rig, const char *slug, int64_t epoch, uint64_t from, uint64_t to)
 {
-  struct vc_remote *remote = vc_remote_create(VC_REMOTE_GAP, slug);
-  assert_non_null(remote);
-  remote->epoch = epoch;
-  remote->seq = from;
-  remote->to = to;
-  rig_put(rig, &remote->item);
+  put_range(rig, vc_remote_create(VC_REMOTE_GAP, slug), epoch, from, to);
 }
 
 static void print_remote(struct vc_text *into, const struct vc_message *message, const char *text)

@@ -47,6 +47,13 @@ static void begin(void)
   rig_wait_stream(&server, "demo", "5-0 5-2 5-3");
 }
 
+// As where its owner's key has expired.
+static void others_speak_for_it(void)
+{
+  server_do(&server, "DEL vc:owner:demo");
+  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+}
+
 // --- what goes out
 
 static void test_messages(void **state)
@@ -617,8 +624,7 @@ static void test_was_orphaned(void **state)
 static void test_was_orphaned_while_it_was_cut_off(void **state)
 {
   begin();
-  server_do(&server, "DEL vc:owner:demo");
-  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  others_speak_for_it();
   server_do(&server, "CLIENT KILL TYPE normal SKIPME yes");
   vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
   assert_int_equal(rig_claim(&rig, "demo", 5), 6);
@@ -697,8 +703,7 @@ static void test_was_given_up_and_has_said_so(void **state)
 static void test_was_fenced_when_it_was_released(void **state)
 {
   begin();
-  server_do(&server, "DEL vc:owner:demo");
-  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  others_speak_for_it();
   say(5, FINAL, 4, 3);
   vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
   say(5, VC_MESSAGE_END, 5, 4);
@@ -741,8 +746,7 @@ static void test_was_given_up_while_it_was_released(void **state)
   begin();
   rig_release(&rig, "demo", 5, 4);
   rig_expect_ask(&rig, "demo", 5, 3);
-  server_do(&server, "DEL vc:owner:demo");
-  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  others_speak_for_it();
   rig_give(&rig, "demo", (struct vc_position){5, 3}, 1, 5, end, 1);
   expect_given_up(1000003);
   rig_expect_released(&rig, "demo");
@@ -767,8 +771,7 @@ static void test_a_claim_behind_what_lacks_its_end(void **state)
 {
   static const struct rig_said end[] = {{VC_MESSAGE_END, 4, 3}};
   begin();
-  server_do(&server, "DEL vc:owner:demo");
-  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  others_speak_for_it();
   say(5, end[0].kind, end[0].seq, end[0].prev);
   vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
   struct redis_claim *claim = rig_claim_whole(&rig, "demo", 6);
@@ -781,8 +784,7 @@ static void test_a_claim_behind_what_lacks_its_end(void **state)
 static void test_a_look_over_a_claim(void **state)
 {
   begin();
-  server_do(&server, "DEL vc:owner:demo");
-  server_do(&server, "XADD vc:history:demo 5-1000003 message {\"v\":1,\"node\":\"b\",\"epoch\":5}");
+  others_speak_for_it();
   say(5, FINAL, 4, 3);
   vc_item_destroy(&rig_remote(&rig, VC_REMOTE_FENCED)->item);
   server_do(&server, "CLIENT PAUSE 1000 ALL");
